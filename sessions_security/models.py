@@ -1,0 +1,208 @@
+"""What is stored about sessions and tokens.
+
+`UserSession` is the one authority for cookies and tokens alike: public, listed, named in the audit
+trail. Everything that could open a session lives beside it in models that no console page registers
+(`SessionSecret`, `RefreshToken`, `PendingSignIn`, `SigningKey`), and only as a hash or sealed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import F, Q
+from django.utils.translation import gettext_lazy as _
+
+from mestore.lib import ids
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class MachineClient(models.Model):
+    """A program that may ask for tokens: the storefront, a payment provider's relay."""
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    client_id = models.CharField(_("client id"), max_length=64, unique=True)
+    key_hash = models.BinaryField(_("key hash"), max_length=32, editable=False)
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="machine_client", verbose_name=_("account")
+    )
+    networks = ArrayField(
+        models.CharField(max_length=43),
+        verbose_name=_("allowed networks"),
+        help_text=_("CIDR blocks the client may call from; none means it may not call at all."),
+    )
+    is_active = models.BooleanField(_("active"), default=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("machine client")
+        verbose_name_plural = _("machine clients")
+
+    def __str__(self) -> str:
+        return self.client_id
+
+
+class UserSession(models.Model):
+    """One signed-in browser or token holder. Its id is public and opens nothing."""
+
+    class Kind(models.TextChoices):
+        COOKIE = "cookie", _("browser")
+        TOKEN = "token", _("token")
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="sessions", verbose_name=_("account")
+    )
+    kind = models.CharField(_("kind"), max_length=8, choices=Kind.choices)
+    amr = ArrayField(models.CharField(max_length=16), default=list, verbose_name=_("factors proved"))
+    created_at = models.DateTimeField(_("signed in"))
+    last_seen_at = models.DateTimeField(_("last seen"))
+    idle_expires_at = models.DateTimeField(_("ends when idle"), null=True)
+    absolute_expires_at = models.DateTimeField(_("ends at the latest"))
+    address = models.CharField(_("address"), max_length=45, blank=True)
+    network = models.CharField(_("network"), max_length=49, blank=True)
+    agent = models.CharField(_("agent"), max_length=256, blank=True)
+    auth_epoch = models.IntegerField(_("account state at sign-in"))
+    client = models.ForeignKey(
+        MachineClient, on_delete=models.PROTECT, null=True, related_name="sessions", verbose_name=_("machine client")
+    )
+    risk = models.PositiveSmallIntegerField(_("risk"), default=0)
+    revoked_at = models.DateTimeField(_("ended"), null=True)
+    revoked_why = models.CharField(_("ended because"), max_length=32, blank=True)
+    revoked_by = models.CharField(_("ended by"), max_length=64, blank=True)
+    bound_key = models.BinaryField(_("bound key"), max_length=32, null=True, editable=False)
+
+    class Meta:
+        verbose_name = _("session")
+        verbose_name_plural = _("sessions")
+        indexes = [
+            # Who is signed in, least recently seen first: the limit per role and the session list.
+            models.Index(
+                fields=["user", "kind", "last_seen_at"], name="session_of_user", condition=Q(revoked_at=None)
+            ),
+            # The purge walks this, oldest end first.
+            models.Index(fields=["absolute_expires_at"], name="session_end"),
+        ]
+        constraints = [
+            models.CheckConstraint(condition=Q(kind__in=["cookie", "token"]), name="session_kind_known"),
+            models.CheckConstraint(
+                condition=Q(absolute_expires_at__gt=F("created_at")), name="session_ends_after_start"
+            ),
+            models.CheckConstraint(
+                condition=Q(idle_expires_at=None) | Q(idle_expires_at__lte=F("absolute_expires_at")),
+                name="session_idle_within_absolute",
+            ),
+            models.CheckConstraint(
+                condition=Q(revoked_at=None, revoked_why="") | (Q(revoked_at__isnull=False) & ~Q(revoked_why="")),
+                name="session_end_has_reason",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} {self.id}"
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether this row, by itself, ended before `now` (the account may end it sooner)."""
+        idle_out = self.idle_expires_at is not None and self.idle_expires_at <= now
+        return self.revoked_at is not None or idle_out or self.absolute_expires_at <= now
+
+    def proved_second_factor(self) -> bool:
+        """Whether anything beside the password was proved at sign-in."""
+        return any(factor not in {"pwd", "key"} for factor in self.amr)
+
+
+class SessionSecret(models.Model):
+    """The hash of a browser's cookie and what the session remembers, sealed and bound to this row."""
+
+    session = models.OneToOneField(UserSession, primary_key=True, on_delete=models.CASCADE, related_name="secret")
+    key_hash = models.BinaryField(max_length=32)
+    payload = models.BinaryField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["key_hash"], name="session_secret_key_hash")]
+
+    def __str__(self) -> str:
+        return f"secret of {self.session_id}"
+
+
+class RefreshToken(models.Model):
+    """One link of a session's chain of refresh tokens; the session is the family.
+
+    `parent` is unique, so that the database itself refuses a second child of one token.
+    """
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    session = models.ForeignKey(UserSession, on_delete=models.CASCADE, related_name="refresh_tokens")
+    parent = models.OneToOneField("self", on_delete=models.SET_NULL, null=True, related_name="child")
+    token_hash = models.BinaryField(max_length=32)
+    created_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["token_hash"], name="refresh_token_hash")]
+
+    def __str__(self) -> str:
+        return f"refresh token {self.id}"
+
+
+class PendingSignIn(models.Model):
+    """A sign-in whose password was right and whose second factor is still to be proved."""
+
+    class Purpose(models.TextChoices):
+        API = "api", _("API")
+        ADMIN = "admin", _("administrators' API")
+        CONSOLE = "console", _("console")
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="pending_sign_ins")
+    token_hash = models.BinaryField(max_length=32)
+    purpose = models.CharField(max_length=8, choices=Purpose.choices)
+    auth_epoch = models.IntegerField()
+    attempts = models.PositiveSmallIntegerField(default=0)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["expires_at"], name="pending_sign_in_end")]
+        constraints = [
+            models.UniqueConstraint(fields=["token_hash"], name="pending_sign_in_hash"),
+            models.CheckConstraint(condition=Q(purpose__in=["api", "admin", "console"]), name="pending_purpose_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"pending sign-in {self.id}"
+
+
+class SigningKey(models.Model):
+    """An Ed25519 key that signs access tokens: one current, earlier ones only to verify."""
+
+    class State(models.TextChoices):
+        CURRENT = "current", _("current")
+        PREVIOUS = "previous", _("previous")
+
+    kid = models.CharField(primary_key=True, max_length=32)
+    state = models.CharField(max_length=8, choices=State.choices)
+    sealed_private_key = models.BinaryField()
+    public_key = models.BinaryField(max_length=32)
+    created_at = models.DateTimeField()
+    verify_until = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["state"], condition=Q(state="current"), name="one_current_signing_key"
+            ),
+            models.CheckConstraint(
+                condition=Q(state="current", verify_until=None) | Q(state="previous", verify_until__isnull=False),
+                name="signing_key_previous_has_end",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"signing key {self.kid}"
