@@ -1,0 +1,12 @@
+"""Which database alias may do what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class OwnerMigrates:
+    """Only the alias `owner` changes the schema: the runtime role has no right to."""
+
+    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool:
+        return db == "owner"

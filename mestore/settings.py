@@ -1,0 +1,321 @@
+"""Settings of MeStore, one file. Values come from the environment; nothing has an insecure default.
+
+The order is the order of questions a reader asks: where am I, what are the secrets, what do I talk to,
+what runs on each request, who may do what and for how long. A wrong value stops the start with a sentence
+that names the variable (see `mestore/environment.py`).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from mestore.environment import Database, Environment
+from monitoring.logging import logging_config
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = Environment()
+
+# --- Where am I -------------------------------------------------------------------------------------------
+MESTORE_ENV = env.choice("MESTORE_ENV", "what this process is", ("demo", "test", "staging", "production"))
+IS_DEMO = MESTORE_ENV == "demo"
+DEBUG = env.boolean("MESTORE_DEBUG", "Django's debug pages; demo and test only", default=False)
+if DEBUG and MESTORE_ENV not in {"demo", "test"}:
+    env.complain("MESTORE_DEBUG must be false outside demo and test: debug pages show code and settings.")
+PUBLIC_URL = env.text("MESTORE_PUBLIC_URL", "the address people and clients reach this service at").rstrip("/")
+FRONTEND_URL = env.text("MESTORE_FRONTEND_URL", "where links in mail lead", default=PUBLIC_URL or "-").rstrip("/")
+ALLOWED_HOSTS = env.listing("MESTORE_ALLOWED_HOSTS", "host names this service answers to, comma-separated")
+if any("*" in host for host in ALLOWED_HOSTS):
+    env.complain("MESTORE_ALLOWED_HOSTS must name each host: a wildcard lets anybody choose the host name.")
+TRUSTED_PROXY_COUNT = env.integer(
+    "TRUSTED_PROXY_COUNT", "proxies in front, counted from the right of X-Forwarded-For",
+    default=0, minimum=0, maximum=10,
+)  # fmt: skip
+CORS_ALLOWED_ORIGINS = env.listing("MESTORE_CORS_ORIGINS", "origins of the shipped front ends", default="")
+SAMPLE_DATA = env.text("MESTORE_SAMPLE_DATA", "folder with marketplace files for demo and tests", default="")
+IS_LOOPBACK_DEMO = IS_DEMO and urlsplit(PUBLIC_URL).hostname in {"localhost", "127.0.0.1"}
+if PUBLIC_URL and urlsplit(PUBLIC_URL).scheme != "https" and MESTORE_ENV != "test" and not IS_LOOPBACK_DEMO:
+    env.complain("MESTORE_PUBLIC_URL must begin with https://: only the demo on this machine may use http.")
+
+# --- Secrets ----------------------------------------------------------------------------------------------
+SECRET_KEY = env.secret("MESTORE_SECRET_KEY", "signs short-lived values of the framework (CSRF, messages)")
+SECRET_KEY_FALLBACKS: list[str] = []
+MESTORE_MASTER_KEYS = env.key_ring("MESTORE_MASTER_KEYS", "encrypts data at rest: id:base64, first is current")
+MESTORE_PEPPER_KEYS = env.key_ring("MESTORE_PEPPER_KEYS", "keyed pepper of password hashes: id:base64")
+AUDIT_SIGNING_KEY = env.key("MESTORE_AUDIT_SIGNING_KEY", "Ed25519 seed that signs audit checkpoints: base64")
+METRICS_TOKEN = env.secret("MESTORE_METRICS_TOKEN", "bearer token that opens /metrics and health details")
+
+# --- Databases (PostgreSQL) -------------------------------------------------------------------------------
+POOL_SIZE = env.integer("MESTORE_DB_POOL_SIZE", "connections per process", default=8, minimum=1, maximum=64)
+
+
+def _database(url: Database, *, pool_size: int | None) -> dict[str, Any]:
+    """Return Django's settings for one alias; with `pool_size` connections come from psycopg's pool."""
+    options: dict[str, Any] = {
+        **url.options,
+        "application_name": "mestore",
+        "connect_timeout": "3",
+        # A forgotten transaction must not hold locks or the snapshot horizon; a blocked one must say so.
+        "options": "-c lock_timeout=2s -c idle_in_transaction_session_timeout=10s -c timezone=UTC",
+    }
+    if pool_size:
+        options["pool"] = {
+            "min_size": min(2, pool_size), "max_size": pool_size, "max_waiting": 2 * pool_size,
+            "timeout": 3.0, "max_lifetime": 1800.0,
+        }  # fmt: skip
+    return {
+        "ENGINE": "monitoring.database",
+        "NAME": url.name,
+        "USER": url.user,
+        "PASSWORD": url.password,
+        "HOST": url.host,
+        "PORT": url.port,
+        "OPTIONS": options,
+        "CONN_MAX_AGE": 0,
+        "CONN_HEALTH_CHECKS": True,
+        "ATOMIC_REQUESTS": False,
+    }
+
+
+_runtime = env.postgresql("DATABASE_URL", "the runtime role's database URL", plain_loopback=IS_DEMO)
+_owner = env.postgresql(
+    "MIGRATION_DATABASE_URL", "the owner role's URL, for migrations only; unset where nothing migrates",
+    plain_loopback=IS_DEMO, default="",
+)  # fmt: skip
+DATABASES = {
+    "default": _database(_runtime, pool_size=POOL_SIZE),
+    "owner": _database(_owner if _owner.name else _runtime, pool_size=None),
+    # Refusals must survive the rollback of what was refused: they have a connection of their own.
+    "audit": _database(_runtime, pool_size=max(2, POOL_SIZE // 2)),
+}
+DATABASE_ROUTERS = ["mestore.routers.OwnerMigrates"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+RUNTIME_ROLE = _runtime.user
+
+# --- Cache (Redis): load throttles and caches only, never truth -------------------------------------------
+REDIS_URL = env.redis("REDIS_URL", "Redis over TLS: rediss://user:password@host:port/0", plain_loopback=IS_DEMO)
+CACHES: dict[str, Any] = {
+    "default": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": "mestore",
+        "OPTIONS": {"SOCKET_CONNECT_TIMEOUT": 0.5, "SOCKET_TIMEOUT": 0.5},
+    }
+    if REDIS_URL
+    else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "mestore"}
+}
+
+# --- What is installed and what runs on each request ------------------------------------------------------
+INSTALLED_APPS = [
+    "mestore.apps.ConsoleConfig",  # in place of django.contrib.admin
+    "mestore.apps.MestoreConfig",
+    "finance",
+    "sessions_security",
+    "accounts",
+    "monitoring",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_otp",
+    "axes",
+    "rest_framework",
+    "drf_spectacular",
+    "corsheaders",
+    "procrastinate.contrib.django",
+]
+MIDDLEWARE = [
+    "monitoring.health.LivezMiddleware",
+    "mestore.middleware.RequestIdMiddleware",
+    "monitoring.metrics.MetricsMiddleware",
+    "mestore.middleware.SecurityHeadersMiddleware",
+    "mestore.middleware.RequestBoundsMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
+    "sessions_security.guard.SessionGuardMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
+]
+ROOT_URLCONF = "mestore.urls"
+WSGI_APPLICATION = "mestore.wsgi.application"
+APPEND_SLASH = False  # both forms answer; a redirect would lose the body of a POST
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# --- Transport and headers --------------------------------------------------------------------------------
+# The demo on loopback has no certificate; the test client speaks plain HTTP inside the process.
+TLS_REQUIRED = not IS_LOOPBACK_DEMO and MESTORE_ENV != "test"
+SECURE_SSL_REDIRECT = TLS_REQUIRED
+SECURE_REDIRECT_EXEMPT = [r"^readyz$", r"^metrics$"]  # asked by machines inside the network, token or one word
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXY_COUNT else None
+SECURE_HSTS_SECONDS = 63_072_000
+SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+SECURE_HSTS_PRELOAD = True
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "no-referrer"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+SESSION_ENGINE = "sessions_security.store"
+SESSION_COOKIE_NAME = "__Host-sessionid"
+SESSION_COOKIE_SECURE = True
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_NAME = "__Host-csrftoken"
+CSRF_COOKIE_SECURE = True
+CSRF_COOKIE_HTTPONLY = True
+CSRF_COOKIE_SAMESITE = "Lax"
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL.startswith("https://") else []
+CSRF_FAILURE_VIEW = "mestore.errors.csrf_failure"
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
+CORS_ALLOW_HEADERS = [
+    "accept", "accept-language", "authorization", "content-type", "idempotency-key", "x-csrf-token",
+    "x-request-id",
+]  # fmt: skip
+CORS_ALLOW_METHODS = ["DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT"]
+CORS_EXPOSE_HEADERS = ["idempotent-replayed", "ratelimit", "ratelimit-policy", "retry-after", "x-request-id"]
+CORS_URLS_REGEX = r"^/(api/v1|commissions)(/|$)"
+CORS_ALLOW_CREDENTIALS = False
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
+BODY_LIMITS = {"/api/v1/auth/": 4_096, "/admin/login/": 8_192}  # bytes, by path prefix; else the limit above
+
+# --- People, passwords, factors ---------------------------------------------------------------------------
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "accounts.backends.GrantBackend"]
+PASSWORD_HASHERS = ["accounts.hashers.PepperedArgon2Hasher"]
+LOGIN_URL = "admin:login"
+ARGON2_TIME_COST = env.integer("MESTORE_ARGON2_TIME_COST", "Argon2id passes", default=3, minimum=1, maximum=10)
+ARGON2_MEMORY_KIB = env.integer(
+    "MESTORE_ARGON2_MEMORY_KIB", "Argon2id memory in KiB", default=65_536, minimum=1_024, maximum=1_048_576
+)
+ARGON2_PARALLELISM = 1
+if MESTORE_ENV != "test" and ARGON2_MEMORY_KIB * ARGON2_TIME_COST < 57_344:
+    env.complain("MESTORE_ARGON2_MEMORY_KIB and _TIME_COST are below what OWASP asks for password storage.")
+HASH_CONCURRENCY = env.integer(
+    "MESTORE_HASH_CONCURRENCY", "password hashes computed at once per process",
+    default=os.cpu_count() or 1, minimum=1, maximum=64,
+)  # fmt: skip
+TOTP_DRIFT_STEPS = 1  # one step back, for clocks that are late; codes of the future are never accepted
+AXES_HANDLER = "accounts.lockout.LockoutHandler"
+AXES_SENSITIVE_PARAMETERS = ["username", "password"]
+AXES_LOCKOUT_PARAMETERS = ["username", "ip_address"]
+OTP_TOTP_ISSUER = "MeStore"
+
+# Contract 3.4: attempts per window and network / account, then a lock (seconds).
+LOGIN_LIMITS = {
+    "login": {"network": 10, "account": 5, "window_seconds": 3_600, "lock_seconds": 900},
+    "admin_login": {"network": 3, "account": 3, "window_seconds": 3_600, "lock_seconds": 1_800},
+    "factor": {"network": 10, "account": 5, "window_seconds": 3_600, "lock_seconds": 600},
+}
+
+# --- Sessions and tokens (design: policy tables) ----------------------------------------------------------
+SESSION_POLICY: dict[str, dict[str, int | None]] = {
+    "BUYER": {"idle_seconds": 3_600, "absolute_seconds": 86_400, "max_sessions": 5},
+    "VENDOR": {"idle_seconds": 3_600, "absolute_seconds": 86_400, "max_sessions": 3},
+    "ADMIN": {"idle_seconds": 900, "absolute_seconds": 43_200, "max_sessions": 2},
+    "SUPERUSER": {"idle_seconds": 900, "absolute_seconds": 43_200, "max_sessions": 1},
+    "SYSTEM": {"idle_seconds": None, "absolute_seconds": 86_400, "max_sessions": 20},
+}
+ACCESS_TOKEN_SECONDS = env.integer(
+    "MESTORE_ACCESS_TOKEN_SECONDS", "life of an access token", default=900, minimum=60, maximum=3_600
+)
+REFRESH_REUSE_GRACE_SECONDS = 10
+PENDING_SIGN_IN_SECONDS = 300
+PENDING_SIGN_IN_ATTEMPTS = 5
+TOKEN_ISSUER = "mestore-api"
+TOKEN_AUDIENCE = "mestore-client"
+
+# Requests per window (limit, seconds). Anonymous by network; signed in by the role's bucket alone.
+RATE_LIMITS: dict[str, list[tuple[int, int]]] = {
+    "anonymous": [(60, 60), (600, 3_600), (2_400, 86_400)],
+    "BUYER": [(300, 60)],
+    "VENDOR": [(500, 60)],
+    "ADMIN": [(1_000, 60)],
+    "SUPERUSER": [(1_000, 60)],
+    "SYSTEM": [
+        (
+            env.integer(
+                "MESTORE_MACHINE_REQUESTS_PER_MINUTE", "rate limit of a machine account",
+                default=60_000, minimum=1, maximum=10_000_000,
+            ),
+            60,
+        )
+    ],
+}  # fmt: skip
+
+# --- Money ------------------------------------------------------------------------------------------------
+# Rates in parts per million. STANDARD 5 %, PREMIUM 3 %, PROMOTIONAL 2 %, CATEGORY_BASED 4 % (contract 2.4).
+COMMISSION_RATES_PPM = {"STANDARD": 50_000, "PREMIUM": 30_000, "PROMOTIONAL": 20_000, "CATEGORY_BASED": 40_000}
+COMMISSION_BASE = "goods"  # the items' total without tax and shipping
+IVA_PPM = {"COP": 190_000}  # value added tax on goods; currencies not named here carry none
+# Flat charge and the goods' total from which it is free, in minor units.
+SHIPPING = {"COP": {"flat_minor": 1_500_000, "free_from_minor": 20_000_000}}
+
+# --- API --------------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "sessions_security.authentication.BearerAuthentication",
+        "sessions_security.authentication.CookieAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PARSER_CLASSES": ["mestore.lib.http.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["mestore.lib.http.ExactJSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "mestore.errors.exception_handler",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "mestore.errors.JSONOnlyNegotiation",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "MeStore API",
+    "DESCRIPTION": "Orders, commissions, sessions and sign-in of the MeStore marketplace.",
+    "VERSION": "1.0.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+}
+
+# --- Language and time ------------------------------------------------------------------------------------
+LANGUAGE_CODE = "es"  # Spanish is the default; Accept-Language: en gives English
+LANGUAGES = [("es", "Español"), ("en", "English")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "UTC"
+BUSINESS_TIME_ZONE = "America/Bogota"
+
+# --- Files and logs ---------------------------------------------------------------------------------------
+STATIC_URL = "/static/"
+STATIC_ROOT = Path(
+    env.text("MESTORE_STATIC_ROOT", "where collectstatic puts the console's files", default=str(BASE_DIR / ".static"))
+)
+STORAGES = {
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},  # nothing is uploaded yet
+}
+WHITENOISE_USE_FINDERS = True  # the console has one stylesheet: served from the package itself
+WHITENOISE_MAX_AGE = 300
+EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"  # this service sends no mail yet
+LOG_LEVEL = env.text("MESTORE_LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR", default="INFO")
+LOGGING = logging_config(MESTORE_ENV)
+
+env.refuse_if_wrong()
