@@ -128,7 +128,9 @@ class Environment:
             identifier, _, encoded = part.partition(":")
             key = self._key_bytes(name, encoded)
             if not identifier.isascii() or not identifier.isalnum() or len(identifier) > 32:
-                self.complain(f"{name} needs entries of the form id:base64 (id: up to 32 letters and digits).")
+                self.complain(
+                    f"{name} needs entries of the form id:base64 (id: up to 32 letters and digits)."
+                )
             elif identifier in ring:
                 self.complain(f"{name} names one key id twice.")
             elif key:
@@ -152,13 +154,17 @@ class Environment:
             return NO_DATABASE
         parts = self._split(name, value)
         if parts is None or parts.scheme not in {"postgres", "postgresql"} or len(parts.path) < 2:
-            self.complain(f"{name} must look like postgresql://user:password@host:port/name?sslmode=verify-full.")
+            self.complain(
+                f"{name} must look like postgresql://user:password@host:port/name?sslmode=verify-full."
+            )
             return NO_DATABASE
         options = {key: values[-1] for key, values in parse_qs(parts.query).items()}
         host = options.pop("host", "") or parts.hostname or ""
         local = host.startswith("/") or host in {"localhost", "127.0.0.1", "::1"}
         if options.get("sslmode") != "verify-full" and not (plain_loopback and local):
-            self.complain(f"{name} must carry sslmode=verify-full: the server's certificate is always verified.")
+            self.complain(
+                f"{name} must carry sslmode=verify-full: the server's certificate is always verified."
+            )
         return Database(
             name=unquote(parts.path[1:]),
             user=unquote(parts.username or ""),
@@ -177,7 +183,9 @@ class Environment:
         options = parse_qs(parts.query) if parts else {}
         if parts is None or parts.scheme not in {"redis", "rediss"}:
             self.complain(f"{name} must look like rediss://user:password@host:port/0?ssl_ca_certs=FILE.")
-        elif parts.scheme == "redis" and not (plain_loopback and parts.hostname in {"localhost", "127.0.0.1"}):
+        elif parts.scheme == "redis" and not (
+            plain_loopback and parts.hostname in {"localhost", "127.0.0.1"}
+        ):
             self.complain(f"{name} must use rediss:// (TLS); redis:// is for the demo on this machine only.")
         elif options.get("ssl_cert_reqs", ["required"])[-1] != "required":
             self.complain(f"{name} must not switch off the check of the server's certificate.")

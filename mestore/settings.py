@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from mestore.environment import Database, Environment
 from monitoring.logging import logging_config
+
+from mestore.environment import Database, Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment()
@@ -24,8 +25,12 @@ IS_DEMO = MESTORE_ENV == "demo"
 DEBUG = env.boolean("MESTORE_DEBUG", "Django's debug pages; demo and test only", default=False)
 if DEBUG and MESTORE_ENV not in {"demo", "test"}:
     env.complain("MESTORE_DEBUG must be false outside demo and test: debug pages show code and settings.")
-PUBLIC_URL = env.text("MESTORE_PUBLIC_URL", "the address people and clients reach this service at").rstrip("/")
-FRONTEND_URL = env.text("MESTORE_FRONTEND_URL", "where links in mail lead", default=PUBLIC_URL or "-").rstrip("/")
+PUBLIC_URL = env.text("MESTORE_PUBLIC_URL", "the address people and clients reach this service at").rstrip(
+    "/"
+)
+FRONTEND_URL = env.text("MESTORE_FRONTEND_URL", "where links in mail lead", default=PUBLIC_URL or "-").rstrip(
+    "/"
+)
 ALLOWED_HOSTS = env.listing("MESTORE_ALLOWED_HOSTS", "host names this service answers to, comma-separated")
 if any("*" in host for host in ALLOWED_HOSTS):
     env.complain("MESTORE_ALLOWED_HOSTS must name each host: a wildcard lets anybody choose the host name.")
@@ -42,7 +47,9 @@ if PUBLIC_URL and urlsplit(PUBLIC_URL).scheme != "https" and MESTORE_ENV != "tes
 # --- Secrets ----------------------------------------------------------------------------------------------
 SECRET_KEY = env.secret("MESTORE_SECRET_KEY", "signs short-lived values of the framework (CSRF, messages)")
 SECRET_KEY_FALLBACKS: list[str] = []
-MESTORE_MASTER_KEYS = env.key_ring("MESTORE_MASTER_KEYS", "encrypts data at rest: id:base64, first is current")
+MESTORE_MASTER_KEYS = env.key_ring(
+    "MESTORE_MASTER_KEYS", "encrypts data at rest: id:base64, first is current"
+)
 MESTORE_PEPPER_KEYS = env.key_ring("MESTORE_PEPPER_KEYS", "keyed pepper of password hashes: id:base64")
 AUDIT_SIGNING_KEY = env.key("MESTORE_AUDIT_SIGNING_KEY", "Ed25519 seed that signs audit checkpoints: base64")
 METRICS_TOKEN = env.secret("MESTORE_METRICS_TOKEN", "bearer token that opens /metrics and health details")
@@ -95,7 +102,9 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 RUNTIME_ROLE = _runtime.user
 
 # --- Cache (Redis): load throttles and caches only, never truth -------------------------------------------
-REDIS_URL = env.redis("REDIS_URL", "Redis over TLS: rediss://user:password@host:port/0", plain_loopback=IS_DEMO)
+REDIS_URL = env.redis(
+    "REDIS_URL", "Redis over TLS: rediss://user:password@host:port/0", plain_loopback=IS_DEMO
+)
 CACHES: dict[str, Any] = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",
@@ -128,9 +137,10 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "monitoring.health.LivezMiddleware",
-    "mestore.middleware.RequestIdMiddleware",
     "monitoring.metrics.MetricsMiddleware",
+    "monitoring.logging.RequestLogMiddleware",
     "mestore.middleware.SecurityHeadersMiddleware",
+    "mestore.middleware.EdgeMiddleware",
     "mestore.middleware.RequestBoundsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -168,7 +178,10 @@ TEMPLATES = [
 # The demo on loopback has no certificate; the test client speaks plain HTTP inside the process.
 TLS_REQUIRED = not IS_LOOPBACK_DEMO and MESTORE_ENV != "test"
 SECURE_SSL_REDIRECT = TLS_REQUIRED
-SECURE_REDIRECT_EXEMPT = [r"^readyz$", r"^metrics$"]  # asked by machines inside the network, token or one word
+SECURE_REDIRECT_EXEMPT = [
+    r"^readyz$",
+    r"^metrics$",
+]  # asked by machines inside the network, token or one word
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXY_COUNT else None
 SECURE_HSTS_SECONDS = 63_072_000
 SECURE_HSTS_INCLUDE_SUBDOMAINS = True
@@ -205,7 +218,9 @@ AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "accounts.backends.GrantBackend"]
 PASSWORD_HASHERS = ["accounts.hashers.PepperedArgon2Hasher"]
 LOGIN_URL = "admin:login"
-ARGON2_TIME_COST = env.integer("MESTORE_ARGON2_TIME_COST", "Argon2id passes", default=3, minimum=1, maximum=10)
+ARGON2_TIME_COST = env.integer(
+    "MESTORE_ARGON2_TIME_COST", "Argon2id passes", default=3, minimum=1, maximum=10
+)
 ARGON2_MEMORY_KIB = env.integer(
     "MESTORE_ARGON2_MEMORY_KIB", "Argon2id memory in KiB", default=65_536, minimum=1_024, maximum=1_048_576
 )
@@ -266,7 +281,12 @@ RATE_LIMITS: dict[str, list[tuple[int, int]]] = {
 
 # --- Money ------------------------------------------------------------------------------------------------
 # Rates in parts per million. STANDARD 5 %, PREMIUM 3 %, PROMOTIONAL 2 %, CATEGORY_BASED 4 % (contract 2.4).
-COMMISSION_RATES_PPM = {"STANDARD": 50_000, "PREMIUM": 30_000, "PROMOTIONAL": 20_000, "CATEGORY_BASED": 40_000}
+COMMISSION_RATES_PPM = {
+    "STANDARD": 50_000,
+    "PREMIUM": 30_000,
+    "PROMOTIONAL": 20_000,
+    "CATEGORY_BASED": 40_000,
+}
 COMMISSION_BASE = "goods"  # the items' total without tax and shipping
 IVA_PPM = {"COP": 190_000}  # value added tax on goods; currencies not named here carry none
 # Flat charge and the goods' total from which it is free, in minor units.
@@ -306,7 +326,11 @@ BUSINESS_TIME_ZONE = "America/Bogota"
 # --- Files and logs ---------------------------------------------------------------------------------------
 STATIC_URL = "/static/"
 STATIC_ROOT = Path(
-    env.text("MESTORE_STATIC_ROOT", "where collectstatic puts the console's files", default=str(BASE_DIR / ".static"))
+    env.text(
+        "MESTORE_STATIC_ROOT",
+        "where collectstatic puts the console's files",
+        default=str(BASE_DIR / ".static"),
+    )
 )
 STORAGES = {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},

@@ -1,0 +1,39 @@
+"""WSGI entry point: `granian --interface wsgi mestore.wsgi:application`.
+
+The server hands every request an `environ` that begins as a copy of the process environment. Left as it
+is, every secret of the process would be in `request.META`, and a process variable named `HTTP_X` would
+look like a request header. Only what a request may carry is let through.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mestore.settings")
+
+_CGI_NAMES = frozenset(
+    {
+        "REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "CONTENT_TYPE", "CONTENT_LENGTH",
+        "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL", "REMOTE_ADDR", "REMOTE_PORT",
+    }
+)  # fmt: skip
+# Names, not values: a variable of the process never becomes a header, whatever the request says.
+_PROCESS_NAMES = frozenset(name for name in os.environ if name.startswith("HTTP_"))
+
+_django = get_wsgi_application()
+
+
+def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    """Answer one request, seeing only the request's own variables."""
+    request = {
+        name: value
+        for name, value in environ.items()
+        if name in _CGI_NAMES
+        or name.startswith("wsgi.")
+        or (name.startswith("HTTP_") and name not in _PROCESS_NAMES)
+    }
+    return _django(request, start_response)
