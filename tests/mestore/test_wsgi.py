@@ -1,0 +1,58 @@
+"""What the server's habits must not do to a request."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import Any
+
+import pytest
+
+from mestore import wsgi
+
+
+def request_environ(**more: Any) -> dict[str, Any]:
+    return {
+        **os.environ,
+        "REQUEST_METHOD": "GET",
+        "PATH_INFO": "/livez",
+        "QUERY_STRING": "",
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "wsgi.input": io.BytesIO(),
+        "wsgi.url_scheme": "http",
+        "wsgi.errors": io.StringIO(),
+        **more,
+    }
+
+
+def seen_by_django(monkeypatch: pytest.MonkeyPatch, environ: dict[str, Any]) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+
+    def django(inner: dict[str, Any], start_response: Any) -> list[bytes]:
+        seen.update(inner)
+        return [b""]
+
+    monkeypatch.setattr(wsgi, "_django", django)
+    wsgi.application(environ, lambda *args: None)
+    return seen
+
+
+def test_secrets_of_the_process_are_not_in_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = seen_by_django(monkeypatch, request_environ(HTTP_ACCEPT="*/*"))
+
+    assert "MESTORE_SECRET_KEY" not in seen
+    assert "DATABASE_URL" not in seen
+    assert "PATH" not in seen
+    assert seen["HTTP_ACCEPT"] == "*/*"
+    assert seen["PATH_INFO"] == "/livez"
+    assert "wsgi.input" in seen
+
+
+def test_process_variable_never_becomes_a_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wsgi, "_PROCESS_NAMES", frozenset({"HTTP_X_FORWARDED_FOR"}))
+
+    seen = seen_by_django(monkeypatch, request_environ(HTTP_X_FORWARDED_FOR="10.0.0.1"))
+
+    assert "HTTP_X_FORWARDED_FOR" not in seen
