@@ -211,7 +211,7 @@ CORS_EXPOSE_HEADERS = ["idempotent-replayed", "ratelimit", "ratelimit-policy", "
 CORS_URLS_REGEX = r"^/(api/v1|commissions)(/|$)"
 CORS_ALLOW_CREDENTIALS = False
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
-BODY_LIMITS = {"/api/v1/auth/": 4_096, "/admin/login/": 8_192}  # bytes, by path prefix; else the limit above
+BODY_LIMITS = {"/api/v1/auth/": 4_096, "/admin/login/": 8_192, "/csp-reports": 8_192}  # bytes, by path prefix; else the limit above
 
 # --- People, passwords, factors ---------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"
@@ -260,6 +260,8 @@ PENDING_SIGN_IN_SECONDS = 300
 PENDING_SIGN_IN_ATTEMPTS = 5
 TOKEN_ISSUER = "mestore-api"
 TOKEN_AUDIENCE = "mestore-client"
+# Attempts to sign in, right or wrong (limit, seconds): load, before a password is hashed. Failures have LOGIN_LIMITS.
+SIGN_IN_RATE_LIMITS = {"network": [(30, 60)], "account": [(10, 60)]}
 
 # Requests per window (limit, seconds). Anonymous by network; signed in by the role's bucket alone.
 RATE_LIMITS: dict[str, list[tuple[int, int]]] = {
