@@ -6,8 +6,9 @@
     running = servers.start(Path(".demo"))       # kept: the same data, passwords and ports next time
     running.stop()
 
-Both servers speak TLS only and stop with their starter, however it ends: a keeper process (keeper.py) owns them and
-goes when its pipe closes. Nothing here imports Django: settings cannot load before these addresses exist.
+Both servers speak TLS only and stop with their starter, however it ends: a keeper process (keeper.py) owns
+them and goes when its pipe closes. Nothing here imports Django: settings cannot load before these addresses
+exist.
 """
 
 from mestore.servers.errors import ServersUnavailableError

@@ -1,4 +1,4 @@
-"""`python -m mestore.servers remove .demo`: delete a stopped demo's servers with their data (what `make clean` runs)."""
+"""`python -m mestore.servers remove .demo`: delete a stopped demo's servers and data (for `make clean`)."""
 
 from __future__ import annotations
 

@@ -20,9 +20,10 @@ class Certificates:
 
 
 def issue(directory: Path) -> Certificates:
-    """Make an authority in memory, write its public half to `directory`/ca.pem, and issue one server certificate.
+    """Make an authority, write its public half to `directory`/ca.pem, and issue one server certificate.
 
-    The authority's own key is never written: nobody can issue a second certificate that our clients would trust.
+    The authority's own key is never written: nobody can issue a second certificate that our clients would
+    trust.
     """
     authority = trustme.CA(organization_name="MeStore private servers")
     issued = authority.issue_cert("localhost", HOST)

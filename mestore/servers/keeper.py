@@ -1,13 +1,13 @@
 """The process that owns the private servers and outlives nobody.
 
-It is started by running.py as a plain script (standard library only, so it starts in milliseconds) and is the parent
-of the servers. Its standard input is a pipe from whoever wanted them: when that closes, because the starter stopped
-them, ended, or was killed with SIGKILL, the servers are stopped and a throw-away folder is deleted. A pidfd of the
-starter is watched too, since a forked child of it may hold the pipe open.
+It is started by running.py as a plain script (standard library only, so it starts in milliseconds) and is
+the parent of the servers. Its standard input is a pipe from whoever wanted them: when that closes, because
+the starter stopped them, ended, or was killed with SIGKILL, the servers are stopped and a throw-away folder
+is deleted. A pidfd of the starter is watched too, since a forked child of it may hold the pipe open.
 
 Arguments: the starter's process id, and the folder to delete at the end (empty: none).
-Input: lines of JSON, {"command": start|stop|kill|pause|resume|status, "name", "server": what to run, with start}.
-Output: one line of JSON per command, {"name", "pid"}; the pid is null when the server does not run.
+Input: lines of JSON, {"command": start|stop|kill|pause|resume|status, "name", "server": what to run, with
+start}. Output: one line of JSON per command, {"name", "pid"}; the pid is null when the server does not run.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
@@ -41,11 +42,12 @@ class Keeper:
         stop_signal = self.stop_signals[name] = int(server["stop_signal"])
 
         def die_with_keeper() -> None:
-            # Runs after the change of user, which would have cleared it: a keeper killed by force leaves nothing.
+            # Runs after the change of user, which would have cleared it: a keeper killed by force leaves
+            # nothing.
             self.libc.prctl(PR_SET_PDEATHSIG, stop_signal)
 
-        with open(server["log"], "ab") as log:
-            self.running[name] = subprocess.Popen(  # noqa: S603, PLW1509 - our starter's command; one thread here
+        with Path(server["log"]).open("ab") as log:
+            self.running[name] = subprocess.Popen(  # noqa: S603 - our own command
                 server["argv"],
                 cwd=server["cwd"],
                 env=server["env"],
@@ -57,7 +59,7 @@ class Keeper:
                 extra_groups=None if server["gid"] is None else [server["gid"]],
                 umask=0o077,
                 start_new_session=True,  # a Ctrl-C in the terminal is for the starter, not for the servers
-                preexec_fn=die_with_keeper,
+                preexec_fn=die_with_keeper,  # noqa: PLW1509 - this process has one thread
             )
 
     def stop(self, name: str, how: int | None = None) -> None:

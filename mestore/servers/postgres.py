@@ -71,7 +71,7 @@ class Cluster:
         )
 
     def plan(self, port: int, log: Path) -> dict[str, Any]:
-        """What the keeper runs. SIGINT is a fast, clean stop; SIGQUIT an immediate one for data that goes anyway."""
+        """What the keeper runs. SIGINT is a clean stop; SIGQUIT an immediate one, for data that goes anyway."""
         return {
             "name": "postgresql",
             "argv": [str(self.binaries / "postgres"), "-D", str(self.data), "-p", str(port)],
@@ -140,7 +140,7 @@ def create_roles(cluster: Cluster, port: int) -> None:
 
 
 def open_database(connection: psycopg.Connection[Any], database: str) -> None:
-    """Let the runtime role, and nobody else, connect to `database`. A copy of a database does not inherit this."""
+    """Let the runtime role, and nobody else, connect to `database`. Copies do not inherit this."""
     name, role = sql.Identifier(database), sql.Identifier(RUNTIME)
     connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name))
     connection.execute(sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}").format(name, role))

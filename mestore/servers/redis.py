@@ -73,7 +73,8 @@ def prepare(home: Path, certificates: Certificates, passwords: dict[str, str]) -
 
 
 def _users(password: str) -> str:
-    # `+@all -@dangerous -@admin`: no KEYS, FLUSHALL, CONFIG or DEBUG, even for who steals the application's password.
+    # `+@all -@dangerous -@admin`: no KEYS, FLUSHALL, CONFIG or DEBUG, even for who steals the application's
+    # password.
     return f"user default off\nuser {USER} on >{password} ~mestore:* &mestore:* +@all -@dangerous -@admin\n"
 
 

@@ -88,7 +88,7 @@ class Servers:
         self.stop()
 
     def _start_server(self, name: str) -> None:
-        """Start one on the port of last time or any free one; another when somebody took it since we looked."""
+        """Start one on the port of last time or a free one; on another when somebody took it meanwhile."""
         for attempt in range(START_ATTEMPTS):
             self.ports[name] = _free_port(None if attempt else self.ports.get(name))
             try:
@@ -147,8 +147,8 @@ def start(
 ) -> Servers:
     """Start PostgreSQL and Redis, kept in `directory` or, without one, in a folder that goes with them.
 
-    `durable` keeps fsync on (default: when a directory is given). Raises ServersUnavailableError when a server's
-    program is missing, when the directory's servers run already, or when they do not come up.
+    `durable` keeps fsync on (default: when a directory is given). Raises ServersUnavailableError when a
+    server's program is missing, when the directory's servers run already, or when they do not come up.
     """
     home = storage.temporary() if directory is None else storage.kept(directory)
     locked = storage.lock(home)

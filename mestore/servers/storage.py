@@ -63,8 +63,8 @@ def temporary() -> Path:
 def kept(directory: Path) -> Path:
     """The folder for the servers of `directory`: below it, or, for root, where another user can reach it.
 
-    Permissions of folders that are not ours are never widened: a checkout below /root stays closed, and the servers'
-    files go to /var/lib, remembered by a pointer file so that `remove` finds them.
+    Permissions of folders that are not ours are never widened: a checkout below /root stays closed, and the
+    servers' files go to /var/lib, remembered by a pointer file so that `remove` finds them.
     """
     directory = directory.resolve()
     directory.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def remove(directory: Path) -> None:
 
 
 def lock(home: Path) -> int:
-    """Take the folder for ourselves; the returned descriptor holds the lock as long as anybody has it open."""
+    """Take the folder for ourselves; the lock lasts as long as anybody has the descriptor open."""
     descriptor = os.open(home / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,1 @@
+"""What stands behind the fixtures of tests/conftest.py."""
