@@ -1,0 +1,183 @@
+"""Recording what happened: the write side of the audit trail.
+
+`record` and `record_many` write inside the transaction of the change they speak about: both are kept or
+neither. `record_refusal` writes on a connection of its own, at once, because what it tells about (a refusal,
+a failure) usually rolls everything else back.
+
+All three send one statement: the event and its place in the queue of what is not in the signed log yet.
+There is no chain head and no counter to wait for, so writers never wait for each other.
+
+When the trail cannot be written, nothing is done behind its back:
+* `record`, `record_many`: the database error reaches the caller's transaction, which rolls back;
+* `record_refusal`: `SecurityServiceFailure` (503) leaves the function. A caller about to refuse refuses with
+  that error; nobody may go on as if the refusal had been recorded.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import structlog
+from django.db import Error as DatabaseError
+from django.db import IntegrityError, InterfaceError, OperationalError, connections
+
+from mestore.lib import crypto, errors, ids, sql
+from mestore.lib.actor import Actor
+from monitoring import events, leaves, subjects
+from monitoring.leaves import Entry, Target
+
+__all__ = ["Entry", "NotInTransaction", "Target", "record", "record_many", "record_refusal"]
+
+log = structlog.get_logger("mestore.audit")
+
+WRITER_PURPOSE = "audit-writer"
+
+
+# An event about a person whose key was destroyed is not written: the count tells. `subject` NULL: nothing
+# personal, nothing to look up.
+_INSERT_ONE = """
+WITH event AS (
+    INSERT INTO audit_event (id, occurred_at, type, outcome, actor_kind, actor_id, actor_role, target_type,
+                             target_id, session_id, request_id, canon, pii_ct, writer_mac, leaf_hash)
+    SELECT id, occurred_at, type, outcome, actor_kind, actor_id, actor_role, target_type,
+           target_id, session_id, request_id, canon, pii_ct, writer_mac, sha256('\\x00'::bytea || canon)
+    FROM (VALUES (%s::uuid, %s::timestamptz, %s, %s, %s, %s::text, %s::text, %s::text, %s::text, %s::text,
+                  %s::text, %s::bytea, %s::bytea, %s::bytea, %s::text))
+      AS new(id, occurred_at, type, outcome, actor_kind, actor_id, actor_role, target_type, target_id,
+             session_id, request_id, canon, pii_ct, writer_mac, subject)
+    WHERE NOT EXISTS (SELECT FROM subject_key k WHERE k.subject = new.subject AND k.wrapped IS NULL)
+    RETURNING id, occurred_at
+)
+INSERT INTO audit_pending (id, occurred_at) SELECT id, occurred_at FROM event
+"""
+_INSERT_MANY = """
+WITH event AS (
+    INSERT INTO audit_event (id, occurred_at, type, outcome, actor_kind, actor_id, actor_role, target_type,
+                             target_id, session_id, request_id, canon, pii_ct, writer_mac, leaf_hash)
+    SELECT id, occurred_at, type, outcome, actor_kind, actor_id, actor_role, target_type,
+           target_id, session_id, request_id, canon, pii_ct, writer_mac, sha256('\\x00'::bytea || canon)
+    FROM unnest(%s::uuid[], %s::timestamptz[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
+                %s::text[], %s::text[], %s::text[], %s::text[], %s::bytea[], %s::bytea[], %s::bytea[], %s::text[])
+      AS new(id, occurred_at, type, outcome, actor_kind, actor_id, actor_role, target_type, target_id,
+             session_id, request_id, canon, pii_ct, writer_mac, subject)
+    WHERE NOT EXISTS (SELECT FROM subject_key k WHERE k.subject = new.subject AND k.wrapped IS NULL)
+    RETURNING id, occurred_at
+)
+INSERT INTO audit_pending (id, occurred_at) SELECT id, occurred_at FROM event
+"""
+
+
+class NotInTransaction(RuntimeError):
+    """An event was to be recorded outside of the transaction of its change: a mistake in the calling code."""
+
+
+def record(
+    event: str,
+    *,
+    by: Actor,
+    target: Target | None = None,
+    data: Mapping[str, Any] | None = None,
+    personal: Mapping[str, Any] | None = None,
+    subject: str | None = None,
+) -> UUID:
+    """Record `event` in the current transaction and return the event's id.
+
+    `data` is kept in clear for ever: no name, address or other personal value belongs there. `personal` is
+    sealed under the key of `subject` (else of the actor). Raise `NotInTransaction`, `events.UnknownEvent`,
+    `subjects.SubjectErased` when the subject's key was destroyed, and `django.db.Error`.
+    """
+    _demand_transaction()
+    return _write_one(Entry(event, by, target, data, personal, subject), using="default")
+
+
+def record_many(rows: Sequence[Entry]) -> None:
+    """Record many events in the current transaction with one statement; raise as `record` does."""
+    _demand_transaction()
+    if not rows:
+        return
+    prepared = _prepare(rows)
+    # Column by column: fifteen arrays, whatever the number of events.
+    written = sql.execute(_INSERT_MANY, [list(column) for column in zip(*prepared, strict=True)])
+    if written != len(rows):
+        raise subjects.SubjectErased("one of the subjects")
+
+
+def record_refusal(
+    event: str,
+    *,
+    by: Actor,
+    target: Target | None = None,
+    data: Mapping[str, Any] | None = None,
+    personal: Mapping[str, Any] | None = None,
+    subject: str | None = None,
+) -> UUID:
+    """Record a refusal or failure at once, whatever becomes of the current transaction; return its id.
+
+    Raise `errors.SecurityServiceFailure` when it cannot be written: the caller answers with that.
+    """
+    entry = Entry(event, by, target, data, personal, subject)
+    try:
+        return _write_one(entry, using="audit")
+    except (DatabaseError, crypto.Unreadable) as error:
+        log.critical("audit_refusal_not_written", audit_event=event, error=type(error).__name__)
+        raise errors.SecurityServiceFailure from error
+
+
+def _demand_transaction() -> None:
+    if not connections["default"].in_atomic_block:
+        raise NotInTransaction("audit.record belongs inside the transaction of the change it tells about")
+
+
+def _write_one(entry: Entry, *, using: str) -> UUID:
+    (row,) = _prepare([entry])
+    event_id: UUID = row[0]
+    try:
+        written = sql.execute(_INSERT_ONE, row, using=using)
+    except (OperationalError, InterfaceError):
+        connection = connections[using]
+        if using == "default" or connection.in_atomic_block:
+            raise
+        written = _write_again(row, using)
+    if written != 1:
+        raise subjects.SubjectErased(entry.subject or entry.by.id or "")
+    return event_id
+
+
+def _write_again(row: tuple[Any, ...], using: str) -> int:
+    """Send the row once more on a fresh connection: the old one may have died of age, or of a failover."""
+    connections[using].close()
+    try:
+        return sql.execute(_INSERT_ONE, row, using=using)
+    except IntegrityError:
+        return 1  # the first attempt was committed; only its answer was lost
+
+
+def _prepare(rows: Sequence[Entry]) -> list[tuple[Any, ...]]:
+    """Return one tuple of column values per entry."""
+    now = dt.datetime.now(dt.UTC)
+    at = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    owners = [leaves.subject_of(entry, now) for entry in rows]
+    wanted = {owner for owner in owners if owner is not None}
+    keys = subjects.keys_for(wanted) if wanted else {}
+    return [_row(entry, owner, now, at, keys) for entry, owner in zip(rows, owners, strict=True)]
+
+
+def _row(
+    entry: Entry, owner: str | None, now: dt.datetime, at: str, keys: Mapping[str, bytes]
+) -> tuple[Any, ...]:
+    event = events.get(entry.event)
+    event_id = ids.uuid7()
+    columns = leaves.columns(entry)
+    personal = leaves.personal_bytes(entry) if owner is not None else None
+    canon = leaves.canon(entry, columns, event_id=event_id, at=at, subject=owner, personal=personal)
+    sealed = None
+    if owner is not None and personal is not None:
+        sealed = leaves.seal_personal(personal, key=keys[owner], event_id=event_id)
+    return (
+        event_id, now, event.code, event.outcome.value, columns.actor_kind, columns.actor_id, columns.actor_role,
+        columns.target_type, columns.target_id, columns.session_id, columns.request_id, canon, sealed,
+        crypto.mac(canon, purpose=WRITER_PURPOSE), owner,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Django's PostgreSQL backend with its waits, checkouts and new connections measured."""

@@ -1,0 +1,45 @@
+"""The engine `monitoring.database`: the stock backend, measured at the two ends of a checkout."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from django.db.backends.postgresql import base
+
+from monitoring.database import statistics
+from monitoring.database.exhaustion import is_pool_exhausted
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """One thread's handle on a database.
+
+    psycopg's own `usage_ms` never moves under Django (connections do not come back through its context
+    manager), so the time between taking and giving back is measured here.
+    """
+
+    _taken_at: float | None = None
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        """Take a connection from the pool, or open one, and note how long that took."""
+        started = time.perf_counter()
+        try:
+            connection = super().get_new_connection(conn_params)
+        except Exception as error:
+            if is_pool_exhausted(error):
+                statistics.EXHAUSTED.labels(alias=self.alias).inc()
+            raise
+        self._taken_at = time.perf_counter()
+        statistics.WAIT.labels(alias=self.alias).observe(self._taken_at - started)
+        return connection
+
+    def _configure_connection(self, connection: Any) -> bool:
+        # Runs once for each connection to the server: from the pool when it opens one, else from Django.
+        statistics.OPENED.labels(alias=self.alias).inc()
+        return bool(super()._configure_connection(connection))
+
+    def _close(self) -> None:
+        if self.connection is not None and self._taken_at is not None:
+            statistics.CHECKOUT.labels(alias=self.alias).observe(time.perf_counter() - self._taken_at)
+            self._taken_at = None
+        super()._close()

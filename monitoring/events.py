@@ -1,0 +1,208 @@
+"""The catalogue of everything the audit trail can say.
+
+One entry per thing that can happen, in business words. An entry's code never changes its meaning: a new
+meaning gets a new code, and a change in what `data` carries raises `version`. Code that records uses the
+constants (`audit.record(events.SIGN_IN_SUCCEEDED, …)`); an unknown code is refused.
+
+`docs/events.md` shows this catalogue to readers; `manage.py event_catalogue --write` generates it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class Category(StrEnum):
+    """What part of the house an event is about."""
+
+    AUTHENTICATION = "AUTHENTICATION"
+    USER_MANAGEMENT = "USER_MANAGEMENT"
+    VENDOR_MANAGEMENT = "VENDOR_MANAGEMENT"
+    FINANCIAL = "FINANCIAL"
+    SYSTEM_CONFIG = "SYSTEM_CONFIG"
+    DATA_EXPORT = "DATA_EXPORT"
+    SECURITY = "SECURITY"
+    AUDIT = "AUDIT"
+    MONITORING = "MONITORING"
+    EMERGENCY = "EMERGENCY"
+
+
+class Outcome(StrEnum):
+    """How it ended. BLOCKED: a rule said no. FAILURE: the caller could not do what it asked for."""
+
+    SUCCESS = "SUCCESS"
+    FAILURE = "FAILURE"
+    PARTIAL = "PARTIAL"
+    BLOCKED = "BLOCKED"
+    PENDING = "PENDING"
+    CANCELLED = "CANCELLED"
+    TIMEOUT = "TIMEOUT"
+
+
+class Retention(StrEnum):
+    """How long the event is kept."""
+
+    STANDARD = "STANDARD"
+    LONG_TERM = "LONG_TERM"
+    PERMANENT = "PERMANENT"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One catalogue entry."""
+
+    code: str
+    category: Category
+    outcome: Outcome
+    retention: Retention
+    description: str
+    version: int = 1
+
+
+class UnknownEvent(LookupError):
+    """The code is not in the catalogue."""
+
+
+_CODE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*){1,3}")
+_catalogue: dict[str, Event] = {}
+
+
+def get(code: str) -> Event:
+    """Return the entry of `code`; raise `UnknownEvent` when there is none."""
+    try:
+        return _catalogue[code]
+    except KeyError:
+        raise UnknownEvent(f"no event {code!r} in the catalogue") from None
+
+
+def catalogue() -> Iterator[Event]:
+    """Yield every entry, by code."""
+    return iter(sorted(_catalogue.values(), key=lambda event: event.code))
+
+
+def _event(
+    code: str,
+    category: Category,
+    outcome: Outcome,
+    description: str,
+    *,
+    retention: Retention = Retention.STANDARD,
+    version: int = 1,
+) -> str:
+    if code in _catalogue:
+        raise ValueError(f"event {code!r} is in the catalogue twice")
+    if not _CODE.fullmatch(code):
+        raise ValueError(f"{code!r} is not a well-formed event code")
+    _catalogue[code] = Event(code, category, outcome, retention, description, version)
+    return code
+
+
+_AUTH, _PEOPLE, _MONEY = Category.AUTHENTICATION, Category.USER_MANAGEMENT, Category.FINANCIAL
+_SUCCESS, _FAILURE, _BLOCKED = Outcome.SUCCESS, Outcome.FAILURE, Outcome.BLOCKED
+_LONG, _FOR_EVER = Retention.LONG_TERM, Retention.PERMANENT
+
+# --- Sign-in ----------------------------------------------------------------------------------------------
+SIGN_IN_SUCCEEDED: Final = _event("auth.sign_in.succeeded", _AUTH, _SUCCESS, "A person proved who they are.")
+SIGN_IN_FAILED: Final = _event(
+    "auth.sign_in.failed", _AUTH, _FAILURE, "Wrong e-mail address or password; the two look the same."
+)
+SIGN_IN_REFUSED: Final = _event(
+    "auth.sign_in.refused", _AUTH, _BLOCKED, "A sign-in was refused by a rule: lock, role, inactive account."
+)
+SIGN_IN_FACTOR_REQUIRED: Final = _event(
+    "auth.sign_in.factor_required", _AUTH, Outcome.PENDING, "The password was right; a second factor is asked for."
+)
+SIGNED_OUT: Final = _event("auth.signed_out", _AUTH, _SUCCESS, "A person ended their own session.")
+ACCOUNT_LOCKED: Final = _event(
+    "auth.locked", Category.SECURITY, _BLOCKED, "Too many failures: attempts are refused for a while."
+)
+LOCK_LIFTED: Final = _event("auth.lock_lifted", Category.SECURITY, _SUCCESS, "A lock was lifted before its end.")
+
+# --- Second factors ---------------------------------------------------------------------------------------
+FACTOR_ENROLLED: Final = _event(
+    "auth.factor.enrolled", _AUTH, _SUCCESS, "A second factor was added to an account.", retention=_LONG
+)
+FACTOR_CONFIRMED: Final = _event(
+    "auth.factor.confirmed", _AUTH, _SUCCESS, "A new second factor proved itself for the first time.", retention=_LONG
+)
+FACTOR_REFUSED: Final = _event(
+    "auth.factor.refused", _AUTH, _FAILURE, "A second factor was wrong, malformed, used before or locked."
+)
+
+# --- Sessions and tokens ----------------------------------------------------------------------------------
+SESSION_STARTED: Final = _event("session.started", _AUTH, _SUCCESS, "A session began.")
+SESSION_ENDED: Final = _event("session.ended", _AUTH, _SUCCESS, "A session was ended, by its owner or by a rule.")
+SESSION_EVICTED: Final = _event(
+    "session.evicted", _AUTH, _SUCCESS, "The oldest session ended because the role allows no more."
+)
+SESSION_REFUSED: Final = _event("session.refused", Category.SECURITY, _BLOCKED, "A request with a session was refused.")
+TOKEN_ISSUED: Final = _event("auth.token.issued", _AUTH, _SUCCESS, "A machine account received an access token.")
+TOKEN_REFRESHED: Final = _event("auth.token.refreshed", _AUTH, _SUCCESS, "A refresh token was exchanged for the next.")
+TOKEN_REUSED: Final = _event(
+    "auth.token.reused", Category.SECURITY, _BLOCKED, "A used refresh token came again; its family ended.",
+    retention=_LONG,
+)  # fmt: skip
+TOKEN_REFUSED: Final = _event("auth.token.refused", _AUTH, _BLOCKED, "A token was not accepted.")
+CLIENT_REFUSED: Final = _event(
+    "client.refused", Category.SECURITY, _BLOCKED, "A machine account's key, network or state was not accepted."
+)
+
+# --- Permissions and limits -------------------------------------------------------------------------------
+PERMISSION_DENIED: Final = _event(
+    "authz.denied", Category.SECURITY, _BLOCKED, "An authenticated caller asked for what it may not do."
+)
+RATE_LIMITED: Final = _event(
+    "limit.exceeded", Category.SECURITY, _BLOCKED, "A caller sent more requests than its limit allows."
+)
+SENSITIVE_PAGE_VIEWED: Final = _event(
+    "console.sensitive_viewed", Category.AUDIT, _SUCCESS, "Personal or secret-adjacent data was shown in the console."
+)
+
+# --- People -----------------------------------------------------------------------------------------------
+USER_CREATED: Final = _event("user.created", _PEOPLE, _SUCCESS, "An account was created.", retention=_LONG)
+ADMINISTRATOR_CREATED: Final = _event(
+    "user.administrator_created", _PEOPLE, _SUCCESS, "An account of the staff was created.", retention=_FOR_EVER
+)
+USER_DEACTIVATED: Final = _event(
+    "user.deactivated", _PEOPLE, _SUCCESS, "An account was closed; its sessions ended.", retention=_LONG
+)
+USER_REACTIVATED: Final = _event("user.reactivated", _PEOPLE, _SUCCESS, "An account was opened again.", retention=_LONG)
+CREDENTIALS_GIVEN: Final = _event(
+    "user.credentials_given", _PEOPLE, _SUCCESS, "An account received a password.", retention=_LONG
+)
+ADMINISTRATION_REFUSED: Final = _event(
+    "user.administration_refused", _PEOPLE, _BLOCKED, "A change to an account was refused.", retention=_LONG
+)
+GRANT_GIVEN: Final = _event("grant.given", _PEOPLE, _SUCCESS, "A permission was given to a person.", retention=_LONG)
+GRANT_REVOKED: Final = _event("grant.revoked", _PEOPLE, _SUCCESS, "A permission was taken back.", retention=_LONG)
+VENDOR_IMPORTED: Final = _event(
+    "vendor.imported", Category.VENDOR_MANAGEMENT, _SUCCESS, "A vendor was created from a marketplace file."
+)
+
+# --- Machines and keys ------------------------------------------------------------------------------------
+CLIENT_CREATED: Final = _event(
+    "client.created", Category.SYSTEM_CONFIG, _SUCCESS, "A machine account and its key were created.", retention=_LONG
+)
+SIGNING_KEY_CREATED: Final = _event(
+    "key.signing.created", Category.SYSTEM_CONFIG, _SUCCESS, "A key that signs access tokens was made.",
+    retention=_FOR_EVER,
+)  # fmt: skip
+
+# --- Orders and money -------------------------------------------------------------------------------------
+ORDER_RECORDED: Final = _event("order.recorded", _MONEY, _SUCCESS, "An order was written.", retention=_LONG)
+IMPORT_FINISHED: Final = _event("import.finished", _MONEY, _SUCCESS, "An import of marketplace files ended.")
+IMPORT_REJECTED: Final = _event("import.rejected", _MONEY, Outcome.PARTIAL, "Lines of an import were rejected.")
+COMMISSION_CALCULATED: Final = _event(
+    "commission.calculated", _MONEY, _SUCCESS, "The commission of one vendor on one order was fixed.", retention=_LONG
+)
+LEDGER_ENTRY_POSTED: Final = _event(
+    "finance.ledger_entry.posted", _MONEY, _SUCCESS,
+    "An entry was written to the ledger. The database writes this event itself.", retention=_FOR_EVER,
+)  # fmt: skip
+IDEMPOTENCY_MISMATCH: Final = _event(
+    "idempotency.mismatch", Category.SECURITY, _BLOCKED, "An idempotency key came again with another body."
+)

@@ -1,0 +1,219 @@
+"""The canonical bytes of one event: what is hashed, proved and kept for ever.
+
+Canonical means RFC 8785 JSON. Personal values are not in it: it carries a commitment to them
+(`pii_commit`, SHA-256 of a random nonce and the values), and nonce and values are sealed beside it.
+
+Whatever a stranger sends must be recordable: texts are cut, NUL and lone surrogates replaced, numbers that
+JSON cannot carry written as text, and data that is still too large is replaced by its digest.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.utils.functional import Promise
+
+from mestore.lib import canonical, crypto
+from mestore.lib.actor import Actor
+from monitoring import events
+
+FORMAT = 1
+MAX_TEXT = 2_000  # characters of one text value
+MAX_LABEL = 200  # characters of one id or type
+MAX_ITEMS = 200  # of one list or mapping
+MAX_DEPTH = 6
+MAX_DATA = 32_768  # bytes of all data of one event
+NONCE_BYTES = 16
+
+_LARGEST_INTEGER = 2**53 - 1  # what RFC 8785 numbers hold exactly
+
+Target = tuple[str, str]
+Data = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event to be recorded: what `audit.record` takes as arguments."""
+
+    event: str
+    by: Actor
+    target: Target | None = None
+    data: Data | None = None
+    personal: Data | None = None
+    subject: str | None = None
+
+
+@dataclass(slots=True)
+class Columns:
+    """The texts of an event that are columns of their own, cleaned and cut once for column and canon alike."""
+
+    actor_kind: str
+    actor_id: str | None
+    actor_role: str | None
+    target_type: str | None
+    target_id: str | None
+    session_id: str | None
+    request_id: str | None
+
+
+def columns(entry: Entry) -> Columns:
+    """Return the column texts of `entry`."""
+    by, target = entry.by, entry.target or (None, None)
+    return Columns(
+        by.kind, _label(by.id), _label(by.role), _label(target[0]), _label(target[1]),
+        _label(by.session_id), _label(by.request_id),
+    )  # fmt: skip
+
+
+def subject_of(entry: Entry, at: dt.datetime) -> str | None:
+    """Return whose key seals the personal values of `entry`, None when it has none."""
+    if not _personal(entry):
+        return None
+    return _label(entry.subject) or _label(entry.by.id) or f"anonymous-{at:%Y-%m}"
+
+
+def personal_bytes(entry: Entry) -> bytes:
+    """Return nonce and canonical personal values of `entry`: the bytes that are committed to and sealed."""
+    values = canonical.dumps(_clean(_personal(entry)))
+    if len(values) > MAX_DATA:
+        values = canonical.dumps(_digest_of(values))
+    return os.urandom(NONCE_BYTES) + values
+
+
+def seal_personal(plaintext: bytes, *, key: bytes, event_id: UUID) -> bytes:
+    """Return `plaintext` sealed under the subject's `key`, bound to the event."""
+    return crypto.seal_with(key, plaintext, bound_to=_binding(event_id))
+
+
+def open_personal(sealed: bytes, *, key: bytes, event_id: UUID) -> bytes:
+    """Return what `seal_personal` sealed; raise `crypto.Unreadable` for other bytes, key or event."""
+    return crypto.unseal_with(key, sealed, bound_to=_binding(event_id))
+
+
+def canon(
+    entry: Entry, row: Columns, *, event_id: UUID, at: str, subject: str | None, personal: bytes | None
+) -> bytes:
+    """Return the canonical bytes of an event that happened at the UTC moment `at`."""
+    event = events.get(entry.event)
+    actor = {"kind": row.actor_kind}
+    if row.actor_id is not None:
+        actor["id"] = row.actor_id
+    if row.actor_role is not None:
+        actor["role"] = row.actor_role
+    if entry.by.kind == "system":
+        actor["name"] = _label(entry.by.label) or ""
+    document: dict[str, Any] = {
+        "v": FORMAT,
+        "id": str(event_id),
+        "at": at,
+        "event": event.code,
+        "event_version": event.version,
+        "outcome": event.outcome.value,
+        "actor": actor,
+    }
+    if row.target_type is not None:
+        document["target"] = {"type": row.target_type, "id": row.target_id}
+    if row.session_id is not None:
+        document["session"] = row.session_id
+    if row.request_id is not None:
+        document["request"] = row.request_id
+    if personal is not None:
+        document["subject"] = subject
+        document["pii_commit"] = hashlib.sha256(personal).hexdigest()
+    if entry.data:
+        document["data"] = _clean(entry.data)
+    written = canonical.dumps(document)
+    if len(written) > MAX_DATA:
+        document["data"] = _digest_of(canonical.dumps(document["data"]))
+        written = canonical.dumps(document)
+    return written
+
+
+def leaf_hash(canon_bytes: bytes) -> bytes:
+    """Return the RFC 9162 leaf hash of canonical bytes."""
+    return hashlib.sha256(b"\x00" + canon_bytes).digest()
+
+
+def _binding(event_id: UUID) -> bytes:
+    return crypto.row_binding("audit_event", event_id)
+
+
+def _personal(entry: Entry) -> dict[str, Any]:
+    """Return the personal values: who acted, as people know them, and what the caller called personal.
+
+    The name of a command or job is no person's: it stays in clear.
+    """
+    by = entry.by
+    found: dict[str, Any] = {}
+    if by.kind != "system" and by.label:
+        found["label"] = by.label
+    if by.address:
+        found["address"] = by.address
+    if by.agent:
+        found["agent"] = by.agent
+    if entry.personal:
+        found["values"] = entry.personal
+    return found
+
+
+def _label(value: object) -> str | None:
+    """Return an id or type as a column can hold it; None for nothing."""
+    if value is None or value == "":
+        return None
+    return _text(str(value), MAX_LABEL)
+
+
+def _text(value: str, limit: int = MAX_TEXT) -> str:
+    if len(value) > limit:
+        value = f"{value[: limit - 1]}…"
+    if value.isascii():
+        return value.replace("\x00", "\ufffd") if "\x00" in value else value
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\x00", "\ufffd")
+
+
+def _clean(value: Any, depth: int = 0) -> Any:
+    """Return `value` in types that RFC 8785 can carry. Raise TypeError for a type nobody meant to record."""
+    if isinstance(value, str):
+        return _text(value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if -_LARGEST_INTEGER <= value <= _LARGEST_INTEGER else _text(_digits(value))
+    if isinstance(value, Mapping | Sequence | set | frozenset) and not isinstance(value, bytes | bytearray):
+        return _clean_many(value, depth)
+    if isinstance(value, UUID | Decimal | Promise):
+        return _text(str(value))
+    if isinstance(value, float):
+        return repr(value)  # a float is never an amount here; as text it is at least exact
+    if isinstance(value, dt.date | dt.time):
+        return value.isoformat()
+    raise TypeError(f"an event's data cannot hold a {type(value).__name__}")
+
+
+def _clean_many(value: Any, depth: int) -> Any:
+    if depth >= MAX_DEPTH:
+        return "…"
+    if isinstance(value, Mapping):
+        return {
+            _text(str(name), MAX_LABEL): _clean(item, depth + 1)
+            for name, item in list(value.items())[:MAX_ITEMS]
+        }
+    if isinstance(value, set | frozenset):
+        value = sorted(value, key=str)
+    return [_clean(item, depth + 1) for item in value[:MAX_ITEMS]]
+
+
+def _digits(value: int) -> str:
+    # Python refuses to write integers of thousands of digits in decimal; hexadecimal has no such limit.
+    return str(value) if value.bit_length() < 4_096 else hex(value)
+
+
+def _digest_of(written: bytes) -> dict[str, Any]:
+    return {"omitted_bytes": len(written), "sha256": hashlib.sha256(written).hexdigest()}
