@@ -1,0 +1,139 @@
+"""Log lines: one JSON object each, with the request's id, without secrets.
+
+`logging_config` is what `settings.LOGGING` holds. Lines of structlog and of the standard library (Django,
+procrastinate, psycopg) take the same way out, and redaction is the last step of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+from structlog.typing import ExcInfo, WrappedLogger
+
+from monitoring import redaction
+
+MAX_FRAMES = 30
+_LEVELS = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
+
+EventDict = MutableMapping[str, Any]
+
+
+def logging_config(env: str) -> dict[str, Any]:
+    """Return the LOGGING dictionary for the environment `env`, and set structlog up to go the same way.
+
+    Lines go to standard error: standard output belongs to what commands print. The level is MESTORE_LOG_LEVEL
+    (default INFO; in tests WARNING).
+    """
+    level = os.environ.get("MESTORE_LOG_LEVEL", "WARNING" if env == "test" else "INFO").upper()
+    if level not in _LEVELS:
+        level = "INFO"
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_shared(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"json": {"()": json_formatter}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+        "root": {"handlers": ["stderr"], "level": level},
+        "loggers": {
+            # Django's own set-up gives these handlers and levels of their own; ours is the only way out.
+            "django": {"handlers": [], "level": level, "propagate": True},
+            "django.server": {"handlers": [], "level": level, "propagate": True},
+            # Each statement with its parameters: never, not even when everything else is at DEBUG.
+            "django.db.backends": {"handlers": [], "level": "WARNING", "propagate": True},
+            # The access line tells the status already.
+            "django.request": {"handlers": [], "level": "ERROR", "propagate": True},
+            "procrastinate": {"handlers": [], "level": max(level, "WARNING", key=_rank), "propagate": True},
+        },
+    }
+
+
+def json_formatter() -> logging.Formatter:
+    """Return the formatter every line goes through, of structlog or of the standard library."""
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[_statement_without_literals, *_shared(), structlog.stdlib.ExtraAdder(_EXTRAS)],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structured_exception,
+            redaction.processor,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ],
+    )
+
+
+# What libraries attach to a record and is worth keeping; their `request`, `sql` and `params` are not.
+_EXTRAS = ("status_code", "duration")
+
+
+def _shared() -> list[Any]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+    ]
+
+
+def structured_exception(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Replace `exc_info` by type, message and places of the exception and its causes; never by local variables."""
+    info = event.pop("exc_info", None)
+    event.pop("stack_info", None)
+    error = _exception_of(info)
+    if error is not None:
+        event["exception"] = describe(error)
+    return event
+
+
+def describe(error: BaseException) -> list[dict[str, Any]]:
+    """Return the exception and its causes, outermost first: type, message, frames as `file:line function`."""
+    found: list[dict[str, Any]] = []
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        frames = traceback.extract_tb(current.__traceback__)[-MAX_FRAMES:]
+        found.append(
+            {
+                "type": f"{type(current).__module__}.{type(current).__qualname__}",
+                "message": str(current),
+                "frames": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
+            }
+        )
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return found
+
+
+def _exception_of(info: ExcInfo | BaseException | bool | None | Any) -> BaseException | None:
+    if isinstance(info, BaseException):
+        return info
+    if isinstance(info, tuple):
+        return info[1]
+    return sys.exc_info()[1] if info else None
+
+
+def _statement_without_literals(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Take the values out of a statement that the database layer logs: they are written into its text."""
+    record = event.get("_record")
+    if isinstance(record, logging.LogRecord) and record.name.startswith("django.db"):
+        event["event"] = redaction.statement(record.getMessage().partition("; args=")[0])
+        event.pop("positional_args", None)
+    return event
+
+
+def _rank(level: str) -> int:
+    return logging.getLevelNamesMapping()[level]
