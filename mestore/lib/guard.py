@@ -1,0 +1,65 @@
+"""Two questions that lower packages ask and higher packages answer: a fresh factor, a second person.
+
+The package that knows sessions registers the step-up check, the one that knows approvals registers the second
+person's; both do so when Django starts. As long as nobody has registered, the answer is no.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from django.utils.translation import gettext_lazy as _
+
+from mestore.lib import errors
+
+
+class StepUpCheck(Protocol):
+    """Returns when the caller's factor is fresh enough for `action`; raises an error that says how to prove one."""
+
+    def __call__(self, action: str, request: Any) -> None: ...
+
+
+class SecondPersonCheck(Protocol):
+    """Returns when another person has approved `action` in this context; raises otherwise."""
+
+    def __call__(self, action: str, **context: Any) -> None: ...
+
+
+class NothingRegistered(errors.Forbidden):
+    """A check that cannot run says no."""
+
+    message = _("This action cannot be confirmed at the moment, so it is refused.")
+
+
+_step_up: StepUpCheck | None = None
+_second_person: SecondPersonCheck | None = None
+
+
+def register_step_up(check: StepUpCheck) -> None:
+    """Make `check` the one step-up check. Raises RuntimeError when another one is registered already."""
+    global _step_up
+    if _step_up is not None and _step_up is not check:
+        raise RuntimeError("a step-up check is registered already")
+    _step_up = check
+
+
+def require(action: str, request: Any) -> None:
+    """Return when the caller proved a factor freshly enough for `action`; raise an error otherwise."""
+    if _step_up is None:
+        raise NothingRegistered
+    _step_up(action, request)
+
+
+def register_second_person(check: SecondPersonCheck) -> None:
+    """Make `check` the one second-person check. Raises RuntimeError when another one is registered already."""
+    global _second_person
+    if _second_person is not None and _second_person is not check:
+        raise RuntimeError("a second-person check is registered already")
+    _second_person = check
+
+
+def require_second_person(action: str, **context: Any) -> None:
+    """Return when somebody else approved `action` for this context (`by=`, `target=` …); raise otherwise."""
+    if _second_person is None:
+        raise NothingRegistered
+    _second_person(action, **context)

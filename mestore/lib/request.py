@@ -1,0 +1,75 @@
+"""Where a request comes from, told only by the proxies that we run."""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import lru_cache
+from typing import Any
+
+from django.conf import settings
+
+UNKNOWN = "0.0.0.0"  # noqa: S104 - not a binding: the unspecified address stands for a caller without one (a UNIX socket)
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def client_address(request: Any) -> str:
+    """The client's address, in canonical text; never raises, and is always a valid address.
+
+    Each trusted proxy appends its peer to ``X-Forwarded-For``, so with ``TRUSTED_PROXY_COUNT`` proxies the client
+    is that many entries from the right: whatever stands further left was written by the client itself. An entry
+    that is missing or not an address gives way to the next one nearer to us, at last ``REMOTE_ADDR``.
+    """
+    meta = request.META
+    remote = meta.get("REMOTE_ADDR", "")
+    proxies: int = getattr(settings, "TRUSTED_PROXY_COUNT", 0)
+    forwarded = meta.get("HTTP_X_FORWARDED_FOR", "") if proxies > 0 else ""
+    if forwarded:
+        for entry in forwarded.rsplit(",", proxies)[-proxies:]:
+            address = _parse(entry)
+            if address is not None:
+                return str(address)
+    return str(_parse(remote) or UNKNOWN)
+
+
+def network_of(address: str) -> str:
+    """The network to count an address under: IPv4 as it is, IPv6 as its /64 (what one subscriber is given).
+
+    Text that is no address counts under one common network.
+    """
+    parsed = _parse(address)
+    if parsed is None:
+        return UNKNOWN
+    if parsed.version == 4:
+        return str(parsed)
+    return str(ipaddress.IPv6Network((int(parsed) >> 64 << 64, 64)))
+
+
+@lru_cache(maxsize=4096)
+def _parse(text: str) -> _Address | None:
+    """An address from ``1.2.3.4``, ``1.2.3.4:5678``, ``2001:db8::1``, ``[2001:db8::1]`` or ``[2001:db8::1]:443``."""
+    text = text.strip(" \t")
+    if (
+        len(text) > 64 or "%" in text
+    ):  # a scope id ("%eth0") means something only on the machine that wrote it
+        return None
+    if text.startswith("["):
+        inside, closed, port = text[1:].partition("]")
+        if not closed or ":" not in inside or not (port == "" or _is_port(port)):
+            return None
+        text = inside
+    elif text.count(":") == 1:
+        text, colon, port = text.partition(":")
+        if not _is_port(colon + port):
+            return None
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    # ::ffff:1.2.3.4 is an IPv4 client seen by a dual-stack socket: it must not get a second set of limits.
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _is_port(text: str) -> bool:
+    digits = text[1:]
+    return text.startswith(":") and len(digits) <= 5 and digits.isascii() and digits.isdigit()

@@ -1,0 +1,223 @@
+"""Load limits: how often, counted in Redis in one round trip whose cost does not depend on limit or window.
+
+The rule is GCRA: a key stores one number, the time at which its budget would be whole again. A limit of 60 in 60
+seconds allows 60 at once and then one more each second. Several limits are judged together: when one refuses, none is
+charged, so asking again does not prolong the wait.
+
+Redis away or slow: a breaker stops asking, and a limiter inside this process answers with a quarter of each limit
+(at least 1). Without Redis in the settings (one process, by construction) that limiter applies the whole limit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django_redis import get_redis_connection
+from redis.exceptions import NoScriptError, RedisError
+
+from mestore.lib import breaker, crypto
+
+_log = logging.getLogger(__name__)
+
+_PREFIX = "mestore:throttle:"
+_MICRO = 1_000_000
+_STRICTER = 4
+_LOCAL_KEYS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """`limit` requests in `window_seconds`; `name` keeps the counters of different limits apart."""
+
+    name: str
+    limit: int
+    window_seconds: int
+
+    def __post_init__(self) -> None:
+        if self.limit < 1 or self.window_seconds < 1:
+            raise ValueError(f"the limit {self.name} must allow at least 1 request in at least 1 second")
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The tightest of the limits asked about.
+
+    `remaining` requests are left now, the whole budget is back in `reset_seconds`; `retry_after` is 0 when allowed.
+    """
+
+    allowed: bool
+    limit: int
+    remaining: int
+    reset_seconds: int
+    retry_after: int
+    limit_name: str
+
+
+# KEYS: one per limit. ARGV: cost, then per limit the microseconds that one request takes and that the budget holds.
+# A stored time beyond the budget is cut back to it: a server clock set back, or a limit made smaller, cannot lock
+# anybody out for longer than one window. Answer: refused, which limit, requests left, microseconds until whole, wait.
+_SCRIPT = """
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local cost = tonumber(ARGV[1])
+local whole_at = {}
+local refused, index, left, reset, wait = 0, 0, 0, 0, 0
+for i, key in ipairs(KEYS) do
+  local interval = tonumber(ARGV[2 * i])
+  local budget = tonumber(ARGV[2 * i + 1])
+  local used = tonumber(redis.call('GET', key) or now) - now
+  if used < 0 then used = 0 elseif used > budget then used = budget end
+  local after = used + cost * interval
+  if after > budget then
+    if refused == 0 or after - budget > wait then
+      refused, index, wait = 1, i, after - budget
+      left, reset = math.floor((budget - used) / interval), used
+    end
+  elseif refused == 0 then
+    local remaining = math.floor((budget - after) / interval)
+    if index == 0 or remaining < left then
+      index, left, reset = i, remaining, after
+    end
+  end
+  whole_at[i] = after
+end
+if refused == 0 then
+  for i, key in ipairs(KEYS) do
+    redis.call('SET', key, string.format('%.0f', now + whole_at[i]), 'PX', math.ceil(whole_at[i] / 1000))
+  end
+end
+return {refused, index, left, reset, wait}
+"""
+_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+_redis = breaker.Breaker("throttle", failures=3, reset_seconds=30, counted=(RedisError, OSError))
+
+
+def hit(limits: Sequence[tuple[Limit, str]], *, cost: int = 1) -> Decision:
+    """Charge `cost` requests to each (limit, key) and say whether they are allowed.
+
+    The key says whom to count: an address, a user's id. Never raises because Redis is away.
+    """
+    if not limits or cost < 1:
+        raise ValueError("hit() needs at least one limit and a cost of at least 1")
+    if not _has_redis():
+        return _local.hit(limits, cost, stricter=1)
+    try:
+        with _redis:
+            reply = _ask_redis(limits, cost)
+    except breaker.Open:
+        return _local.hit(limits, cost, stricter=_STRICTER)
+    except (RedisError, OSError) as error:
+        _log.warning(
+            "throttle: Redis did not answer (%s); the strict limits of this process apply",
+            type(error).__name__,
+        )
+        return _local.hit(limits, cost, stricter=_STRICTER)
+    refused, index, left, reset, wait = reply
+    limit = limits[index - 1][0]
+    return _decision(limit.name, limit.limit, refused == 0, left, reset, wait)
+
+
+def _has_redis() -> bool:
+    backend: str = settings.CACHES["default"]["BACKEND"]
+    return backend.startswith("django_redis.")
+
+
+def _ask_redis(limits: Sequence[tuple[Limit, str]], cost: int) -> list[int]:
+    arguments: list[str | int] = [len(limits)]
+    arguments.extend(_key(limit, key) for limit, key in limits)
+    arguments.append(cost)
+    for limit, _whom in limits:
+        interval = _interval(limit.limit, limit.window_seconds)
+        arguments += (interval, interval * limit.limit)
+    client = get_redis_connection("default")
+    reply: Any
+    try:
+        reply = client.execute_command("EVALSHA", _SHA, *arguments)
+    except NoScriptError:  # first use, or Redis was restarted: sending the script stores it
+        reply = client.execute_command("EVAL", _SCRIPT, *arguments)
+    return [int(part) for part in reply]
+
+
+def _key(limit: Limit, whom: str) -> str:
+    # Names and keys have their lengths written before them, so no pair gives another pair's bytes; the keyed digest
+    # keeps addresses and e-mails out of Redis and the length constant.
+    return _PREFIX + crypto.mac(crypto.row_binding(limit.name, whom), purpose="throttle")[:16].hex()
+
+
+def _interval(limit: int, window_seconds: int) -> int:
+    return max(1, window_seconds * _MICRO // limit)
+
+
+def _decision(name: str, limit: int, allowed: bool, left: int, reset: int, wait: int) -> Decision:
+    return Decision(
+        allowed=allowed,
+        limit=limit,
+        remaining=left,
+        reset_seconds=math.ceil(reset / _MICRO),
+        retry_after=0 if allowed else max(1, math.ceil(wait / _MICRO)),
+        limit_name=name,
+    )
+
+
+class _LocalLimiter:
+    """The same rule inside one process, in bounded memory: the key used longest ago is forgotten first."""
+
+    def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self._clock = clock
+        self._whole_at: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def hit(self, limits: Sequence[tuple[Limit, str]], cost: int, *, stricter: int) -> Decision:
+        """Judge and charge all limits, each divided by `stricter`."""
+        with self._lock:
+            now = self._clock() // 1000
+            whole_at: dict[tuple[str, str], int] = {}
+            tightest: Decision | None = None
+            for limit, whom in limits:
+                decision, after = self._judge(limit, whom, cost, now, max(1, limit.limit // stricter))
+                whole_at[limit.name, whom] = now + after
+                if tightest is None or _tighter(decision, tightest):
+                    tightest = decision
+            assert tightest is not None
+            if tightest.allowed:
+                self._store(whole_at)
+            return tightest
+
+    def _judge(self, limit: Limit, whom: str, cost: int, now: int, allowed: int) -> tuple[Decision, int]:
+        interval = _interval(allowed, limit.window_seconds)
+        budget = interval * allowed
+        used = min(max(0, self._whole_at.get((limit.name, whom), now) - now), budget)
+        after = used + cost * interval
+        if after > budget:
+            return _decision(
+                limit.name, allowed, False, (budget - used) // interval, used, after - budget
+            ), after
+        return _decision(limit.name, allowed, True, (budget - after) // interval, after, 0), after
+
+    def _store(self, whole_at: dict[tuple[str, str], int]) -> None:
+        self._whole_at.update(whole_at)
+        for key in whole_at:
+            self._whole_at.move_to_end(key)
+        while len(self._whole_at) > _LOCAL_KEYS:
+            self._whole_at.popitem(last=False)
+
+
+def _tighter(one: Decision, other: Decision) -> bool:
+    if one.allowed != other.allowed:
+        return not one.allowed
+    if one.allowed:
+        return one.remaining < other.remaining
+    return one.retry_after > other.retry_after
+
+
+_local = _LocalLimiter()
