@@ -22,6 +22,9 @@ from mestore.servers.storage import Account, account, write_private
 
 ADMIN, OWNER, RUNTIME, DATABASE = "mestore_admin", "mestore_owner", "mestore_app", "mestore"
 
+# Where distributions keep servers that are not on PATH.
+PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/lib64/pgsql*/bin")
+
 ACCESS_RULES = b"""# Nobody comes in without TLS and a SCRAM password; there is no local socket.
 hostssl   all all 127.0.0.1/32 scram-sha-256
 hostnossl all all all          reject
@@ -71,7 +74,7 @@ class Cluster:
         )
 
     def plan(self, port: int, log: Path) -> dict[str, Any]:
-        """What the keeper runs. SIGINT is a clean stop; SIGQUIT an immediate one, for data that goes anyway."""
+        """What the keeper runs. SIGINT is a clean stop; SIGQUIT an immediate one for data that goes."""
         return {
             "name": "postgresql",
             "argv": [str(self.binaries / "postgres"), "-D", str(self.data), "-p", str(port)],
@@ -105,9 +108,7 @@ def prepare(home: Path, certificates: Certificates, passwords: dict[str, str], *
 
 def find_binaries(version: int | None = None) -> Path:
     """The folder with the newest server found, or that of `version` for data which exists already."""
-    candidates = [
-        Path(folder) for base in ("/usr/lib/postgresql", "/usr/pgsql") for folder in _versions(Path(base))
-    ]
+    candidates = [folder for place in PLACES for folder in sorted(Path("/").glob(place.lstrip("/")))]
     if on_path := shutil.which("postgres"):
         candidates.append(Path(on_path).resolve().parent)
     usable = [(number, folder) for folder in candidates if (number := _server_version(folder)) is not None]
@@ -190,12 +191,6 @@ def _initialise(cluster: Cluster) -> None:
 def _environment() -> dict[str, str]:
     """No variable of ours reaches the server: PG* ones would change what it does, others may be secrets."""
     return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
-
-
-def _versions(base: Path) -> list[Path]:
-    return [folder / "bin" for folder in base.glob("*") if (folder / "bin").is_dir()] + list(
-        base.parent.glob(f"{base.name}-*/bin")
-    )
 
 
 def _server_version(folder: Path) -> int | None:

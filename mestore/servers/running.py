@@ -69,8 +69,10 @@ class Servers:
             variables["REDIS_URL"] = url
         return variables
 
-    def control(self, command: Literal["start", "stop", "kill", "pause", "resume"], name: str) -> int | None:
-        """Do that to `postgresql` or `redis`, for tests of bad days; its process id if it runs afterwards."""
+    def control(
+        self, command: Literal["start", "stop", "kill", "pause", "resume", "status"], name: str
+    ) -> int | None:
+        """Do that to `postgresql` or `redis`, for tests of bad days; its process id if it runs after."""
         if command == "start":
             return self._start_on(name, self.ports[name])
         return self._ask(command, name)

@@ -16,7 +16,7 @@ class _QuietHandler(WSGIRequestHandler):
 
 @contextmanager
 def serve() -> Iterator[str]:
-    """Serve mestore.wsgi on a free port of the loopback address; yields the URL without a slash at its end."""
+    """Serve mestore.wsgi on a free port of the loopback address; yields its URL, without a last slash."""
     from mestore.wsgi import application
 
     server = ThreadedWSGIServer(("127.0.0.1", 0), _QuietHandler, allow_reuse_address=False)
