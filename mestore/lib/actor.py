@@ -11,7 +11,8 @@ from mestore.lib.request import client_address
 Kind = Literal["user", "machine", "system", "anonymous"]
 
 _AGENT_LENGTH = 400
-# Control characters would let an agent string forge lines in a log or break a terminal; NUL breaks PostgreSQL.
+# Control characters would let an agent string forge lines in a log or break a terminal; NUL breaks
+# PostgreSQL.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 

@@ -1,7 +1,7 @@
 """Stop asking a service that does not answer, and try it again after a while.
 
-A thin shell over pybreaker, which alone would hold one lock during every call (one slow answer would then stop all
-threads) and measure the pause on the wall clock (a clock set back would keep the circuit open).
+A thin shell over pybreaker, which alone would hold one lock during every call (one slow answer would then
+stop all threads) and measure the pause on the wall clock (a clock set back would keep the circuit open).
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Open(Exception):
 class Breaker:
     """Opens after `failures` failed calls in a row; after `reset_seconds` one trial call decides.
 
-    Use `call(function, ...)` or ``with breaker:`` around the call. Both raise `Open` instead of asking, and pass on
-    what the call raises. Only exceptions of `counted` types are failures: another exception is an answer.
-    Calls run side by side; while the trial runs, others get `Open` without waiting.
+    Use `call(function, ...)` or ``with breaker:`` around the call. Both raise `Open` instead of asking, and
+    pass on what the call raises. Only exceptions of `counted` types are failures: another exception is an
+    answer. Calls run side by side; while the trial runs, others get `Open` without waiting.
     """
 
     def __init__(

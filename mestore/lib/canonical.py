@@ -10,8 +10,9 @@ Decimal                plain digits as given, no exponent: ``Decimal("1E+2")`` -
 int beyond 2**53 - 1   its digits, because a JSON number would lose them in other readers
 =====================  =====================================================================
 
-Refused: sets (no order), bytes (no text), naive datetimes (no moment), NaN and infinities, texts that are translated
-later (their bytes would depend on the reader's language), keys that are not strings, lone surrogates.
+Refused: sets (no order), bytes (no text), naive datetimes (no moment), NaN and infinities, texts that are
+translated later (their bytes would depend on the reader's language), keys that are not strings, lone
+surrogates.
 """
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
 """Secrets at rest: sealing, blind indexes, message authentication, the password pepper.
 
 Nothing is invented here: AES-256-GCM and HKDF come from `cryptography`, HMAC and SHA-256 from the standard
-library. Keys come from two rings in the settings, `MESTORE_MASTER_KEYS` and `MESTORE_PEPPER_KEYS` (id -> 32 bytes;
-the first is current, the last is the oldest). No master key is used directly: each purpose has its own derived key,
-so that a value sealed for one purpose opens for no other.
+library. Keys come from two rings in the settings, `MESTORE_MASTER_KEYS` and `MESTORE_PEPPER_KEYS` (id -> 32
+bytes; the first is current, the last is the oldest). No master key is used directly: each purpose has its own
+derived key, so that a value sealed for one purpose opens for no other.
 
-A sealed value is ``version (1) | length of key id (1) | key id | nonce (12) | ciphertext and tag``. The header, the
-purpose and what the value is bound to (`row_binding`) are authenticated: a value copied to another row does not open.
+A sealed value is ``version (1) | length of key id (1) | key id | nonce (12) | ciphertext and tag``. The
+header, the purpose and what the value is bound to (`row_binding`) are authenticated: a value copied to
+another row does not open.
 
-Rotation: put a new key first in the ring, `rewrap` what is stored, then drop the old key. Blind indexes are made with
-the *oldest* key of the ring, so adding a key changes none of them and an equality lookup goes on working; before the
-oldest key is dropped, each index is rewritten to the next of `blind_indexes`.
+Rotation: put a new key first in the ring, `rewrap` what is stored, then drop the old key. Blind indexes are
+made with the *oldest* key of the ring, so adding a key changes none of them and an equality lookup goes on
+working; before the oldest key is dropped, each index is rewritten to the next of `blind_indexes`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _KEY = 32
 
 
 class Unreadable(errors.InternalError):
-    """A sealed value does not open: altered, cut, moved to another row, or its key is gone. Always the same words."""
+    """A sealed value does not open: altered, cut, moved to another row, its key gone. One sentence for all."""
 
     message = _("A protected value cannot be read.")
 
@@ -101,7 +102,7 @@ def blind_index(value: str, *, purpose: str) -> bytes:
 
 
 def blind_indexes(value: str, *, purpose: str) -> tuple[bytes, ...]:
-    """The value's index under every key of the ring, the oldest first: what to look for while indexes are rewritten."""
+    """The index under every key of the ring, the oldest first: what to look for while indexes are rewritten."""
     ring: Mapping[str, bytes] = settings.MESTORE_MASTER_KEYS
     data = _encode(value)
     return tuple(
@@ -148,12 +149,12 @@ def equal(a: bytes | str, b: bytes | str) -> bool:
 
 
 def digest(data: bytes) -> bytes:
-    """SHA-256: for values that are already random (tokens, session keys). Use `mac` for anything guessable."""
+    """SHA-256, for values that are random already (tokens, session keys); `mac` is for guessable ones."""
     return hashlib.sha256(data).digest()
 
 
 def row_binding(*parts: str | bytes | UUID | int) -> bytes:
-    """One byte string for a list of parts that no other list of parts gives: each has its type and its length."""
+    """One byte string for a list of parts that no other list gives: each part has its type and length."""
     out = bytearray()
     for part in parts:
         kind, data = _part(part)

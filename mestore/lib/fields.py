@@ -1,11 +1,12 @@
 """A text column that is encrypted in the database and bound to its own row.
 
-The column holds what `crypto.seal` made, bound to table, column and primary key: a value copied into another row or
-column does not open. Django's converters see no row, so the work is done by a descriptor: reading the attribute
-decrypts, saving encrypts. In between the instance holds ciphertext, or a new text that hides itself when printed.
+The column holds what `crypto.seal` made, bound to table, column and primary key: a value copied into another
+row or column does not open. Django's converters see no row, so the work is done by a descriptor: reading the
+attribute decrypts, saving encrypts. In between the instance holds ciphertext, or a new text that hides itself
+when printed.
 
-Because only a row can encrypt, `.update()`, `bulk_update()`, expressions and fixtures are refused; so are filters and
-ordering, which could only compare ciphertext. Find such a row by a blind index beside it.
+Because only a row can encrypt, `.update()`, `bulk_update()`, expressions and fixtures are refused; so are
+filters and ordering, which could only compare ciphertext. Find such a row by a blind index beside it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from django.core.exceptions import FieldError
 from django.db import models
 from django.db.models.expressions import Col
 from django.db.models.query_utils import DeferredAttribute
+from typing_extensions import override
 
 from mestore.lib import crypto
 
@@ -96,6 +98,7 @@ class _EncryptedAttribute(DeferredAttribute):
 class _EncryptedColumn(Col):
     """The column in a query: fine to select, refused in ORDER BY."""
 
+    @override
     def resolve_expression(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise FieldError(f"{self.target.name} is encrypted: nothing can be ordered or computed by it")
 
@@ -111,6 +114,7 @@ class EncryptedField(_Field):
         kwargs.setdefault("editable", False)
         super().__init__(*args, **kwargs)
 
+    @override
     def get_internal_type(self) -> str:
         return "BinaryField"
 
@@ -129,8 +133,12 @@ class EncryptedField(_Field):
     ) -> _Sealed | None:
         return None if value is None else _Sealed(value)
 
+    @override
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
-        """The sealed value for this row; the instance keeps it. Raises `crypto.Unreadable` for another row's value."""
+        """The sealed value for this row, which the instance keeps.
+
+        Raises `crypto.Unreadable` for a value that belongs to another row.
+        """
         held = model_instance.__dict__.get(self.attname)
         if held is None:
             return _NULL
@@ -138,12 +146,13 @@ class EncryptedField(_Field):
         if isinstance(held, _Plain):
             sealed = _Sealed(crypto.seal(held.text.encode("utf-8"), purpose=_PURPOSE, bound_to=bound_to))
         else:
-            # Opening it first means that a row copied under a new key fails here, not on its next reading; and a
-            # value under an old key moves to the current one whenever its row is saved.
+            # Opening it first means that a row copied under a new key fails here, not on its next reading;
+            # and a value under an old key moves to the current one whenever its row is saved.
             sealed = _Sealed(crypto.rewrap(held, purpose=_PURPOSE, bound_to=bound_to) or held)
         model_instance.__dict__[self.attname] = sealed
         return sealed
 
+    @override
     def get_db_prep_save(self, value: Any, connection: Any) -> bytes | None:
         if isinstance(value, _SavedNull):
             return None
@@ -151,6 +160,7 @@ class EncryptedField(_Field):
             raise FieldError(f"{self.name} is encrypted for its row: set it on the instance and call save()")
         return bytes(value)
 
+    @override
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> bytes | None:
         return self.get_db_prep_save(value, connection)
 
@@ -161,30 +171,36 @@ class EncryptedField(_Field):
 
     # In queries
 
+    @override
     def get_col(self, alias: str | None, output_field: models.Field[Any, Any] | None = None) -> Col:
         return _EncryptedColumn(alias, self, output_field or self)
 
-    def get_lookup(self, lookup_name: str) -> NoReturn:  # type: ignore[override]  # never answers, on purpose
-        raise FieldError(f"{self.name} is encrypted: it cannot be searched; use a blind index")
+    @override
+    def get_lookup(self, lookup_name: str) -> NoReturn:
+        raise FieldError(f"{self.name} is encrypted: {lookup_name} cannot search it; use a blind index")
 
-    def get_transform(self, lookup_name: str) -> NoReturn:  # type: ignore[override]  # never answers, on purpose
-        raise FieldError(f"{self.name} is encrypted: it cannot be searched; use a blind index")
+    @override
+    def get_transform(self, lookup_name: str) -> NoReturn:
+        self.get_lookup(lookup_name)
 
     # Towards forms and serialisers: nothing
 
+    @override
     def value_from_object(self, obj: models.Model) -> None:
         return None
 
+    @override
     def value_to_string(self, obj: models.Model) -> str:
         return ""
 
+    @override
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
         found = super().check(**kwargs)
         if self.unique or self.db_index or self.primary_key:
             found.append(
                 checks.Error(
                     "An encrypted field cannot be a key or have an index.",
-                    hint="The same text never gives the same bytes. Keep a blind index in a column beside it.",
+                    hint="The same text never gives the same bytes. Keep a blind index in its own column.",
                     obj=self,
                     id="mestore.E101",
                 )

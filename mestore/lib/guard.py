@@ -6,6 +6,7 @@ person's; both do so when Django starts. As long as nobody has registered, the a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from django.utils.translation import gettext_lazy as _
@@ -14,7 +15,7 @@ from mestore.lib import errors
 
 
 class StepUpCheck(Protocol):
-    """Returns when the caller's factor is fresh enough for `action`; raises an error that says how to prove one."""
+    """Returns when a factor is fresh enough for `action`; raises an error that says how to prove one."""
 
     def __call__(self, action: str, request: Any) -> None: ...
 
@@ -31,35 +32,38 @@ class NothingRegistered(errors.Forbidden):
     message = _("This action cannot be confirmed at the moment, so it is refused.")
 
 
-_step_up: StepUpCheck | None = None
-_second_person: SecondPersonCheck | None = None
+@dataclass(slots=True)
+class _Registered:
+    step_up: StepUpCheck | None = None
+    second_person: SecondPersonCheck | None = None
+
+
+_registered = _Registered()
 
 
 def register_step_up(check: StepUpCheck) -> None:
-    """Make `check` the one step-up check. Raises RuntimeError when another one is registered already."""
-    global _step_up
-    if _step_up is not None and _step_up is not check:
+    """Make `check` the one step-up check. Raises RuntimeError when another is registered already."""
+    if _registered.step_up is not None and _registered.step_up is not check:
         raise RuntimeError("a step-up check is registered already")
-    _step_up = check
+    _registered.step_up = check
 
 
 def require(action: str, request: Any) -> None:
     """Return when the caller proved a factor freshly enough for `action`; raise an error otherwise."""
-    if _step_up is None:
+    if _registered.step_up is None:
         raise NothingRegistered
-    _step_up(action, request)
+    _registered.step_up(action, request)
 
 
 def register_second_person(check: SecondPersonCheck) -> None:
-    """Make `check` the one second-person check. Raises RuntimeError when another one is registered already."""
-    global _second_person
-    if _second_person is not None and _second_person is not check:
+    """Make `check` the one second-person check. Raises RuntimeError when another is registered already."""
+    if _registered.second_person is not None and _registered.second_person is not check:
         raise RuntimeError("a second-person check is registered already")
-    _second_person = check
+    _registered.second_person = check
 
 
 def require_second_person(action: str, **context: Any) -> None:
     """Return when somebody else approved `action` for this context (`by=`, `target=` …); raise otherwise."""
-    if _second_person is None:
+    if _registered.second_person is None:
         raise NothingRegistered
-    _second_person(action, **context)
+    _registered.second_person(action, **context)

@@ -23,6 +23,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import JSONRenderer
+from typing_extensions import override
 
 from mestore.lib import errors
 
@@ -53,8 +54,8 @@ _TITLES = {
 def problem(error: errors.MeStoreError, *, request: Any) -> HttpResponse:
     """The answer to an error: RFC 9457, with the members that clients of the first API read.
 
-    Takes any Django or DRF request; texts come in the active language. Nothing of the request is repeated except its
-    path (not its query, which may hold a token).
+    Takes any Django or DRF request; texts come in the active language. Nothing of the request is repeated
+    except its path (not its query, which may hold a token).
     """
     path = quote(request.path, safe="/:@!$&'()*+,;=-._~%")[:_MAX_PATH]
     sentence = str(error.message)
@@ -129,6 +130,7 @@ def _default(value: Any) -> Any:
 class ExactJSONRenderer(JSONRenderer):
     """DRF's renderer with `dumps`: an amount leaves as it is stored, never through a float."""
 
+    @override
     def render(
         self,
         data: Any,
@@ -146,7 +148,7 @@ class MalformedJSON(errors.BadRequest):
 
 
 class JsonNumber(str):
-    """A number literal with a fraction or an exponent, exactly as it was sent. Money parses it; a float never sees it."""
+    """A number literal with a fraction or an exponent, exactly as it was sent, so that no float ever sees it."""
 
     __slots__ = ()
 
@@ -179,6 +181,7 @@ class StrictJSONParser(BaseParser):
 
     media_type = "application/json"
 
+    @override
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
@@ -204,7 +207,7 @@ def _integer(text: str) -> int:
     return int(text)
 
 
-def _constant(name: str) -> Any:
+def _constant(_name: str) -> Any:
     raise MalformedJSON(_("NaN and Infinity are not JSON numbers."))
 
 
@@ -240,6 +243,7 @@ def _inspect(root: Any) -> None:
 class _EitherSlash(RoutePattern):
     """A route that matches with and without its trailing slash, and reverses as it was written."""
 
+    @override
     def match(self, path: str) -> tuple[str, tuple[Any, ...], dict[str, Any]] | None:
         found: tuple[str, tuple[Any, ...], dict[str, Any]] | None = super().match(path)
         if found is None and not path.endswith("//"):
@@ -250,5 +254,5 @@ class _EitherSlash(RoutePattern):
 def path_both(
     route: str, view: Callable[..., Any], name: str | None = None, kwargs: Mapping[str, Any] | None = None
 ) -> URLPattern:
-    """Like Django's `path` for a view, but answering with and without the trailing slash, without a redirect."""
+    """Like Django's `path` for a view, but answering with and without the trailing slash, no redirect."""
     return URLPattern(_EitherSlash(route, name, is_endpoint=True), view, dict(kwargs or {}), name)

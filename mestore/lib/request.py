@@ -8,7 +8,8 @@ from typing import Any
 
 from django.conf import settings
 
-UNKNOWN = "0.0.0.0"  # noqa: S104 - not a binding: the unspecified address stands for a caller without one (a UNIX socket)
+# The unspecified address stands for a caller without one, as on a UNIX socket.
+UNKNOWN = "0.0.0.0"  # noqa: S104 - nothing is bound to it
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -16,9 +17,10 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 def client_address(request: Any) -> str:
     """The client's address, in canonical text; never raises, and is always a valid address.
 
-    Each trusted proxy appends its peer to ``X-Forwarded-For``, so with ``TRUSTED_PROXY_COUNT`` proxies the client
-    is that many entries from the right: whatever stands further left was written by the client itself. An entry
-    that is missing or not an address gives way to the next one nearer to us, at last ``REMOTE_ADDR``.
+    Each trusted proxy appends its peer to ``X-Forwarded-For``, so with ``TRUSTED_PROXY_COUNT`` proxies the
+    client is that many entries from the right: whatever stands further left was written by the client itself.
+    An entry that is missing or not an address gives way to the next one nearer to us, at last
+    ``REMOTE_ADDR``.
     """
     meta = request.META
     remote = meta.get("REMOTE_ADDR", "")
@@ -47,7 +49,7 @@ def network_of(address: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _parse(text: str) -> _Address | None:
-    """An address from ``1.2.3.4``, ``1.2.3.4:5678``, ``2001:db8::1``, ``[2001:db8::1]`` or ``[2001:db8::1]:443``."""
+    """An address from ``1.2.3.4``, ``1.2.3.4:56``, ``2001:db8::1``, ``[2001:db8::1]`` or ``[2001:db8::1]:56``."""
     text = text.strip(" \t")
     if (
         len(text) > 64 or "%" in text

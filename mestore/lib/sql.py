@@ -1,7 +1,8 @@
 """The one place that composes SQL, and the short way to run it on one of Django's connections.
 
-A query is a constant. What varies goes into parameters (``%s``); names of tables, columns and functions go through
-`compose`, which quotes them with psycopg's own `sql.Identifier`. Nothing else in the code base builds SQL from text.
+A query is a constant. What varies goes into parameters (``%s``); names of tables, columns and functions go
+through `compose`, which quotes them with psycopg's own `sql.Identifier`. Nothing else in the code base builds
+SQL from text.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Row = tuple[Any, ...]
 def compose(template: LiteralString, **names: str | Sequence[str]) -> sql.Composed:
     """A query with its ``{placeholders}`` filled by quoted identifiers.
 
-    A name may be a sequence for a qualified one: ``compose("SELECT 1 FROM {table}", table=("public", "order"))``.
+    A name may be a sequence for a qualified one: ``compose("SELECT 1 FROM {t}", t=("public", "order"))``.
     """
     identifiers = {
         key: sql.Identifier(name) if isinstance(name, str) else sql.Identifier(*name)

@@ -1,11 +1,12 @@
 """Load limits: how often, counted in Redis in one round trip whose cost does not depend on limit or window.
 
-The rule is GCRA: a key stores one number, the time at which its budget would be whole again. A limit of 60 in 60
-seconds allows 60 at once and then one more each second. Several limits are judged together: when one refuses, none is
-charged, so asking again does not prolong the wait.
+The rule is GCRA: a key stores one number, the time at which its budget would be whole again. A limit of 60 in
+60 seconds allows 60 at once and then one more each second. Several limits are judged together: when one
+refuses, none is charged, so asking again does not prolong the wait.
 
-Redis away or slow: a breaker stops asking, and a limiter inside this process answers with a quarter of each limit
-(at least 1). Without Redis in the settings (one process, by construction) that limiter applies the whole limit.
+Redis away or slow: a breaker stops asking, and a limiter inside this process answers with a quarter of each
+limit (at least 1). Without Redis in the settings (one process, by construction) that limiter applies the
+whole limit.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class Limit:
 class Decision:
     """The tightest of the limits asked about.
 
-    `remaining` requests are left now, the whole budget is back in `reset_seconds`; `retry_after` is 0 when allowed.
+    `remaining` requests are left now, the whole budget is back in `reset_seconds`; `retry_after` is 0 when
+    allowed.
     """
 
     allowed: bool
@@ -62,9 +64,10 @@ class Decision:
     limit_name: str
 
 
-# KEYS: one per limit. ARGV: cost, then per limit the microseconds that one request takes and that the budget holds.
-# A stored time beyond the budget is cut back to it: a server clock set back, or a limit made smaller, cannot lock
-# anybody out for longer than one window. Answer: refused, which limit, requests left, microseconds until whole, wait.
+# KEYS: one per limit. ARGV: cost, then per limit the microseconds that one request takes and that the budget
+# holds. A stored time beyond the budget is cut back to it: a server clock set back, or a limit made smaller,
+# cannot lock anybody out for longer than one window. Answer: refused, which limit, requests left,
+# microseconds until whole, wait.
 _SCRIPT = """
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
@@ -149,8 +152,8 @@ def _ask_redis(limits: Sequence[tuple[Limit, str]], cost: int) -> list[int]:
 
 
 def _key(limit: Limit, whom: str) -> str:
-    # Names and keys have their lengths written before them, so no pair gives another pair's bytes; the keyed digest
-    # keeps addresses and e-mails out of Redis and the length constant.
+    # Names and keys have their lengths written before them, so no pair gives another pair's bytes; the keyed
+    # digest keeps addresses and e-mails out of Redis and the length constant.
     return _PREFIX + crypto.mac(crypto.row_binding(limit.name, whom), purpose="throttle")[:16].hex()
 
 
@@ -188,7 +191,6 @@ class _LocalLimiter:
                 whole_at[limit.name, whom] = now + after
                 if tightest is None or _tighter(decision, tightest):
                     tightest = decision
-            assert tightest is not None
             if tightest.allowed:
                 self._store(whole_at)
             return tightest
