@@ -1,0 +1,135 @@
+"""Is this the right password for this account? The one place that answers, for API, admin API and console.
+
+What comes back for a wrong password, an unknown name, a closed account, an imported vendor or a machine is
+the same answer after the same work. A lock is charged to names that do not exist as to those that do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from accounts import lockout, passwords, users
+from accounts.models import User
+from mestore.lib import crypto, errors
+from mestore.lib.actor import Actor
+from monitoring import audit, events, metrics
+
+Purpose = Literal["api", "admin", "console"]
+
+_BUDGETS: dict[Purpose, str] = {
+    "api": lockout.LOGIN,
+    "admin": lockout.ADMIN_LOGIN,
+    "console": lockout.ADMIN_LOGIN,
+}
+
+
+class InvalidCredentials(errors.Unauthorized):
+    """Wrong password, unknown name, or an account that may not sign in: never told apart."""
+
+    message = _("Incorrect e-mail or password")
+
+
+LockedOut = lockout.LockedOut
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    name: str
+    attempt: lockout.Attempt
+    purpose: Purpose
+    by: Actor
+
+
+def check_credentials(email: str, password: str, *, by: Actor, purpose: Purpose) -> User:
+    """Return the account that `email` and `password` open.
+
+    The caller decides whether that account may use this door (an administrator at the public sign-in) and
+    which second factor it still owes: nothing is signed in here. Failures are counted and recorded on
+    their own connection. At most four statements when the password is right.
+
+    Raises InvalidCredentials, LockedOut, and hashers.HashingBusy when this process hashes all it can.
+    """
+    name = users.identifier(email)
+    attempt = lockout.attempt(_BUDGETS[purpose], account=name, address=by.address)
+    question = _Question(name, attempt, purpose, by)
+    try:
+        lockout.refuse_locked(attempt)
+    except LockedOut:
+        _record(question, None, "locked")
+        raise
+    user = User.objects.filter(email_key=name).first()
+    is_right = _compare(user, password)
+    if user is None or not is_right or not user.may_sign_in:
+        raise _refused(question, user, is_right=is_right)
+    try:
+        lockout.settle(attempt)
+    except LockedOut:
+        _record(question, user, "locked")
+        raise
+    if not _remember(user, password):
+        raise _refused(question, user, is_right=False)
+    metrics.AUTH_ATTEMPTS.labels(outcome="accepted", factor="password").inc()
+    return user
+
+
+def _compare(user: User | None, password: str) -> bool:
+    if user is None:
+        passwords.burn(password)
+        return False
+    return passwords.matches(password, user.password)
+
+
+def _remember(user: User, password: str) -> bool:
+    """Write the moment of sign-in and, when due, a newer hash of the same password. One statement.
+
+    It applies only to the account as it was read: a password changed or an account closed while this one
+    was hashing wins, and an old hash can never be written over a new one.
+    """
+    changes: dict[str, Any] = {"last_login": timezone.now()}
+    newer = passwords.renewed(password, user.password)
+    if newer is not None:
+        changes |= {"password": newer, "password_rehashed_at": changes["last_login"]}
+    if not User.objects.filter(pk=user.pk, auth_epoch=user.auth_epoch, is_active=True).update(**changes):
+        return False
+    for name, value in changes.items():
+        setattr(user, name, value)
+    return True
+
+
+def _refused(question: _Question, user: User | None, *, is_right: bool) -> errors.MeStoreError:
+    failure = lockout.charge(question.attempt)
+    _record(question, user, "closed_account" if is_right else "wrong_credentials")
+    if failure.began_lock:
+        audit.record_refusal(
+            events.ACCOUNT_LOCKED,
+            by=question.by,
+            target=_target(question, user),
+            data={"purpose": question.purpose, "seconds": failure.retry_after},
+        )
+    if failure.beyond_budget:
+        return LockedOut(retry_after=failure.retry_after)
+    return InvalidCredentials()
+
+
+def _record(question: _Question, user: User | None, reason: str) -> None:
+    event = events.SIGN_IN_FAILED if reason == "wrong_credentials" else events.SIGN_IN_REFUSED
+    metrics.AUTH_ATTEMPTS.labels(
+        outcome="locked" if reason == "locked" else "refused", factor="password"
+    ).inc()
+    audit.record_refusal(
+        event,
+        by=question.by,
+        target=_target(question, user),
+        data={"purpose": question.purpose, "reason": reason},
+    )
+
+
+def _target(question: _Question, user: User | None) -> tuple[str, str]:
+    # People type passwords where the name belongs: what is not an account of ours is kept as a MAC only.
+    if user is not None:
+        return ("user", str(user.pk))
+    return ("unknown_name", crypto.mac(question.name.encode(), purpose="unknown-name").hex())

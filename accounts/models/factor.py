@@ -1,0 +1,53 @@
+"""Second factors. Their secrets live in tables that no console page shows."""
+
+from __future__ import annotations
+
+import secrets
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from django_otp.models import Device
+
+from mestore.lib.fields import EncryptedField
+
+# Every integer up to here survives JavaScript, and so many ids never meet.
+_LARGEST_ID = 2**53 - 1
+
+
+def new_device_id() -> int:
+    """Return a random id, known before the insert: the encrypted seed is bound to the row's id."""
+    return secrets.randbelow(_LARGEST_ID) + 1
+
+
+class TotpDevice(Device):
+    """An authenticator application. Codes are proved through `accounts.totp.verify`, which counts failures;
+    the framework's own `verify_token` stays what the base class makes it: always no."""
+
+    id = models.BigIntegerField(primary_key=True, default=new_device_id, editable=False)
+    secret = EncryptedField()
+    # The last time step whose code was accepted; a code counts only when its step is later.
+    last_step = models.BigIntegerField(default=0, editable=False)
+    created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
+    confirmed_at = models.DateTimeField(_("confirmed"), null=True, editable=False)
+    last_used_at = models.DateTimeField(_("last used"), null=True, editable=False)
+
+    class Meta:
+        verbose_name = _("authenticator application")
+        verbose_name_plural = _("authenticator applications")
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(confirmed=False) | Q(confirmed_at__isnull=False), name="totp_confirmed_has_moment"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"totp {self.pk} ({self.name})"
+
+    def claim(self, step: int) -> bool:
+        """Use up the code of `step`: true for exactly one caller, in whatever process. Saves by itself."""
+        claimed = TotpDevice.objects.filter(pk=self.pk, last_step__lt=step).update(
+            last_step=step, last_used_at=timezone.now()
+        )
+        return claimed == 1
