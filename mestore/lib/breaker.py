@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import pybreaker
 
@@ -61,8 +61,7 @@ class Breaker:
     @property
     def state(self) -> State:
         """What metrics show: ``closed`` is the healthy state."""
-        state: State = self._circuit.current_state
-        return state
+        return cast(State, self._circuit.current_state)
 
     def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """``function(*args, **kwargs)`` under the breaker."""

@@ -39,7 +39,7 @@ _KEY = 32
 
 
 class Unreadable(errors.InternalError):
-    """A sealed value does not open: altered, cut, moved to another row, its key gone. One sentence for all."""
+    """A sealed value does not open (altered, cut, moved, its key gone): one sentence for all reasons."""
 
     message = _("A protected value cannot be read.")
 
@@ -102,11 +102,11 @@ def blind_index(value: str, *, purpose: str) -> bytes:
 
 
 def blind_indexes(value: str, *, purpose: str) -> tuple[bytes, ...]:
-    """The index under every key of the ring, the oldest first: what to look for while indexes are rewritten."""
+    """The index under every key of the ring, oldest first: what to look for while indexes are rewritten."""
     ring: Mapping[str, bytes] = settings.MESTORE_MASTER_KEYS
     data = _encode(value)
     return tuple(
-        hmac.digest(_derive(key, "index", purpose), data, "sha256") for key in reversed(ring.values())
+        hmac.digest(_derive(key, "index", purpose), data, "sha256") for key in reversed([*ring.values()])
     )
 
 
@@ -169,7 +169,7 @@ def _part(part: str | bytes | UUID | int) -> tuple[bytes, bytes]:
         return b"b", part
     if isinstance(part, UUID):
         return b"u", part.bytes
-    if isinstance(part, int) and not isinstance(part, bool):
+    if isinstance(part, int) and part is not True and part is not False:
         return b"i", str(part).encode("ascii")
     raise TypeError(f"cannot bind to a {type(part).__name__}")
 

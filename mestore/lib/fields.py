@@ -121,16 +121,14 @@ class EncryptedField(_Field):
     def binding(self, instance: models.Model) -> bytes:
         """What a value of this row is bound to. Raises ValueError while the row has no primary key."""
         meta = instance._meta
-        if instance.pk is None:
+        key = meta.pk.to_python(instance.pk)
+        if key is None:
             raise ValueError(f"{meta.label}.{self.name} is encrypted for its row: set the primary key first")
-        key = instance.pk if meta.pk is None else meta.pk.to_python(instance.pk)
-        return crypto.row_binding(meta.db_table, self.column, key)
+        return crypto.row_binding(meta.db_table, self.column or "", key)
 
     # From and to the database
 
-    def from_db_value(
-        self, value: bytes | memoryview | None, expression: Any, connection: Any
-    ) -> _Sealed | None:
+    def from_db_value(self, value: bytes | memoryview | None, *_context: Any) -> _Sealed | None:
         return None if value is None else _Sealed(value)
 
     @override
@@ -164,7 +162,7 @@ class EncryptedField(_Field):
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> bytes | None:
         return self.get_db_prep_save(value, connection)
 
-    def get_placeholder(self, value: Any, compiler: Any, connection: Any) -> str:
+    def get_placeholder(self, value: Any, *_context: Any) -> str:
         if hasattr(value, "as_sql"):
             raise FieldError(f"{self.name} is encrypted for its row: an expression cannot be written to it")
         return "%s"
@@ -172,7 +170,7 @@ class EncryptedField(_Field):
     # In queries
 
     @override
-    def get_col(self, alias: str | None, output_field: models.Field[Any, Any] | None = None) -> Col:
+    def get_col(self, alias: str, output_field: models.Field[Any, Any] | None = None) -> Col:
         return _EncryptedColumn(alias, self, output_field or self)
 
     @override
@@ -186,8 +184,8 @@ class EncryptedField(_Field):
     # Towards forms and serialisers: nothing
 
     @override
-    def value_from_object(self, obj: models.Model) -> None:
-        return None
+    def value_from_object(self, obj: models.Model) -> str:
+        return ""
 
     @override
     def value_to_string(self, obj: models.Model) -> str:
@@ -196,7 +194,7 @@ class EncryptedField(_Field):
     @override
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
         found = super().check(**kwargs)
-        if self.unique or self.db_index or self.primary_key:
+        if self.unique or getattr(self, "db_index", False):
             found.append(
                 checks.Error(
                     "An encrypted field cannot be a key or have an index.",

@@ -148,7 +148,7 @@ class MalformedJSON(errors.BadRequest):
 
 
 class JsonNumber(str):
-    """A number literal with a fraction or an exponent, exactly as it was sent, so that no float ever sees it."""
+    """A number literal with a fraction or an exponent, exactly as it was sent: no float ever sees it."""
 
     __slots__ = ()
 

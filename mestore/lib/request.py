@@ -49,7 +49,7 @@ def network_of(address: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _parse(text: str) -> _Address | None:
-    """An address from ``1.2.3.4``, ``1.2.3.4:56``, ``2001:db8::1``, ``[2001:db8::1]`` or ``[2001:db8::1]:56``."""
+    """An address from ``1.2.3.4``, ``1.2.3.4:56``, ``2001:db8::1``, ``[2001:db8::1]:56``."""
     text = text.strip(" \t")
     if (
         len(text) > 64 or "%" in text

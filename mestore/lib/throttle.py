@@ -184,13 +184,13 @@ class _LocalLimiter:
         """Judge and charge all limits, each divided by `stricter`."""
         with self._lock:
             now = self._clock() // 1000
-            whole_at: dict[tuple[str, str], int] = {}
-            tightest: Decision | None = None
+            decisions = []
+            whole_at = {}
             for limit, whom in limits:
                 decision, after = self._judge(limit, whom, cost, now, max(1, limit.limit // stricter))
+                decisions.append(decision)
                 whole_at[limit.name, whom] = now + after
-                if tightest is None or _tighter(decision, tightest):
-                    tightest = decision
+            tightest = min(decisions, key=_tightness)
             if tightest.allowed:
                 self._store(whole_at)
             return tightest
@@ -214,12 +214,8 @@ class _LocalLimiter:
             self._whole_at.popitem(last=False)
 
 
-def _tighter(one: Decision, other: Decision) -> bool:
-    if one.allowed != other.allowed:
-        return not one.allowed
-    if one.allowed:
-        return one.remaining < other.remaining
-    return one.retry_after > other.retry_after
+def _tightness(decision: Decision) -> tuple[bool, int]:
+    return decision.allowed, decision.remaining if decision.allowed else -decision.retry_after
 
 
 _local = _LocalLimiter()
