@@ -60,7 +60,8 @@ WITH event AS (
     SELECT id, occurred_at, type, outcome, actor_kind, actor_id, actor_role, target_type,
            target_id, session_id, request_id, canon, pii_ct, writer_mac, sha256('\\x00'::bytea || canon)
     FROM unnest(%s::uuid[], %s::timestamptz[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
-                %s::text[], %s::text[], %s::text[], %s::text[], %s::bytea[], %s::bytea[], %s::bytea[], %s::text[])
+                %s::text[], %s::text[], %s::text[], %s::text[],
+                %s::bytea[], %s::bytea[], %s::bytea[], %s::text[])
       AS new(id, occurred_at, type, outcome, actor_kind, actor_id, actor_role, target_type, target_id,
              session_id, request_id, canon, pii_ct, writer_mac, subject)
     WHERE NOT EXISTS (SELECT FROM subject_key k WHERE k.subject = new.subject AND k.wrapped IS NULL)
@@ -177,7 +178,7 @@ def _row(
     if owner is not None and personal is not None:
         sealed = leaves.seal_personal(personal, key=keys[owner], event_id=event_id)
     return (
-        event_id, now, event.code, event.outcome.value, columns.actor_kind, columns.actor_id, columns.actor_role,
-        columns.target_type, columns.target_id, columns.session_id, columns.request_id, canon, sealed,
+        event_id, now, event.code, event.outcome.value,
+        columns.actor_kind, columns.actor_id, columns.actor_role, columns.target_type, columns.target_id, columns.session_id, columns.request_id, canon, sealed,
         crypto.mac(canon, purpose=WRITER_PURPOSE), owner,
     )  # fmt: skip

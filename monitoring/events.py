@@ -114,20 +114,29 @@ SIGN_IN_REFUSED: Final = _event(
     "auth.sign_in.refused", _AUTH, _BLOCKED, "A sign-in was refused by a rule: lock, role, inactive account."
 )
 SIGN_IN_FACTOR_REQUIRED: Final = _event(
-    "auth.sign_in.factor_required", _AUTH, Outcome.PENDING, "The password was right; a second factor is asked for."
+    "auth.sign_in.factor_required",
+    _AUTH,
+    Outcome.PENDING,
+    "The password was right; a second factor is asked for.",
 )
 SIGNED_OUT: Final = _event("auth.signed_out", _AUTH, _SUCCESS, "A person ended their own session.")
 ACCOUNT_LOCKED: Final = _event(
     "auth.locked", Category.SECURITY, _BLOCKED, "Too many failures: attempts are refused for a while."
 )
-LOCK_LIFTED: Final = _event("auth.lock_lifted", Category.SECURITY, _SUCCESS, "A lock was lifted before its end.")
+LOCK_LIFTED: Final = _event(
+    "auth.lock_lifted", Category.SECURITY, _SUCCESS, "A lock was lifted before its end."
+)
 
 # --- Second factors ---------------------------------------------------------------------------------------
 FACTOR_ENROLLED: Final = _event(
     "auth.factor.enrolled", _AUTH, _SUCCESS, "A second factor was added to an account.", retention=_LONG
 )
 FACTOR_CONFIRMED: Final = _event(
-    "auth.factor.confirmed", _AUTH, _SUCCESS, "A new second factor proved itself for the first time.", retention=_LONG
+    "auth.factor.confirmed",
+    _AUTH,
+    _SUCCESS,
+    "A new second factor proved itself for the first time.",
+    retention=_LONG,
 )
 FACTOR_REFUSED: Final = _event(
     "auth.factor.refused", _AUTH, _FAILURE, "A second factor was wrong, malformed, used before or locked."
@@ -135,20 +144,31 @@ FACTOR_REFUSED: Final = _event(
 
 # --- Sessions and tokens ----------------------------------------------------------------------------------
 SESSION_STARTED: Final = _event("session.started", _AUTH, _SUCCESS, "A session began.")
-SESSION_ENDED: Final = _event("session.ended", _AUTH, _SUCCESS, "A session was ended, by its owner or by a rule.")
+SESSION_ENDED: Final = _event(
+    "session.ended", _AUTH, _SUCCESS, "A session was ended, by its owner or by a rule."
+)
 SESSION_EVICTED: Final = _event(
     "session.evicted", _AUTH, _SUCCESS, "The oldest session ended because the role allows no more."
 )
-SESSION_REFUSED: Final = _event("session.refused", Category.SECURITY, _BLOCKED, "A request with a session was refused.")
-TOKEN_ISSUED: Final = _event("auth.token.issued", _AUTH, _SUCCESS, "A machine account received an access token.")
-TOKEN_REFRESHED: Final = _event("auth.token.refreshed", _AUTH, _SUCCESS, "A refresh token was exchanged for the next.")
+SESSION_REFUSED: Final = _event(
+    "session.refused", Category.SECURITY, _BLOCKED, "A request with a session was refused."
+)
+TOKEN_ISSUED: Final = _event(
+    "auth.token.issued", _AUTH, _SUCCESS, "A machine account received an access token."
+)
+TOKEN_REFRESHED: Final = _event(
+    "auth.token.refreshed", _AUTH, _SUCCESS, "A refresh token was exchanged for the next."
+)
 TOKEN_REUSED: Final = _event(
     "auth.token.reused", Category.SECURITY, _BLOCKED, "A used refresh token came again; its family ended.",
     retention=_LONG,
 )  # fmt: skip
 TOKEN_REFUSED: Final = _event("auth.token.refused", _AUTH, _BLOCKED, "A token was not accepted.")
 CLIENT_REFUSED: Final = _event(
-    "client.refused", Category.SECURITY, _BLOCKED, "A machine account's key, network or state was not accepted."
+    "client.refused",
+    Category.SECURITY,
+    _BLOCKED,
+    "A machine account's key, network or state was not accepted.",
 )
 
 # --- Permissions and limits -------------------------------------------------------------------------------
@@ -159,33 +179,50 @@ RATE_LIMITED: Final = _event(
     "limit.exceeded", Category.SECURITY, _BLOCKED, "A caller sent more requests than its limit allows."
 )
 SENSITIVE_PAGE_VIEWED: Final = _event(
-    "console.sensitive_viewed", Category.AUDIT, _SUCCESS, "Personal or secret-adjacent data was shown in the console."
+    "console.sensitive_viewed",
+    Category.AUDIT,
+    _SUCCESS,
+    "Personal or secret-adjacent data was shown in the console.",
 )
 
 # --- People -----------------------------------------------------------------------------------------------
 USER_CREATED: Final = _event("user.created", _PEOPLE, _SUCCESS, "An account was created.", retention=_LONG)
 ADMINISTRATOR_CREATED: Final = _event(
-    "user.administrator_created", _PEOPLE, _SUCCESS, "An account of the staff was created.", retention=_FOR_EVER
+    "user.administrator_created",
+    _PEOPLE,
+    _SUCCESS,
+    "An account of the staff was created.",
+    retention=_FOR_EVER,
 )
 USER_DEACTIVATED: Final = _event(
     "user.deactivated", _PEOPLE, _SUCCESS, "An account was closed; its sessions ended.", retention=_LONG
 )
-USER_REACTIVATED: Final = _event("user.reactivated", _PEOPLE, _SUCCESS, "An account was opened again.", retention=_LONG)
+USER_REACTIVATED: Final = _event(
+    "user.reactivated", _PEOPLE, _SUCCESS, "An account was opened again.", retention=_LONG
+)
 CREDENTIALS_GIVEN: Final = _event(
     "user.credentials_given", _PEOPLE, _SUCCESS, "An account received a password.", retention=_LONG
 )
 ADMINISTRATION_REFUSED: Final = _event(
     "user.administration_refused", _PEOPLE, _BLOCKED, "A change to an account was refused.", retention=_LONG
 )
-GRANT_GIVEN: Final = _event("grant.given", _PEOPLE, _SUCCESS, "A permission was given to a person.", retention=_LONG)
-GRANT_REVOKED: Final = _event("grant.revoked", _PEOPLE, _SUCCESS, "A permission was taken back.", retention=_LONG)
+GRANT_GIVEN: Final = _event(
+    "grant.given", _PEOPLE, _SUCCESS, "A permission was given to a person.", retention=_LONG
+)
+GRANT_REVOKED: Final = _event(
+    "grant.revoked", _PEOPLE, _SUCCESS, "A permission was taken back.", retention=_LONG
+)
 VENDOR_IMPORTED: Final = _event(
     "vendor.imported", Category.VENDOR_MANAGEMENT, _SUCCESS, "A vendor was created from a marketplace file."
 )
 
 # --- Machines and keys ------------------------------------------------------------------------------------
 CLIENT_CREATED: Final = _event(
-    "client.created", Category.SYSTEM_CONFIG, _SUCCESS, "A machine account and its key were created.", retention=_LONG
+    "client.created",
+    Category.SYSTEM_CONFIG,
+    _SUCCESS,
+    "A machine account and its key were created.",
+    retention=_LONG,
 )
 SIGNING_KEY_CREATED: Final = _event(
     "key.signing.created", Category.SYSTEM_CONFIG, _SUCCESS, "A key that signs access tokens was made.",
@@ -195,9 +232,15 @@ SIGNING_KEY_CREATED: Final = _event(
 # --- Orders and money -------------------------------------------------------------------------------------
 ORDER_RECORDED: Final = _event("order.recorded", _MONEY, _SUCCESS, "An order was written.", retention=_LONG)
 IMPORT_FINISHED: Final = _event("import.finished", _MONEY, _SUCCESS, "An import of marketplace files ended.")
-IMPORT_REJECTED: Final = _event("import.rejected", _MONEY, Outcome.PARTIAL, "Lines of an import were rejected.")
+IMPORT_REJECTED: Final = _event(
+    "import.rejected", _MONEY, Outcome.PARTIAL, "Lines of an import were rejected."
+)
 COMMISSION_CALCULATED: Final = _event(
-    "commission.calculated", _MONEY, _SUCCESS, "The commission of one vendor on one order was fixed.", retention=_LONG
+    "commission.calculated",
+    _MONEY,
+    _SUCCESS,
+    "The commission of one vendor on one order was fixed.",
+    retention=_LONG,
 )
 LEDGER_ENTRY_POSTED: Final = _event(
     "finance.ledger_entry.posted", _MONEY, _SUCCESS,

@@ -52,7 +52,7 @@ class Entry:
 
 @dataclass(slots=True)
 class Columns:
-    """The texts of an event that are columns of their own, cleaned and cut once for column and canon alike."""
+    """The texts of an event that are columns too, cleaned and cut once for column and canon alike."""
 
     actor_kind: str
     actor_id: str | None

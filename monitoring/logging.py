@@ -14,7 +14,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
-from structlog.typing import ExcInfo, WrappedLogger
+from structlog.typing import WrappedLogger
 
 from monitoring import redaction
 
@@ -89,8 +89,8 @@ def _shared() -> list[Any]:
     ]
 
 
-def structured_exception(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Replace `exc_info` by type, message and places of the exception and its causes; never by local variables."""
+def structured_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Replace `exc_info` by type, message and places of the exception; never by local variables."""
     info = event.pop("exc_info", None)
     event.pop("stack_info", None)
     error = _exception_of(info)
@@ -118,7 +118,7 @@ def describe(error: BaseException) -> list[dict[str, Any]]:
     return found
 
 
-def _exception_of(info: ExcInfo | BaseException | bool | None | Any) -> BaseException | None:
+def _exception_of(info: Any) -> BaseException | None:
     if isinstance(info, BaseException):
         return info
     if isinstance(info, tuple):
@@ -126,7 +126,7 @@ def _exception_of(info: ExcInfo | BaseException | bool | None | Any) -> BaseExce
     return sys.exc_info()[1] if info else None
 
 
-def _statement_without_literals(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+def _statement_without_literals(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Take the values out of a statement that the database layer logs: they are written into its text."""
     record = event.get("_record")
     if isinstance(record, logging.LogRecord) and record.name.startswith("django.db"):

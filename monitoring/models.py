@@ -4,6 +4,7 @@ The database owns these tables: columns, partitions, triggers and grants are wri
 migration. `AuditEvent` is append-only there, for everybody; nothing here can change or delete a row.
 """
 
+# ruff: noqa: DJ001 - NULL is "nobody" or "nothing" in columns that SQL writes too
 from __future__ import annotations
 
 from django.db import models

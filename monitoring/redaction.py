@@ -18,14 +18,16 @@ MAX_ITEMS = 200
 
 _SECRET_WORDS = (
     "password", "passwd", "passphrase", "pwd", "secret", "token", "api_?key", "access_?key", "private_?key",
-    "master_?key", "signing_?key", "pepper", "authorization", "cookie", "credential", "session_?id", "session_?key",
-    "csrf", "otp", "totp", "mfa", "backup_?code", "recovery_?code", "cvv", "cvc", "card_?number", "pan", "seed",
-    "assertion", "signature", "contrase(?:n|ñ)a", "clave",
+    "master_?key", "signing_?key", "pepper", "authorization", "cookie", "credential",
+    "session_?id", "session_?key", "csrf", "otp", "totp", "mfa", "backup_?code", "recovery_?code", "cvv", "cvc", "card_?number", "pan",
+    "seed", "assertion", "signature", "contrase(?:n|ñ)a", "clave",
 )  # fmt: skip
 _WORDS = "|".join(_SECRET_WORDS)
 # A name holds a secret when one of the words is a whole part of it: client_secret, X-Api-Key, mfaToken, but
 # not "span" or "hotpot".
-_SECRET_NAME = re.compile(rf"(?:^|[^a-z]|(?<=[a-z])(?=[A-Z]))(?i:{_WORDS})(?:s|_?hash)?(?:$|[^a-z])", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    rf"(?:^|[^a-z]|(?<=[a-z])(?=[A-Z]))(?i:{_WORDS})(?:s|_?hash)?(?:$|[^a-z])", re.IGNORECASE
+)
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _SAFE_NAMES = frozenset({"token_type", "session_id_public", "grant_type"})
 # SQL parameters: nobody can tell which of them is a secret.
@@ -35,11 +37,15 @@ _NAMED_VALUE = re.compile(
     rf"""(?ix)
     (?P<name> [\w.-]{{0,40}} (?:{_WORDS}) [\w.-]{{0,40}} )
     (?P<mark> ["']? \s* (?:=>|[:=]|%3[ad]) \s* )
-    (?: (?P<quote>["']) (?: \\. | (?!(?P=quote)) . )* (?P=quote)? | (?:(?:bearer|basic|token)\s+)? [^\s"'&;,)}}\]]+ )
+    (?: (?P<quote>["']) (?: \\. | (?!(?P=quote)) . )* (?P=quote)?
+      | (?:(?:bearer|basic|token)\s+)? [^\s"'&;,)}}\]]+ )
     """
 )
 _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)", re.DOTALL), REDACTED),
+    (
+        re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)", re.DOTALL),
+        REDACTED,
+    ),
     (re.compile(r"(?i)otpauth(?:-migration)?(?:://|%3a%2f%2f)[^\s\"']+"), REDACTED),
     (re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,30}://)[^\s/@\"']+@"), rf"\1{REDACTED}@"),
     (re.compile(r"\beyJ[\w-]{4,}\.[\w-]+(?:\.[\w-]*){1,3}"), REDACTED),
@@ -94,7 +100,9 @@ def redact(value: Any, depth: int = 0) -> Any:
         return "…"
     if isinstance(value, Mapping):
         return {
-            text(str(name)): REDACTED if is_secret_name(str(name)) and item not in (None, "") else redact(item, depth + 1)
+            text(str(name)): REDACTED
+            if is_secret_name(str(name)) and item not in (None, "")
+            else redact(item, depth + 1)
             for name, item in list(value.items())[:MAX_ITEMS]
         }
     if isinstance(value, list | tuple | set | frozenset):
@@ -102,7 +110,7 @@ def redact(value: Any, depth: int = 0) -> Any:
     return text(str(value))
 
 
-def processor(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def processor(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """The last step before a log line is written (structlog's processor signature)."""
     for name, value in event.items():
         if is_secret_name(name) and value not in (None, ""):

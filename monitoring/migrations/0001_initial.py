@@ -151,7 +151,7 @@ DROP FUNCTION public.audit_refuse_change();
 """
 
 
-def grant(apps: Any, schema_editor: Any) -> None:
+def grant(_apps: Any, schema_editor: Any) -> None:
     """Give the runtime role what it needs on the audit trail, and take the rest."""
     with schema_editor.connection.cursor() as cursor:
         cursor.execute(RUNTIME_ROLE, [settings.DATABASES["default"]["USER"]])

@@ -1,0 +1,55 @@
+"""Run background jobs until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.django_connector import DjangoConnector
+
+DEFAULT_CONCURRENCY = 4
+STOP_SECONDS = 20.0
+
+
+class Command(BaseCommand):
+    help = (
+        "Run background jobs (every app's tasks.py) until SIGTERM or SIGINT; running jobs may finish first. "
+        "Any number of workers may run, on any number of machines. Example: manage.py worker --concurrency 4"
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--concurrency", type=int, default=DEFAULT_CONCURRENCY, help="jobs at once (default 4)"
+        )
+        parser.add_argument(
+            "--queue", action="append", dest="queues", help="only this queue; may be repeated"
+        )
+        parser.add_argument("--once", action="store_true", help="do what is waiting, then end")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        connector = app.connector
+        if not isinstance(connector, DjangoConnector):
+            raise TypeError("the job queue's app was not set up by Django")
+        # The worker listens for new jobs, for which it needs connections of its own.
+        with app.replace_connector(connector.get_worker_connector()) as working:
+            asyncio.run(
+                _run(
+                    working,
+                    concurrency=max(1, options["concurrency"]),
+                    queues=options["queues"],
+                    wait=not options["once"],
+                )
+            )
+
+
+async def _run(working: Any, **options: Any) -> None:
+    async with working.open_async():
+        await working.run_worker_async(
+            install_signal_handlers=True,
+            shutdown_graceful_timeout=STOP_SECONDS,
+            # What a job was about is in the audit trail; a finished job has nothing more to say.
+            delete_jobs="successful",
+            **options,
+        )

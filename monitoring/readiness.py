@@ -1,0 +1,99 @@
+"""What must hold before this process is given work. Each check returns why it does not, or an empty text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from django.db import connections
+from django.db.migrations.loader import MigrationLoader
+from django_redis import get_redis_connection
+from redis.exceptions import RedisError
+
+_append_only: set[str] = {"audit_event"}
+
+_APPLIED = "SELECT app, name FROM django_migrations"
+# Per table: is it there, may this role change rows, is any trigger not ALWAYS, and do the ALWAYS ones fire
+# before UPDATE, DELETE (8 + 16) and TRUNCATE (32)? A partition is judged like its parent.
+_PROTECTION = """
+WITH named AS (SELECT unnest(%s::text[]) AS name),
+guarded AS (
+    SELECT n.name, to_regclass(format('public.%%I', n.name)) AS relation FROM named n
+    UNION ALL
+    SELECT n.name, i.inhrelid::regclass FROM named n
+    JOIN pg_inherits i ON i.inhparent = to_regclass(format('public.%%I', n.name))
+)
+SELECT g.name, g.relation::text,
+       g.relation IS NOT NULL,
+       coalesce(has_table_privilege(g.relation, 'UPDATE, DELETE, TRUNCATE'), true)
+           OR coalesce(has_any_column_privilege(g.relation, 'UPDATE'), true),
+       coalesce(t.all_always, false),
+       coalesce(t.fires & 56 = 56, false)
+FROM guarded g
+LEFT JOIN LATERAL (
+    SELECT bool_and(tgenabled = 'A') AS all_always, bit_or(tgtype::int) AS fires
+    FROM pg_trigger WHERE tgrelid = g.relation AND NOT tgisinternal AND tgtype & 2 = 2 AND tgtype & 56 <> 0
+) t ON true
+"""
+
+
+def must_be_append_only(*tables: str) -> None:
+    """Name tables (of the schema public) whose rows nobody may change: apps say it when they are ready."""
+    _append_only.update(tables)
+
+
+def checks() -> dict[str, Callable[[], str]]:
+    """Return the checks by name."""
+    parameters = connections["default"].get_connection_params()
+    return {"database": lambda: database(parameters), "redis": redis}
+
+
+def database(parameters: dict[str, Any]) -> str:
+    """Check, over a connection of its own, that the database answers, is migrated and protects its tables.
+
+    Not through the pool: whether a connection is free is a matter of load, not of health.
+    """
+    try:
+        with psycopg.connect(**parameters, autocommit=True) as connection, connection.cursor() as cursor:
+            cursor.execute("SET statement_timeout = '400ms'")
+            return _migrations(cursor) or _protection(cursor)
+    except (psycopg.Error, OSError) as error:
+        return f"database: {type(error).__name__}"
+
+
+def redis() -> str:
+    """Check that Redis answers, where one is configured."""
+    if not settings.REDIS_URL:
+        return ""
+    try:
+        get_redis_connection("default").ping()
+    except (RedisError, OSError) as error:
+        return f"redis: {type(error).__name__}"
+    return ""
+
+
+def _migrations(cursor: psycopg.Cursor[Any]) -> str:
+    cursor.execute(_APPLIED)
+    missing = _migrations_on_disk() - set(cursor.fetchall())
+    return f"{len(missing)} migrations are not applied" if missing else ""
+
+
+@lru_cache(maxsize=1)
+def _migrations_on_disk() -> frozenset[tuple[str, str]]:
+    loader = MigrationLoader(None, ignore_no_initial=True)
+    return frozenset(key for key, migration in loader.disk_migrations.items() if not migration.replaces)
+
+
+def _protection(cursor: psycopg.Cursor[Any]) -> str:
+    cursor.execute(_PROTECTION, [sorted(_append_only)])
+    for name, relation, exists, may_change, all_always, fires in cursor.fetchall():
+        if not exists:
+            return f"the table {name} is missing"
+        if may_change:
+            return f"this role may change rows of {relation}"
+        if not (all_always and fires):
+            return f"{relation} is not protected by triggers that always fire"
+    return ""
