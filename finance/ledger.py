@@ -1,0 +1,210 @@
+"""The ledger: post entries, derive balances, check that all of it adds up.
+
+Rows are written by the SQL function `ledger_post` alone (first migration): the runtime role may read the
+tables and call the function, nothing else. No balance is stored, so no sale waits for another one. Each entry
+carries a MAC under a key that the database does not have, and is a leaf of the audit trail under its own id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+import simplejson
+from django.db import IntegrityError
+from django.utils.translation import gettext_lazy as _
+
+from finance.postings import PSP_CLEARING, Posting, Transfer
+from mestore.lib import crypto, errors, sql
+from mestore.lib.actor import Actor
+
+__all__ = ["AlreadyPosted", "Balance", "Check", "Posting", "Transfer", "balances", "check", "post_many"]
+
+MAC_PURPOSE: Final = "ledger-entry"
+_SHOWN_PROBLEMS: Final = 100
+
+_POST = """
+SELECT count(public.ledger_post(e.book, e.entry, e.kind, e.occurred_at, e.source, e.transfers,
+                                decode(e.mac, 'hex'), %s::jsonb))
+FROM jsonb_to_recordset(%s::jsonb) AS e (
+    book uuid, entry uuid, kind text, occurred_at timestamptz, source text, transfers jsonb, mac text)
+"""
+
+_BALANCES = """
+SELECT a.kind, a.provider, a.currency,
+       (SELECT coalesce(sum(t.amount), 0) FROM ledger_transfer t
+        WHERE t.book_id = a.book_id AND t.debit = a.id AND t.phase IN ('single', 'post')),
+       (SELECT coalesce(sum(t.amount), 0) FROM ledger_transfer t
+        WHERE t.book_id = a.book_id AND t.credit = a.id AND t.phase IN ('single', 'post'))
+FROM ledger_account a WHERE a.book_id = %s ORDER BY a.currency, a.kind, a.provider
+"""
+
+# LIMIT NULL is no limit.
+_SUMS = """
+WITH e AS MATERIALIZED (SELECT book_id, id FROM ledger_entry ORDER BY id DESC LIMIT %s),
+     t AS MATERIALIZED (SELECT t.book_id, t.debit, t.credit, t.amount FROM ledger_transfer t
+                        JOIN e ON e.book_id = t.book_id AND e.id = t.entry_id),
+     side AS (
+        SELECT a.kind, a.currency, t.amount AS debit, 0 AS credit FROM t
+        JOIN ledger_account a ON a.book_id = t.book_id AND a.id = t.debit
+        UNION ALL
+        SELECT a.kind, a.currency, 0, t.amount FROM t
+        JOIN ledger_account a ON a.book_id = t.book_id AND a.id = t.credit)
+SELECT currency, kind, sum(debit), sum(credit) FROM side GROUP BY currency, kind ORDER BY currency, kind
+"""
+
+_BROKEN = """
+WITH e AS MATERIALIZED (
+    SELECT book_id, id, transfer_count, control_total FROM ledger_entry ORDER BY id DESC LIMIT %s),
+checked AS (
+    SELECT e.book_id, e.id,
+           count(t.id) <> e.transfer_count OR coalesce(sum(t.amount), 0) <> e.control_total AS broken
+    FROM e LEFT JOIN ledger_transfer t ON t.book_id = e.book_id AND t.entry_id = e.id
+    GROUP BY e.book_id, e.id, e.transfer_count, e.control_total)
+SELECT count(*), (array_agg(id ORDER BY id) FILTER (WHERE broken))[1:%s] FROM checked
+"""
+
+_SIGNED = """
+SELECT e.book_id, e.id, e.kind, e.occurred_at, e.source_event, e.mac,
+       array_agg(d.kind ORDER BY t.seq), array_agg(c.kind ORDER BY t.seq),
+       array_agg(d.provider || c.provider ORDER BY t.seq), array_agg(t.currency ORDER BY t.seq),
+       array_agg(t.amount ORDER BY t.seq)
+FROM (SELECT * FROM ledger_entry ORDER BY id DESC LIMIT %s) e
+JOIN ledger_transfer t ON t.book_id = e.book_id AND t.entry_id = e.id
+JOIN ledger_account d ON d.book_id = t.book_id AND d.id = t.debit
+JOIN ledger_account c ON c.book_id = t.book_id AND c.id = t.credit
+GROUP BY e.book_id, e.id, e.kind, e.occurred_at, e.source_event, e.mac
+"""
+
+
+class AlreadyPosted(errors.Conflict):
+    """The same event is in the vendor's book already; the whole transaction must be given up."""
+
+    code = "ALREADY_POSTED"
+    message = _("This event is already in the ledger.")
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What went in and out of one account of a book. Amounts are minor units."""
+
+    kind: str
+    provider: str
+    currency: str
+    debit: int
+    credit: int
+
+    @property
+    def net(self) -> int:
+        """Credits less debits: what is owed, for an account of something owed."""
+        return self.credit - self.debit
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a look over the ledger found. `sums` holds one row per currency and kind of account."""
+
+    entries: int
+    sums: tuple[Balance, ...]
+    broken: tuple[UUID, ...]
+    forged: tuple[UUID, ...]
+
+    @property
+    def currencies(self) -> dict[str, int]:
+        """Debits less credits over all accounts, per currency: zero, or the ledger is wrong."""
+        totals: dict[str, int] = {}
+        for row in self.sums:
+            totals[row.currency] = totals.get(row.currency, 0) + row.debit - row.credit
+        return totals
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether nothing at all was found."""
+        return not self.broken and not self.forged and not any(self.currencies.values())
+
+
+def post_many(postings: Sequence[Posting], *, by: Actor) -> None:
+    """Post all of them with one statement, in the transaction of what they tell about.
+
+    Missing accounts are opened. Raises `AlreadyPosted` when one of the events is in its book already, and
+    `django.db.IntegrityError` for anything else that the database refuses; either way nothing is posted.
+    """
+    if not postings:
+        return
+    # One order for everybody: two transactions that open the same accounts cannot wait for each other.
+    rows = [
+        _row(posting)
+        for posting in sorted(postings, key=lambda posting: (posting.book.bytes, posting.source))
+    ]
+    actor = {"kind": by.kind, "id": by.id or by.label or None, "role": by.role or None,
+             "session": by.session_id, "request": by.request_id}  # fmt: skip
+    try:
+        sql.fetch_one(_POST, [simplejson.dumps(actor), simplejson.dumps(rows)])
+    except IntegrityError as error:
+        diagnosis = getattr(error.__cause__, "diag", None)
+        if getattr(diagnosis, "constraint_name", None) == "ledger_entry_source_event_once":
+            raise AlreadyPosted from error
+        raise
+
+
+def balances(book: UUID) -> list[Balance]:
+    """Return every account of one book with its sums, derived from the transfers."""
+    return [
+        Balance(kind, provider, currency, int(debit), int(credit))
+        for kind, provider, currency, debit, credit in sql.fetch_all(_BALANCES, [book])
+    ]
+
+
+def check(*, newest: int | None = None, signatures: bool = False) -> Check:
+    """Look over the ledger, or over its `newest` entries only: sums, control totals and, if asked, MACs.
+
+    Without `newest` it reads every row: for imports and verification, not for a page.
+    """
+    sums = tuple(
+        Balance(kind, "", currency, int(debit), int(credit))
+        for currency, kind, debit, credit in sql.fetch_all(_SUMS, [newest])
+    )
+    entries, broken = sql.fetch_one(_BROKEN, [newest, _SHOWN_PROBLEMS]) or (0, None)
+    forged = tuple(_forged(sql.fetch_all(_SIGNED, [newest]))) if signatures else ()
+    return Check(entries, sums, tuple(broken or ()), forged[:_SHOWN_PROBLEMS])
+
+
+def _row(posting: Posting) -> dict[str, Any]:
+    return {
+        "book": str(posting.book),
+        "entry": str(posting.entry_id),
+        "kind": posting.kind,
+        "occurred_at": _moment(posting.occurred_at),
+        "source": posting.source,
+        "transfers": [list(transfer) for transfer in posting.transfers],
+        "mac": crypto.mac(_signed_bytes(posting), purpose=MAC_PURPOSE).hex(),
+    }
+
+
+def _signed_bytes(posting: Posting) -> bytes:
+    """The entry as unambiguous bytes: book, id, kind, moment, source, then every transfer in order."""
+    parts: list[str | bytes | UUID | int] = [
+        posting.book, posting.entry_id, posting.kind, _moment(posting.occurred_at), posting.source,
+    ]  # fmt: skip
+    for debit, credit, provider, currency, amount in posting.transfers:
+        parts += (debit, credit, provider if PSP_CLEARING in {debit, credit} else "", currency, amount)
+    return crypto.row_binding(*parts)
+
+
+def _moment(value: datetime) -> str:
+    """Microseconds in UTC, as the database keeps them. Raises ValueError for a moment without a time zone."""
+    if value.utcoffset() is None:
+        raise ValueError("a posting needs a moment with a time zone")
+    return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _forged(rows: Iterable[tuple[Any, ...]]) -> Iterable[UUID]:
+    """Yield the ids of entries whose MAC is not that of their rows."""
+    for book, entry_id, kind, occurred_at, source, mac, *columns in rows:
+        transfers = [Transfer(*values) for values in zip(*columns, strict=True)]
+        posting = Posting(book, entry_id, kind, occurred_at, source, transfers)
+        if not crypto.verify_mac(_signed_bytes(posting), mac, purpose=MAC_PURPOSE):
+            yield entry_id
