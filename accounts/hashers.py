@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from argon2.low_level import ARGON2_VERSION, Type, hash_secret_raw
 from django.conf import settings
@@ -24,6 +25,9 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop
 
 from mestore.lib import crypto, errors
+
+if TYPE_CHECKING:
+    from mestore.lib.errors import Text
 
 MAXIMUM_BYTES = 4096
 _SALT_BYTES = 16
@@ -181,7 +185,7 @@ class PepperedArgon2Hasher(BasePasswordHasher):
             "hash": _b64(stored.digest),
         }
 
-    def safe_summary(self, encoded: str) -> dict[str, object]:
+    def safe_summary(self, encoded: str) -> dict[Text, Any]:
         parts = self.decode(encoded)
         return {
             gettext_noop("algorithm"): parts["algorithm"],

@@ -196,7 +196,7 @@ def remove_ended(batch: int = 1_000) -> int:
     return len(ended)
 
 
-class LockoutHandler(AxesDatabaseHandler):
+class LockoutHandler(AxesDatabaseHandler):  # type: ignore[misc] # the library has no types
     """django-axes' seat for this policy: its middleware and backend ask here, its own counting is off.
 
     Nothing that was typed is stored: the base class would keep raw user names and request parameters.

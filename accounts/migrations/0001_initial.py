@@ -230,11 +230,6 @@ class Migration(migrations.Migration):
             name="TotpDevice",
             fields=[
                 (
-                    "name",
-                    models.CharField(help_text="The human-readable name of this device.", max_length=64),
-                ),
-                ("confirmed", models.BooleanField(default=True, help_text="Is this device ready for use?")),
-                (
                     "id",
                     models.BigIntegerField(
                         default=accounts.models.factor.new_device_id,
@@ -243,6 +238,8 @@ class Migration(migrations.Migration):
                         serialize=False,
                     ),
                 ),
+                ("name", models.CharField(max_length=64, verbose_name="name")),
+                ("confirmed", models.BooleanField(default=False, verbose_name="confirmed")),
                 ("secret", mestore.lib.fields.EncryptedField(editable=False)),
                 ("last_step", models.BigIntegerField(default=0, editable=False)),
                 (
@@ -430,8 +427,8 @@ class Migration(migrations.Migration):
             model_name="totpdevice",
             name="user",
             field=models.ForeignKey(
-                help_text="The user that this device belongs to.",
                 on_delete=django.db.models.deletion.CASCADE,
+                related_name="+",
                 to=settings.AUTH_USER_MODEL,
             ),
         ),

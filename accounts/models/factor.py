@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import secrets
+from typing import ClassVar
 
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from django_otp.models import Device
+from django_otp.models import Device, DeviceManager
 
+from accounts.models.user import User
 from mestore.lib.fields import EncryptedField
 
 # Every integer up to here survives JavaScript, and so many ids never meet.
@@ -21,17 +23,22 @@ def new_device_id() -> int:
     return secrets.randbelow(_LARGEST_ID) + 1
 
 
-class TotpDevice(Device):
+class TotpDevice(Device):  # type: ignore[misc] # the library has no types
     """An authenticator application. Codes are proved through `accounts.totp.verify`, which counts failures;
     the framework's own `verify_token` stays what the base class makes it: always no."""
 
     id = models.BigIntegerField(primary_key=True, default=new_device_id, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    name = models.CharField(_("name"), max_length=64)
+    confirmed = models.BooleanField(_("confirmed"), default=False)
     secret = EncryptedField()
     # The last time step whose code was accepted; a code counts only when its step is later.
     last_step = models.BigIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
     confirmed_at = models.DateTimeField(_("confirmed"), null=True, editable=False)
     last_used_at = models.DateTimeField(_("last used"), null=True, editable=False)
+
+    objects: ClassVar[models.Manager[TotpDevice]] = DeviceManager()
 
     class Meta:
         verbose_name = _("authenticator application")

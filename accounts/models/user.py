@@ -145,9 +145,9 @@ class User(AbstractBaseUser):
         super().set_unusable_password()
         self.password_changed_at = timezone.now()
 
-    def check_password(self, raw_password: str) -> bool:
+    def check_password(self, raw_password: str | None) -> bool:
         """Compare only. The hash is renewed in `accounts.login`, where it signs nobody out."""
-        return passwords.matches(raw_password, self.password)
+        return raw_password is not None and passwords.matches(raw_password, self.password)
 
     def has_perm(self, perm: str, obj: object | None = None) -> bool:
         return grants.has_perm(self, perm, obj)

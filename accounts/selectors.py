@@ -1,0 +1,74 @@
+"""Reading about accounts: records for lists and charts, each with one statement, none that writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.utils import timezone
+
+from accounts import roles
+from accounts.models import Grant, LockoutCounter, TotpDevice, User
+
+
+@dataclass(frozen=True, slots=True)
+class RoleCount:
+    """How many accounts a role has, and how many of them are open and protected by a second factor."""
+
+    role: str
+    accounts: int
+    active: int
+    with_factor: int
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of open accounts with a confirmed factor; None when nobody is there to be covered."""
+        return self.with_factor / self.active if self.active else None
+
+
+def by_role() -> list[RoleCount]:
+    """Return one record per role, from buyer to machine, also for roles without accounts."""
+    has_factor = Exists(TotpDevice.objects.filter(user=OuterRef("pk"), confirmed=True))
+    rows = (
+        User.objects.filter(deleted_at__isnull=True)
+        .annotate(has_factor=has_factor)
+        .values("user_type")
+        .annotate(
+            accounts=Count("pk"),
+            active=Count("pk", filter=Q(is_active=True)),
+            with_factor=Count("pk", filter=Q(is_active=True, has_factor=True)),
+        )
+    )
+    found = {row["user_type"]: row for row in rows}
+    return [
+        RoleCount(
+            role=str(role),
+            accounts=found[role]["accounts"] if role in found else 0,
+            active=found[role]["active"] if role in found else 0,
+            with_factor=found[role]["with_factor"] if role in found else 0,
+        )
+        for role in roles.Role
+    ]
+
+
+def staff_without_factor() -> QuerySet[User]:
+    """Return the open accounts of the staff that have no confirmed second factor: they cannot enter."""
+    confirmed = TotpDevice.objects.filter(user=OuterRef("pk"), confirmed=True)
+    return User.objects.filter(user_type__in=roles.STAFF, is_active=True).exclude(Exists(confirmed))
+
+
+def has_factor(user: User) -> bool:
+    """Say whether `user` has a confirmed second factor."""
+    return TotpDevice.objects.filter(user=user, confirmed=True).exists()
+
+
+def locked_now() -> QuerySet[LockoutCounter]:
+    """Return the counters that refuse attempts at this moment."""
+    return LockoutCounter.objects.filter(locked_until__gt=timezone.now())
+
+
+def open_grants() -> QuerySet[Grant]:
+    """Return the grants that count now, with person and permission."""
+    return Grant.objects.filter(
+        Q(expires_at__isnull=True) | Q(expires_at__gt=timezone.now()), revoked_at__isnull=True
+    ).select_related("user", "permission")

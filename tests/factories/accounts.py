@@ -1,0 +1,112 @@
+"""Accounts for tests. `PASSWORD` opens every one of them; its hash is made once per run."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from functools import cache
+from typing import Any
+
+import factory
+from django.utils import timezone
+
+from accounts import passwords, totp
+from accounts.models import Grant, Permission, TotpDevice, User, VendorProfile
+from accounts.roles import Role
+
+PASSWORD = "correct horse battery staple"
+
+
+@cache
+def _password_hash() -> str:
+    return passwords.hash_new(PASSWORD)
+
+
+class UserFactory(factory.django.DjangoModelFactory[User]):
+    class Meta:
+        model = User
+
+    email = factory.Sequence(lambda n: f"person{n}@example.com")
+    email_key = factory.LazyAttribute(lambda made: made.email.casefold())
+    password = factory.LazyFunction(_password_hash)
+    password_changed_at = factory.LazyFunction(timezone.now)
+    user_type = str(Role.BUYER)
+    nombre = "Ana"
+
+
+class BuyerFactory(UserFactory):
+    pass
+
+
+class VendorFactory(UserFactory):
+    user_type = str(Role.VENDOR)
+    profile = factory.RelatedFactory(
+        "tests.factories.accounts.VendorProfileFactory", factory_related_name="user"
+    )
+
+
+class AdminFactory(UserFactory):
+    user_type = str(Role.ADMIN)
+    security_clearance_level = 5
+
+
+class SuperuserFactory(UserFactory):
+    user_type = str(Role.SUPERUSER)
+    security_clearance_level = 5
+
+
+class VendorProfileFactory(factory.django.DjangoModelFactory[VendorProfile]):
+    class Meta:
+        model = VendorProfile
+
+    user = factory.SubFactory(UserFactory, user_type=str(Role.VENDOR))
+    vendor_status = VendorProfile.Status.APPROVED
+    business_name = factory.Sequence(lambda n: f"Tienda {n}")
+
+
+class ImportedVendorFactory(factory.django.DjangoModelFactory[User]):
+    class Meta:
+        model = User
+
+    email = ""
+    email_key = None
+    password = "!imported"
+    user_type = str(Role.VENDOR)
+    source = "marketplace"
+    external_reference = factory.Sequence(lambda n: f"seller-{n}")
+
+
+class MachineFactory(ImportedVendorFactory):
+    user_type = str(Role.SYSTEM)
+    source = "machine"
+    external_reference = factory.Sequence(lambda n: f"client-{n}")
+
+
+class TotpDeviceFactory(factory.django.DjangoModelFactory[TotpDevice]):
+    class Meta:
+        model = TotpDevice
+
+    user = factory.SubFactory(AdminFactory)
+    name = "phone"
+    secret = factory.LazyFunction(lambda: base64.b32encode(secrets.token_bytes(20)).decode())
+    confirmed = True
+    confirmed_at = factory.LazyFunction(timezone.now)
+
+
+def grant(user: User, *names: str, **values: Any) -> list[Grant]:
+    """Give `user` permissions, without asking anybody."""
+    return [
+        Grant.objects.create(
+            user=user,
+            permission=Permission.objects.get(name=name),
+            granted_by_label="test",
+            reason="needed by the test",
+            **values,
+        )
+        for name in names
+    ]
+
+
+def code_of(device: TotpDevice, *, steps: int = 0) -> str:
+    """The code that `device` shows now, or `steps` time steps later."""
+    return totp.code_at(device.secret, totp.current_step() + steps)
