@@ -44,9 +44,9 @@ def dumps(value: Any) -> bytes:
 
 
 def _plain(value: Any, depth: int) -> Any:
-    if value is None or isinstance(value, bool | float):
+    if type(value) is str or value is None or isinstance(value, bool | float):
         return value
-    if isinstance(value, str):
+    if isinstance(value, str):  # an enum's text, not the name of its member
         return str.__str__(value)
     if isinstance(value, int):
         return int(value) if -_SAFE_INTEGER <= value <= _SAFE_INTEGER else _digits(value)

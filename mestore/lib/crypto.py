@@ -169,7 +169,7 @@ def _part(part: str | bytes | UUID | int) -> tuple[bytes, bytes]:
         return b"b", part
     if isinstance(part, UUID):
         return b"u", part.bytes
-    if isinstance(part, int) and part is not True and part is not False:
+    if type(part) is int:  # not bool: True would be bound like 1
         return b"i", str(part).encode("ascii")
     raise TypeError(f"cannot bind to a {type(part).__name__}")
 
