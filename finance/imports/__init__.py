@@ -1,0 +1,1 @@
+"""Importing a marketplace's files: orders, items, payments and sellers (described in docs/import.md)."""

@@ -1,0 +1,262 @@
+"""Writing the new orders, a batch per transaction, with items, payments, commissions, entries and events.
+
+Whatever happens to the process, a batch is there whole or not at all, so that a repeated run finds what is
+missing. While PostgreSQL works on one batch, the next one is read and computed in a second thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import IntegrityError, connection, transaction
+
+from finance import ledger, money, numbers, postings
+from finance.postings import VendorSale
+from finance.states import CommissionType, PaymentStatus
+from mestore.lib import ids
+from mestore.lib.actor import Actor
+from monitoring import audit, events
+
+from .sold import SOLD_STATUSES, STATUS
+from .staging import BATCH_LOCK, Staging
+from .vendors import vendor_id
+
+_ORDERS = """
+    SELECT seq, order_id, customer_id, status, purchased_at, approved_at, carrier_at, delivered_at, digest,
+           nextval('finance_order_id_seq')
+    FROM import_new WHERE seq > %s AND seq <= %s ORDER BY seq"""
+_ITEMS = """
+    SELECT seq, number, product_id, seller_id, price_minor, freight_minor
+    FROM import_new_item WHERE seq > %s AND seq <= %s ORDER BY seq, number"""
+_PAYMENTS = """
+    SELECT seq, sequence, method, installments, amount_minor
+    FROM import_new_payment WHERE seq > %s AND seq <= %s ORDER BY seq, sequence"""
+
+_COPY_ORDERS = """
+    COPY finance_order (id, order_number, source, external_reference, source_digest, buyer_reference,
+        currency, status, subtotal_minor, tax_minor, shipping_minor, total_minor, shipping_country, placed_at,
+        confirmed_at, shipped_at, delivered_at) FROM STDIN"""
+_COPY_ITEMS = """
+    COPY finance_orderitem (order_id, line, product_id, vendor_id, unit_price_minor, quantity,
+        line_total_minor, shipping_minor) FROM STDIN"""
+_COPY_PAYMENTS = """
+    COPY finance_orderpayment (order_id, sequence, method, installments, amount_minor, provider, status)
+        FROM STDIN"""
+_COPY_COMMISSIONS = """
+    COPY finance_commission (id, commission_number, order_id, vendor_id, currency, order_amount_minor,
+        rate_ppm, commission_amount_minor, vendor_amount_minor, commission_type, entry_id, calculated_at)
+        FROM STDIN"""
+
+# A payment of the file was taken; only orders that nobody paid for, or that were undone, are without a yes.
+_PAYMENT_STATUS = {
+    "created": PaymentStatus.PENDING.value,
+    "canceled": PaymentStatus.CANCELLED.value,
+    "unavailable": PaymentStatus.CANCELLED.value,
+}
+
+Row = tuple[Any, ...]
+ATTEMPTS = 3
+
+
+@dataclass(slots=True)
+class Batch:
+    """The rows of some orders, ready to be written."""
+
+    orders: list[Row] = field(default_factory=list)
+    items: list[Row] = field(default_factory=list)
+    payments: list[Row] = field(default_factory=list)
+    commissions: list[Row] = field(default_factory=list)
+    postings: list[postings.Posting] = field(default_factory=list)
+    events: list[audit.Entry] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Import:
+    """What all orders of one import share."""
+
+    source: str
+    currency: str
+    rate_ppm: int
+    now: datetime
+    by: Actor
+
+
+def write(
+    staging: Staging, count: int, *, source: str, currency: str, batch_size: int,
+    advance: Callable[[int], None], by: Actor, and_last: Callable[[], None],
+) -> None:  # fmt: skip
+    """Write the `count` orders of import_new; `and_last` runs inside the transaction of the last batch."""
+    rate = settings.COMMISSION_RATES_PPM[CommissionType.STANDARD.value]
+    shared = _Import(source, currency, rate, datetime.now(UTC), by)
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="import-reader") as reader:
+
+        def read(start: int) -> Future[Batch] | None:
+            return reader.submit(_read, staging, start, batch_size, shared) if start < count else None
+
+        upcoming = read(0)
+        for start in range(0, count, batch_size):
+            current, upcoming = upcoming, read(start + batch_size)
+            finish = and_last if start + batch_size >= count else None
+            advance(_write_one(current, lambda again=start: read(again), finish, by))
+
+
+def _write_one(
+    coming: Future[Batch] | None, read_again: Callable[[], Future[Batch] | None],
+    finish: Callable[[], None] | None, by: Actor,
+) -> int:  # fmt: skip
+    """Write one batch in one transaction, how many orders it had. Raises IntegrityError.
+
+    Order and commission numbers are random: one may be taken already, once in many million orders. The batch
+    is then computed again with other numbers.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        batch = coming.result() if coming else Batch()
+        try:
+            with transaction.atomic():
+                _insert(batch, by)
+                if finish:
+                    finish()
+        except IntegrityError:
+            if attempt == ATTEMPTS:
+                raise
+            coming = read_again()
+        else:
+            break
+    return len(batch.orders)
+
+
+def _read(staging: Staging, start: int, size: int, shared: _Import) -> Batch:
+    """Read the staged lines of some orders, reserve their ids, and compute all that will be written."""
+    span = [start, start + size]
+    items = _by_order(staging.all(_ITEMS, span))
+    payments = _by_order(staging.all(_PAYMENTS, span))
+    batch = Batch()
+    for seq, *order in staging.all(_ORDERS, span):
+        _add(batch, order, items.get(seq, []), payments.get(seq, []), shared)
+    return batch
+
+
+def _by_order(rows: list[Row]) -> dict[int, list[Row]]:
+    found: dict[int, list[Row]] = {}
+    for seq, *rest in rows:
+        found.setdefault(seq, []).append(tuple(rest))
+    return found
+
+
+def _add(batch: Batch, order: list[Any], items: list[Row], payments: list[Row], shared: _Import) -> None:
+    """Put one order's rows into the batch."""
+    reference, customer, status, purchased, approved, carrier, delivered, digest, order_id = order
+    placed = purchased or approved or carrier or delivered or shared.now
+    goods, freight = sum(item[3] for item in items), sum(item[4] for item in items)
+    number = numbers.order_number(placed)
+    batch.orders.append(
+        (
+            order_id, number, shared.source, reference, digest, customer, shared.currency, STATUS[status],
+            goods, 0, freight, goods + freight, "", placed, approved, carrier, delivered,
+        )
+    )  # fmt: skip
+    for line, product, seller, price, shipping in items:
+        batch.items.append(
+            (order_id, line, product, vendor_id(shared.source, seller), price, 1, price, shipping)
+        )
+    paid = _PAYMENT_STATUS.get(status, PaymentStatus.APPROVED.value)
+    for sequence, method, installments, amount in payments:
+        batch.payments.append((order_id, sequence, method, installments, amount, shared.source, paid))
+    batch.events.append(
+        audit.Entry(
+            events.ORDER_RECORDED,
+            by=shared.by,
+            target=("order", str(order_id)),
+            data={
+                "number": number,
+                "source": shared.source,
+                "reference": reference,
+                "status": STATUS[status],
+                "total": money.text_of(goods + freight, shared.currency),
+                "currency": shared.currency,
+            },
+        )
+    )
+    if status in SOLD_STATUSES:
+        for sale, lines in _sales(items, shared):
+            _add_sale(batch, order_id, sale, lines, approved or placed, shared)
+
+
+def _sales(items: list[Row], shared: _Import) -> Iterator[tuple[VendorSale, list[Row]]]:
+    """One sale per vendor of an order, with its lines."""
+    sellers: dict[str, list[Row]] = {}
+    for item in items:
+        sellers.setdefault(item[2], []).append(item)
+    for seller, lines in sellers.items():
+        sale = postings.vendor_sale(
+            vendor=vendor_id(shared.source, seller),
+            currency=shared.currency,
+            goods=sum(line[3] for line in lines),
+            shipping=sum(line[4] for line in lines),
+            tax=0,
+            rate_ppm=shared.rate_ppm,
+            base=settings.COMMISSION_BASE,
+        )
+        yield sale, lines
+
+
+def _add_sale(
+    batch: Batch, order_id: int, sale: VendorSale, lines: list[Row], at: datetime, shared: _Import
+) -> None:
+    """Put one vendor's commission, ledger entry and event into the batch."""
+    entry_id: UUID = ids.uuid7()
+    commission_id = ids.uuid7()
+    number = numbers.commission_number(at)
+    batch.commissions.append(
+        (
+            commission_id, number, order_id, sale.vendor, sale.currency, sale.base, shared.rate_ppm,
+            sale.commission, sale.vendor_amount, CommissionType.STANDARD.value, entry_id, at,
+        )
+    )  # fmt: skip
+    batch.postings.append(
+        postings.sale_posting(
+            sale, entry_id=entry_id, order_id=order_id, occurred_at=at, provider=shared.source
+        )
+    )
+    shares = money.allocate(sale.commission, [line[3] for line in lines])
+    batch.events.append(
+        audit.Entry(
+            events.COMMISSION_CALCULATED,
+            by=shared.by,
+            target=("commission", str(commission_id)),
+            data={
+                "number": number,
+                "order": order_id,
+                "vendor": str(sale.vendor),
+                "base_minor": sale.base,
+                "rate_ppm": shared.rate_ppm,
+                "commission_minor": sale.commission,
+                "currency": sale.currency,
+                "lines": {str(line[0]): share for line, share in zip(lines, shares, strict=True)},
+            },
+        )
+    )
+
+
+def _insert(batch: Batch, by: Actor) -> None:
+    """Write one batch in the current transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [BATCH_LOCK])
+        for statement, rows in (
+            (_COPY_ORDERS, batch.orders),
+            (_COPY_ITEMS, batch.items),
+            (_COPY_PAYMENTS, batch.payments),
+            (_COPY_COMMISSIONS, batch.commissions),
+        ):
+            if rows:
+                with cursor.copy(statement) as copy:
+                    for row in rows:
+                        copy.write_row(row)
+    ledger.post_many(batch.postings, by=by)
+    audit.record_many(batch.events)
