@@ -100,6 +100,7 @@ DATABASES = {
 DATABASE_ROUTERS = ["mestore.routers.OwnerMigrates"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 RUNTIME_ROLE = _runtime.user
+OWNER_ROLE = _owner.user  # "" where nothing migrates
 
 # --- Cache (Redis): load throttles and caches only, never truth -------------------------------------------
 REDIS_URL = env.redis(

@@ -10,3 +10,6 @@ class SessionsSecurityConfig(AppConfig):
     name = "sessions_security"
     verbose_name = _("Sessions")
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from sessions_security import schema  # noqa: F401  # registers how to authenticate with the API description

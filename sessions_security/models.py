@@ -28,7 +28,10 @@ class MachineClient(models.Model):
     client_id = models.CharField(_("client id"), max_length=64, unique=True)
     key_hash = models.BinaryField(_("key hash"), max_length=32, editable=False)
     user = models.OneToOneField(
-        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="machine_client", verbose_name=_("account")
+        settings.AUTH_USER_MODEL,
+        on_delete=models.PROTECT,
+        related_name="machine_client",
+        verbose_name=_("account"),
     )
     networks = ArrayField(
         models.CharField(max_length=43),
@@ -68,7 +71,11 @@ class UserSession(models.Model):
     agent = models.CharField(_("agent"), max_length=256, blank=True)
     auth_epoch = models.IntegerField(_("account state at sign-in"))
     client = models.ForeignKey(
-        MachineClient, on_delete=models.PROTECT, null=True, related_name="sessions", verbose_name=_("machine client")
+        MachineClient,
+        on_delete=models.PROTECT,
+        null=True,
+        related_name="sessions",
+        verbose_name=_("machine client"),
     )
     risk = models.PositiveSmallIntegerField(_("risk"), default=0)
     revoked_at = models.DateTimeField(_("ended"), null=True)
@@ -97,7 +104,8 @@ class UserSession(models.Model):
                 name="session_idle_within_absolute",
             ),
             models.CheckConstraint(
-                condition=Q(revoked_at=None, revoked_why="") | (Q(revoked_at__isnull=False) & ~Q(revoked_why="")),
+                condition=Q(revoked_at=None, revoked_why="")
+                | (Q(revoked_at__isnull=False) & ~Q(revoked_why="")),
                 name="session_end_has_reason",
             ),
         ]
@@ -118,7 +126,9 @@ class UserSession(models.Model):
 class SessionSecret(models.Model):
     """The hash of a browser's cookie and what the session remembers, sealed and bound to this row."""
 
-    session = models.OneToOneField(UserSession, primary_key=True, on_delete=models.CASCADE, related_name="secret")
+    session = models.OneToOneField(
+        UserSession, primary_key=True, on_delete=models.CASCADE, related_name="secret"
+    )
     key_hash = models.BinaryField(max_length=32)
     payload = models.BinaryField()
 
@@ -132,18 +142,19 @@ class SessionSecret(models.Model):
 class RefreshToken(models.Model):
     """One link of a session's chain of refresh tokens; the session is the family.
 
-    `parent` is unique, so that the database itself refuses a second child of one token.
+    `parent_id` is unique, so that the database itself refuses a second child of one token.
     """
 
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
     session = models.ForeignKey(UserSession, on_delete=models.CASCADE, related_name="refresh_tokens")
-    parent = models.OneToOneField("self", on_delete=models.SET_NULL, null=True, related_name="child")
+    parent_id = models.UUIDField(null=True, unique=True)  # no foreign key: links are purged in any order
     token_hash = models.BinaryField(max_length=32)
     created_at = models.DateTimeField()
     used_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField()
 
     class Meta:
+        indexes = [models.Index(fields=["expires_at"], name="refresh_token_end")]
         constraints = [models.UniqueConstraint(fields=["token_hash"], name="refresh_token_hash")]
 
     def __str__(self) -> str:
@@ -159,7 +170,9 @@ class PendingSignIn(models.Model):
         CONSOLE = "console", _("console")
 
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="pending_sign_ins")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="pending_sign_ins"
+    )
     token_hash = models.BinaryField(max_length=32)
     purpose = models.CharField(max_length=8, choices=Purpose.choices)
     auth_epoch = models.IntegerField()
@@ -172,7 +185,9 @@ class PendingSignIn(models.Model):
         indexes = [models.Index(fields=["expires_at"], name="pending_sign_in_end")]
         constraints = [
             models.UniqueConstraint(fields=["token_hash"], name="pending_sign_in_hash"),
-            models.CheckConstraint(condition=Q(purpose__in=["api", "admin", "console"]), name="pending_purpose_known"),
+            models.CheckConstraint(
+                condition=Q(purpose__in=["api", "admin", "console"]), name="pending_purpose_known"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -199,7 +214,8 @@ class SigningKey(models.Model):
                 fields=["state"], condition=Q(state="current"), name="one_current_signing_key"
             ),
             models.CheckConstraint(
-                condition=Q(state="current", verify_until=None) | Q(state="previous", verify_until__isnull=False),
+                condition=Q(state="current", verify_until=None)
+                | Q(state="previous", verify_until__isnull=False),
                 name="signing_key_previous_has_end",
             ),
         ]

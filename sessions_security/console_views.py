@@ -1,0 +1,154 @@
+"""Signing in to the console: password, then code, at one address, without JavaScript.
+
+Between the two steps the browser holds the pending sign-in's token in a cookie that scripts cannot read and
+other sites cannot make it send. Whether that cookie names a live pending sign-in decides which of the two
+forms is shown.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django_otp
+from django.conf import settings
+from django.contrib import auth
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.decorators import method_decorator
+from django.utils.http import url_has_allowed_host_and_scheme, urlencode
+from django.views import View
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_protect
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_POST
+
+from accounts import login, totp
+from mestore.lib import actor, errors
+from sessions_security import limits, sessions, signin
+
+PENDING_COOKIE = "__Host-signin"
+BACKEND = "accounts.backends.GrantBackend"
+CLEAR_SITE_DATA = '"cache", "cookies", "storage"'
+_LONGEST_NEXT = 2_000
+
+
+@method_decorator([never_cache, csrf_protect, sensitive_post_parameters("password", "code")], name="dispatch")
+class SignIn(View):
+    """`/admin/login/`: the only way into the console."""
+
+    http_method_names = ["get", "head", "post"]
+
+    def get(self, request: HttpRequest) -> HttpResponseBase:
+        if getattr(request, "user_session", None) is not None:
+            return HttpResponseRedirect(_next(request))
+        mfa_token = request.COOKIES.get(PENDING_COOKIE, "")
+        if not mfa_token:
+            return _form(request, "password")
+        if signin.is_pending(mfa_token, purpose="console"):
+            return _form(request, "code")
+        return _without_cookie(_form(request, "password", signin.SignInOver()))
+
+    def post(self, request: HttpRequest) -> HttpResponseBase:
+        step = request.POST.get("step", "password")
+        if step == "restart":
+            return _without_cookie(_again(request))
+        return self._code(request) if step == "code" else self._password(request)
+
+    def _password(self, request: HttpRequest) -> HttpResponseBase:
+        email, password = request.POST.get("email", ""), request.POST.get("password", "")
+        by = actor.of(request)
+        try:
+            limits.limit_sign_in(request, email)
+            user = signin.check_password(email, password, purpose="console", by=by)
+            mfa_token = signin.require_second_step(user, purpose="console", by=by)
+        except signin.NotAdministrator:
+            return _form(request, "password", login.InvalidCredentials())
+        except errors.MeStoreError as error:
+            return _form(request, "password", error)
+        response = _again(request)
+        response.set_cookie(
+            PENDING_COOKIE, mfa_token, max_age=settings.PENDING_SIGN_IN_SECONDS,
+            secure=True, httponly=True, samesite="Strict",
+        )  # fmt: skip
+        return response
+
+    def _code(self, request: HttpRequest) -> HttpResponseBase:
+        mfa_token = request.COOKIES.get(PENDING_COOKIE, "")
+        code = "".join(request.POST.get("code", "").split())
+        try:
+            _open(request, mfa_token, code)
+        except (signin.SignInOver, sessions.AccountChanged) as error:
+            return _without_cookie(_form(request, "password", error))
+        except errors.MeStoreError as error:
+            return _form(request, "code", error)
+        return _without_cookie(HttpResponseRedirect(_next(request)))
+
+
+@require_POST
+@never_cache
+@csrf_protect
+def sign_out(request: HttpRequest) -> HttpResponseBase:
+    """End the session and ask the browser to forget what it kept of the console."""
+    session = getattr(request, "user_session", None)
+    if session is not None:
+        signin.sign_out(session, everywhere=False, by=actor.of(request))
+        request.user_session = None  # type: ignore[attr-defined]  # nothing left to note as used
+    request.session.flush()
+    response = HttpResponseRedirect(reverse("admin:login"))
+    response["Clear-Site-Data"] = CLEAR_SITE_DATA
+    return response
+
+
+def _open(request: HttpRequest, mfa_token: str, code: str) -> None:
+    """Prove the code and give this browser a new session; whatever it had before ends."""
+    by = actor.of(request)
+    pending = signin.take_attempt(mfa_token, purposes=("console",))
+    device = totp.verify(pending.user, code, by=by)
+    store: Any = request.session
+    with transaction.atomic():
+        signin.claim(pending)
+        session = sessions.start(pending.user, kind="cookie", amr=(signin.PASSWORD, signin.CODE), by=by)
+        store.flush()
+        auth.login(request, pending.user, backend=BACKEND)
+        django_otp.login(request, device)
+        store.open(session)
+    request.user_session = session  # type: ignore[attr-defined]  # part of what a request carries here
+
+
+def _form(request: HttpRequest, step: str, error: errors.MeStoreError | None = None) -> HttpResponse:
+    context = {
+        "step": step,
+        "error": error.message if error else "",
+        "next": request.POST.get("next", request.GET.get("next", ""))[:_LONGEST_NEXT],
+        "email": request.POST.get("email", "")[:254] if step == "password" else "",
+    }
+    response = render(request, "console/login.html", context, status=error.status if error else 200)
+    if error and "Retry-After" in error.headers:
+        response["Retry-After"] = error.headers["Retry-After"]
+    return response
+
+
+def _again(request: HttpRequest) -> HttpResponse:
+    target = _next(request)
+    query = f"?{urlencode({'next': target})}" if target != reverse("admin:index") else ""
+    return HttpResponseRedirect(reverse("admin:login") + query)
+
+
+def _next(request: HttpRequest) -> str:
+    """Return where to go after signing in: a path of this site, else the console's first page."""
+    wanted = request.POST.get("next", request.GET.get("next", ""))
+    inside = (
+        len(wanted) <= _LONGEST_NEXT
+        and wanted.startswith("/")
+        and url_has_allowed_host_and_scheme(wanted, allowed_hosts=None)
+        and not wanted.startswith(reverse("admin:login"))
+        and not wanted.startswith(reverse("admin:logout"))
+    )
+    return wanted if inside else reverse("admin:index")
+
+
+def _without_cookie(response: HttpResponse) -> HttpResponse:
+    response.delete_cookie(PENDING_COOKIE, samesite="Strict")
+    return response

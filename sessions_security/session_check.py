@@ -1,0 +1,153 @@
+"""Is this session alive? One indexed statement answers it, for cookies and tokens alike.
+
+The statement joins the session with its account (and its machine client), so that ending a session, closing
+an account, changing a password or a role, and the passing of time take effect on the very next request.
+Nothing of it is cached. When the database cannot be asked the answer is 503, never "let through".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from operator import itemgetter
+from typing import Any, TypeVar
+from uuid import UUID
+
+from django.db import InterfaceError, OperationalError, models
+
+from accounts.models import User
+from mestore.lib import errors, sql
+from sessions_security.models import UserSession
+
+Model = TypeVar("Model", bound=models.Model)
+
+LIVE = """
+    s.revoked_at IS NULL AND s.absolute_expires_at > statement_timestamp()
+    AND (s.idle_expires_at IS NULL OR s.idle_expires_at > statement_timestamp())
+    AND u.is_active AND u.deleted_at IS NULL AND u.auth_epoch = s.auth_epoch
+"""
+"""What must hold for session `s` of account `u`. Every statement that asks for a live session repeats these
+words (SQL is not glued together here); a test compares them."""
+
+_USER_FIELDS = (
+    "id", "email", "user_type", "nombre", "is_active", "account_verified", "email_verified", "phone_verified",
+    "security_clearance_level", "department_id", "auth_epoch", "force_password_change", "source",
+    "external_reference",
+)  # fmt: skip
+_SESSION_FIELDS = (
+    "id", "user_id", "kind", "amr", "created_at", "last_seen_at", "idle_expires_at", "absolute_expires_at",
+    "address", "auth_epoch", "client_id", "risk",
+)  # fmt: skip
+# The columns stand in the order of the two lists above; each statement ends with the words of `LIVE`.
+_SELECT_BEARER = """
+    SELECT
+    u.id, u.email, u.user_type, u.nombre, u.is_active, u.account_verified, u.email_verified, u.phone_verified,
+    u.security_clearance_level, u.department_id, u.auth_epoch, u.force_password_change,
+    u.source, u.external_reference,
+    s.id, s.user_id, s.kind, s.amr, s.created_at, s.last_seen_at, s.idle_expires_at, s.absolute_expires_at,
+    s.address, s.auth_epoch, s.client_id, s.risk,
+    c.networks
+    FROM sessions_security_usersession s
+    JOIN accounts_user u ON u.id = s.user_id
+    LEFT JOIN sessions_security_machineclient c ON c.id = s.client_id
+    WHERE s.id = %s AND s.user_id = %s AND s.kind = 'token' AND (s.client_id IS NULL OR c.is_active)
+    AND s.revoked_at IS NULL AND s.absolute_expires_at > statement_timestamp()
+    AND (s.idle_expires_at IS NULL OR s.idle_expires_at > statement_timestamp())
+    AND u.is_active AND u.deleted_at IS NULL AND u.auth_epoch = s.auth_epoch
+"""
+_SELECT_COOKIE = """
+    SELECT
+    u.id, u.email, u.user_type, u.nombre, u.is_active, u.account_verified, u.email_verified, u.phone_verified,
+    u.security_clearance_level, u.department_id, u.auth_epoch, u.force_password_change,
+    u.source, u.external_reference,
+    s.id, s.user_id, s.kind, s.amr, s.created_at, s.last_seen_at, s.idle_expires_at, s.absolute_expires_at,
+    s.address, s.auth_epoch, s.client_id, s.risk,
+    k.payload
+    FROM sessions_security_sessionsecret k
+    JOIN sessions_security_usersession s ON s.id = k.session_id
+    JOIN accounts_user u ON u.id = s.user_id
+    WHERE k.key_hash = %s AND s.kind = 'cookie'
+    AND s.revoked_at IS NULL AND s.absolute_expires_at > statement_timestamp()
+    AND (s.idle_expires_at IS NULL OR s.idle_expires_at > statement_timestamp())
+    AND u.is_active AND u.deleted_at IS NULL AND u.auth_epoch = s.auth_epoch
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class CookieSession:
+    """A live browser session and its payload, still sealed."""
+
+    session: UserSession
+    sealed: bytes
+
+
+def by_token(session_id: UUID, user_id: UUID, *, address: str | None) -> UserSession | None:
+    """Return the live token session (its `user` loaded), or None when it ended or never was.
+
+    A machine client's session answers only to the client's networks. Raises `SecurityServiceFailure`.
+    """
+    with database_guard():
+        row = sql.fetch_one(_SELECT_BEARER, (session_id, user_id))
+    if row is None:
+        return None
+    session, networks = _session(row), row[-1]
+    if session.client_id is not None and not address_allowed(address, networks):
+        return None
+    return session
+
+
+def by_cookie(key_hash: bytes) -> CookieSession | None:
+    """Return the live browser session behind a cookie's hash, or None. Raises `SecurityServiceFailure`."""
+    with database_guard():
+        row = sql.fetch_one(_SELECT_COOKIE, (key_hash,))
+    return CookieSession(_session(row), bytes(row[-1])) if row is not None else None
+
+
+def address_allowed(address: str | None, networks: Sequence[str]) -> bool:
+    """Say whether `address` lies in one of `networks`; no address and no network are both a no."""
+    try:
+        asked = ipaddress.ip_address(address or "")
+    except ValueError:
+        return False
+    if isinstance(asked, ipaddress.IPv6Address) and asked.ipv4_mapped is not None:
+        asked = asked.ipv4_mapped
+    return any(asked in network for network in _parsed(tuple(networks)))
+
+
+@contextlib.contextmanager
+def database_guard() -> Iterator[None]:
+    """Turn "the database cannot be asked" into the 503 that this means for a security decision."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as exc:
+        raise errors.SecurityServiceFailure from exc
+
+
+@lru_cache(maxsize=256)
+def _parsed(networks: tuple[str, ...]) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    return tuple(ipaddress.ip_network(network, strict=False) for network in networks)
+
+
+def _session(row: Sequence[Any]) -> UserSession:
+    split = len(_USER_FIELDS)
+    user = _load(User, _USER_FIELDS, row[:split])
+    session = _load(UserSession, _SESSION_FIELDS, row[split : split + len(_SESSION_FIELDS)])
+    session.user = user
+    return session
+
+
+def _load(model: type[Model], names: tuple[str, ...], values: Sequence[Any]) -> Model:
+    """Build a saved instance from some of its columns; the others load when asked for."""
+    ordered, pick = _field_order(model, names)
+    return model.from_db("default", ordered, pick(values))
+
+
+@cache
+def _field_order(model: type[models.Model], names: tuple[str, ...]) -> tuple[list[str], itemgetter[Any]]:
+    """Return `names` in the order of the model's fields that `from_db` expects, and how to reorder rows."""
+    position = {name: index for index, name in enumerate(names)}
+    ordered = [field.attname for field in model._meta.concrete_fields if field.attname in position]
+    return ordered, itemgetter(*(position[name] for name in ordered))

@@ -1,0 +1,218 @@
+"""Who may begin and end a session, and how many there may be.
+
+`UserSession` is the authority for cookies and tokens alike; what carries it (a cookie, a token pair) is
+made by `store` and `tokens` from the row that `start` returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from accounts.models import User
+from accounts.roles import Role
+from mestore.lib import errors, sql
+from mestore.lib.actor import Actor
+from mestore.lib.request import network_of
+from monitoring import audit, events
+from sessions_security import policy
+from sessions_security.models import MachineClient, SessionSecret, UserSession
+
+Kind = Literal["cookie", "token"]
+
+
+class AccountChanged(errors.Unauthorized):
+    """The account was closed, or its password or role changed, while the sign-in was under way."""
+
+    message = _("Sign in again.")
+
+
+# Locks the account, so that two sign-ins of one person count each other's sessions; refuses an account that
+# changed since its password was checked; and keeps the date of the last sign-in. One statement for the three.
+_ADMIT = """
+    UPDATE accounts_user SET last_login = statement_timestamp()
+    WHERE id = %s AND auth_epoch = %s AND is_active AND deleted_at IS NULL
+    RETURNING user_type
+"""
+_EVICT = """
+    UPDATE sessions_security_usersession
+    SET revoked_at = statement_timestamp(), revoked_why = 'limit', revoked_by = 'system'
+    WHERE id IN (
+        SELECT id FROM sessions_security_usersession
+        WHERE user_id = %s AND kind = %s AND revoked_at IS NULL
+        AND absolute_expires_at > statement_timestamp()
+        AND (idle_expires_at IS NULL OR idle_expires_at > statement_timestamp())
+        ORDER BY last_seen_at DESC, id DESC OFFSET %s
+    ) RETURNING id
+"""
+_TOUCH = """
+    UPDATE sessions_security_usersession
+    SET last_seen_at = statement_timestamp(),
+        idle_expires_at = LEAST(statement_timestamp() + %s, absolute_expires_at)
+    WHERE id = %s AND revoked_at IS NULL AND last_seen_at < statement_timestamp() - %s
+    AND (idle_expires_at IS NULL OR idle_expires_at > statement_timestamp())
+"""
+_TOUCH_WITHOUT_IDLE = """
+    UPDATE sessions_security_usersession SET last_seen_at = statement_timestamp()
+    WHERE id = %s AND revoked_at IS NULL AND last_seen_at < statement_timestamp() - %s
+"""
+
+
+def start(
+    user: User,
+    *,
+    kind: Kind,
+    amr: Sequence[str],
+    by: Actor,
+    client: MachineClient | None = None,
+    announce: str = events.SIGN_IN_SUCCEEDED,
+) -> UserSession:
+    """Begin a session for `user` and end the least recently seen ones above the role's limit.
+
+    `amr` names the factors proved; `announce` is the event about the account that this start completes.
+    Raises `AccountChanged` when the account is not (any more) the one whose credentials were checked, and
+    `NoPolicy` for a role that may have no session.
+    """
+    rule = policy.for_role(settings.SESSION_POLICY, user.user_type)
+    with transaction.atomic(savepoint=False):
+        if sql.fetch_one(_ADMIT, (user.pk, user.auth_epoch)) != (user.user_type,):
+            raise AccountChanged
+        evicted = [row[0] for row in sql.fetch_all(_EVICT, (user.pk, kind, rule.max_sessions - 1))]
+        now = timezone.now()
+        idle_end, absolute_end = rule.ends(now)
+        session = UserSession(
+            user=user,
+            kind=kind,
+            amr=list(amr),
+            created_at=now,
+            last_seen_at=now,
+            idle_expires_at=idle_end,
+            absolute_expires_at=absolute_end,
+            address=by.address or "",
+            network=network_of(by.address) if by.address else "",
+            agent=(by.agent or "")[:256],
+            auth_epoch=user.auth_epoch,
+            client=client,
+        )
+        session.save(force_insert=True)
+        by = acting(by, session)
+        audit.record_many(
+            [
+                _announced(announce, session, by),
+                _started(session, by),
+                *(_evicted(gone, user, by) for gone in evicted),
+            ]
+        )
+    return session
+
+
+def end(session: UserSession, *, by: Actor, why: str) -> bool:
+    """End one session now; say whether it was this call that ended it. What it carried is dead with it."""
+    with transaction.atomic(savepoint=False):
+        changed = _revoke(UserSession.objects.filter(pk=session.pk), by=by, why=why)
+        if changed:
+            audit.record(
+                events.SESSION_ENDED, by=by, target=("session", str(session.pk)), subject=str(session.user_id),
+                data={"why": why, "user": str(session.user_id)},
+            )  # fmt: skip
+    return bool(changed)
+
+
+def end_all(user: User, *, by: Actor, why: str, keep: UUID | None = None) -> int:
+    """End every live session of `user` (but `keep`, for "all others"); return how many ended."""
+    with transaction.atomic(savepoint=False):
+        mine = UserSession.objects.filter(user=user)
+        changed = _revoke(mine.exclude(pk=keep) if keep else mine, by=by, why=why)
+        audit.record_many(
+            [
+                audit.Entry(
+                    events.SESSION_ENDED, by=by, target=("session", str(pk)), subject=str(user.pk),
+                    data={"why": why, "user": str(user.pk)},
+                )
+                for pk in changed
+            ]
+        )  # fmt: skip
+    return len(changed)
+
+
+def live(user: User) -> QuerySet[UserSession]:
+    """Return the sessions of `user` that have not ended, most recently seen first."""
+    now = timezone.now()
+    mine = UserSession.objects.filter(user=user, revoked_at=None, auth_epoch=user.auth_epoch)
+    return (
+        mine.filter(absolute_expires_at__gt=now)
+        .exclude(idle_expires_at__lte=now)
+        .order_by("-last_seen_at", "-id")
+    )
+
+
+def touch(session: UserSession) -> None:
+    """Note that the session was used, at most once a minute; never revives one that ended meanwhile."""
+    if timezone.now() - session.last_seen_at < policy.TOUCH_EVERY:
+        return
+    every = policy.TOUCH_EVERY
+    idle = policy.for_role(settings.SESSION_POLICY, session.user.user_type).idle
+    if idle is None:
+        sql.execute(_TOUCH_WITHOUT_IDLE, (session.pk, every))
+    else:
+        sql.execute(_TOUCH, (idle, session.pk, every))
+
+
+def acting(by: Actor, session: UserSession) -> Actor:
+    """Return who acts once `session` is theirs: the account, at the address and with the agent of `by`."""
+    user = session.user
+    return replace(
+        by,
+        kind="machine" if user.user_type == Role.SYSTEM else "user",
+        id=str(session.user_id),
+        label=user.email,
+        role=str(user.user_type),
+        session_id=str(session.pk),
+    )
+
+
+def _revoke(sessions: QuerySet[UserSession], *, by: Actor, why: str) -> list[UUID]:
+    """Mark the live ones among `sessions` as ended, drop their cookies' secrets, return their ids."""
+    ids = list(sessions.filter(revoked_at=None).select_for_update(no_key=True).values_list("pk", flat=True))
+    if ids:
+        UserSession.objects.filter(pk__in=ids).update(
+            revoked_at=timezone.now(), revoked_why=why, revoked_by=(by.id or by.label)[:64]
+        )
+        SessionSecret.objects.filter(session__in=ids).delete()
+    return ids
+
+
+def _announced(event: str, session: UserSession, by: Actor) -> audit.Entry:
+    data: dict[str, Any] = {"kind": session.kind, "amr": session.amr}
+    return audit.Entry(event, by=by, target=("user", str(session.user_id)), data=data)
+
+
+def _started(session: UserSession, by: Actor) -> audit.Entry:
+    data: dict[str, Any] = {
+        "user": str(session.user_id),
+        "kind": session.kind,
+        "amr": session.amr,
+        "ends_at": session.absolute_expires_at,
+    }
+    return audit.Entry(
+        events.SESSION_STARTED,
+        by=by,
+        target=("session", str(session.pk)),
+        subject=str(session.user_id),
+        data=data,
+    )
+
+
+def _evicted(session_id: UUID, user: User, by: Actor) -> audit.Entry:
+    return audit.Entry(
+        events.SESSION_EVICTED, by=by, target=("session", str(session_id)), subject=str(user.pk),
+        data={"user": str(user.pk), "why": "limit"},
+    )  # fmt: skip

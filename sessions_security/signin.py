@@ -1,0 +1,248 @@
+"""Signing in and out: password, then the second factor where one is due, then a session.
+
+The console and the API share every step. A right password alone opens nothing for staff or for anybody
+with a confirmed factor: it yields a `PendingSignIn`, whose token lives five minutes, allows five codes, is
+used once, and works only at the entrance that it was made at.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from accounts import login, totp
+from accounts.models import TotpDevice, User
+from accounts.roles import Role
+from mestore.lib import crypto, errors, sql
+from mestore.lib.actor import Actor
+from monitoring import audit, events
+from monitoring.metrics import AUTH_ATTEMPTS
+from sessions_security import clients, keys, session_check, sessions, tokens
+from sessions_security.models import PendingSignIn, UserSession
+
+Purpose = Literal["api", "admin", "console"]
+
+PASSWORD, CODE, KEY = "pwd", "otp", "key"  # names of RFC 8176, and ours for a machine's key
+METHODS = ("totp",)
+
+
+class MfaRequired(errors.Unauthorized):
+    """The password was right; the answer names the token to continue with and the methods that may."""
+
+    code = "MFA_REQUIRED"
+    message = _("A second factor is required.")
+
+    def __init__(self, mfa_token: str) -> None:
+        super().__init__(
+            extra={
+                "mfa_token": mfa_token,
+                "methods": list(METHODS),
+                "expires_in": settings.PENDING_SIGN_IN_SECONDS,
+            }
+        )
+        self.mfa_token = mfa_token
+
+
+class MfaEnrolmentRequired(errors.Forbidden):
+    """Staff without a second factor do not get in; a colleague or `create_admin` enrols one."""
+
+    code = "MFA_ENROLMENT_REQUIRED"
+    message = _("This account must have a second factor before it may sign in.")
+
+
+class UseAdminLogin(errors.Forbidden):
+    """Staff came to the public entrance with the right password."""
+
+    code = "USE_ADMIN_LOGIN"
+    message = _("Administrators sign in through the administrators' entrance.")
+
+
+class NotAdministrator(errors.Forbidden):
+    """Somebody else came to the administrators' entrance with the right password."""
+
+    message = _("Administrative privileges are required.")
+
+
+class SignInOver(errors.Unauthorized):
+    """The pending sign-in is unknown, used, too old, out of attempts, or of another entrance."""
+
+    code = "MFA_TOKEN_INVALID"
+    message = _("This sign-in is over. Begin again.")
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """Who is in, with which session and tokens."""
+
+    user: User
+    session: UserSession
+    tokens: tokens.TokenPair
+
+
+def with_password(email: str, password: str, *, purpose: Purpose, by: Actor) -> SignedIn:
+    """Sign in at the API. Raises `MfaRequired` when a code is due, and what `check_password` raises."""
+    user = check_password(email, password, purpose=purpose, by=by)
+    if user.is_staff or has_factor(user):
+        raise MfaRequired(require_second_step(user, purpose=purpose, by=by))
+    return _open_tokens(user, (PASSWORD,), by=by)
+
+
+def with_code(mfa_token: str, code: str, *, by: Actor) -> SignedIn:
+    """Finish a sign-in at the API. Raises `SignInOver`, `totp.WrongCode`, `totp.MalformedCode`."""
+    pending = take_attempt(mfa_token, purposes=("api", "admin"))
+    totp.verify(pending.user, code, by=by)
+    keys.ring()  # outside the transaction: a key made on first use must not be rolled back with it
+    with transaction.atomic():
+        claim(pending)
+        return _open_tokens(pending.user, (PASSWORD, CODE), by=by)
+
+
+def with_client_key(client_id: str, key: str, *, by: Actor) -> SignedIn:
+    """Sign a machine in; it gets no refresh token. Raises what `clients.authenticate` raises."""
+    try:
+        client = clients.authenticate(client_id, key, by=by)
+    except errors.MeStoreError:
+        AUTH_ATTEMPTS.labels(outcome="refused", factor="key").inc()
+        raise
+    keys.ring()
+    with transaction.atomic():
+        session = sessions.start(
+            client.user, kind="token", amr=(KEY,), by=by, client=client, announce=events.TOKEN_ISSUED
+        )
+        issued = tokens.issue_access(session)
+    AUTH_ATTEMPTS.labels(outcome="accepted", factor="key").inc()
+    return SignedIn(client.user, session, issued)
+
+
+def sign_out(session: UserSession, *, everywhere: bool, by: Actor) -> int:
+    """End this session, or all sessions of its account; return how many ended."""
+    with transaction.atomic():
+        audit.record(
+            events.SIGNED_OUT, by=by, target=("session", str(session.pk)), data={"everywhere": everywhere}
+        )
+        if everywhere:
+            return sessions.end_all(session.user, by=by, why="sign_out")
+        return int(sessions.end(session, by=by, why="sign_out"))
+
+
+# --- The steps, shared by the API and the console ---------------------------------------------------------
+
+
+def check_password(email: str, password: str, *, purpose: Purpose, by: Actor) -> User:
+    """Return the account at the right entrance, or raise.
+
+    `login.InvalidCredentials` and `login.LockedOut` say nothing about whether the account exists; the wrong
+    entrance is named (`UseAdminLogin`, `NotAdministrator`) only after the right password.
+    """
+    user = login.check_credentials(email, password, by=by, purpose=purpose)
+    _refuse_wrong_entrance(user, purpose, by)
+    return user
+
+
+def has_factor(user: User) -> bool:
+    """Say whether `user` has a confirmed second factor."""
+    return TotpDevice.objects.filter(user=user, confirmed=True).exists()
+
+
+def require_second_step(user: User, *, purpose: Purpose, by: Actor) -> str:
+    """Begin the second step, return its token. Raises `MfaEnrolmentRequired` for staff without a factor."""
+    if user.is_staff and not has_factor(user):
+        _refuse(user, "no_factor", by)
+        raise MfaEnrolmentRequired
+    mfa_token = secrets.token_urlsafe(32)
+    now = timezone.now()
+    with transaction.atomic():
+        pending = PendingSignIn(
+            user=user,
+            token_hash=crypto.digest(mfa_token.encode()),
+            purpose=purpose,
+            auth_epoch=user.auth_epoch,
+            created_at=now,
+            expires_at=now + timedelta(seconds=settings.PENDING_SIGN_IN_SECONDS),
+        )
+        pending.save(force_insert=True)
+        audit.record(
+            events.SIGN_IN_FACTOR_REQUIRED, by=by, target=("user", str(user.pk)), subject=str(user.pk),
+            data={"purpose": purpose},
+        )  # fmt: skip
+    return mfa_token
+
+
+def is_pending(mfa_token: str, *, purpose: Purpose) -> bool:
+    """Say whether this token still has an attempt, without using one up."""
+    return PendingSignIn.objects.filter(
+        token_hash=_token_hash(mfa_token),
+        purpose=purpose,
+        used_at=None,
+        expires_at__gt=timezone.now(),
+        attempts__lt=settings.PENDING_SIGN_IN_ATTEMPTS,
+    ).exists()
+
+
+def take_attempt(mfa_token: str, *, purposes: Collection[Purpose]) -> PendingSignIn:
+    """Use up one attempt of a pending sign-in and return it, its account loaded. Raises `SignInOver`.
+
+    The attempt is counted before the code is looked at and commits on its own, so that neither a failure
+    later in the request nor parallel requests give more than five.
+    """
+    with session_check.database_guard():
+        row = sql.fetch_one(
+            _TAKE_ATTEMPT, (_token_hash(mfa_token), settings.PENDING_SIGN_IN_ATTEMPTS, list(purposes))
+        )
+        pending = PendingSignIn.objects.select_related("user").get(pk=row[0]) if row else None
+    if pending is None or pending.auth_epoch != pending.user.auth_epoch or not pending.user.may_sign_in:
+        AUTH_ATTEMPTS.labels(outcome="refused", factor="totp").inc()
+        raise SignInOver
+    return pending
+
+
+def claim(pending: PendingSignIn) -> None:
+    """Use the pending sign-in, once. Runs in the transaction that starts the session. Raises `SignInOver`."""
+    if not PendingSignIn.objects.filter(pk=pending.pk, used_at=None).update(used_at=timezone.now()):
+        raise SignInOver
+
+
+_TAKE_ATTEMPT = """
+    UPDATE sessions_security_pendingsignin SET attempts = attempts + 1
+    WHERE token_hash = %s AND used_at IS NULL AND expires_at > statement_timestamp()
+    AND attempts < %s AND purpose = ANY(%s)
+    RETURNING id
+"""
+
+
+def _open_tokens(user: User, factors: Collection[str], *, by: Actor) -> SignedIn:
+    keys.ring()
+    with transaction.atomic():
+        session = sessions.start(user, kind="token", amr=tuple(factors), by=by)
+        return SignedIn(user, session, tokens.issue_pair(session))
+
+
+def _refuse_wrong_entrance(user: User, purpose: Purpose, by: Actor) -> None:
+    if user.user_type == Role.SYSTEM:
+        _refuse(user, "machine_with_password", by)
+        raise login.InvalidCredentials
+    if purpose == "api" and user.is_staff:
+        _refuse(user, "staff_at_public_entrance", by)
+        raise UseAdminLogin
+    if purpose != "api" and not user.is_staff:
+        _refuse(user, "not_staff", by)
+        raise NotAdministrator
+
+
+def _refuse(user: User, why: str, by: Actor) -> UUID:
+    return audit.record_refusal(
+        events.SIGN_IN_REFUSED, by=by, target=("user", str(user.pk)), subject=str(user.pk), data={"why": why}
+    )
+
+
+def _token_hash(mfa_token: str) -> bytes:
+    return crypto.digest(mfa_token.encode("utf-8", "surrogatepass"))

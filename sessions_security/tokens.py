@@ -1,0 +1,319 @@
+"""Access tokens (signed, 15 minutes) and refresh tokens (opaque, one use): how they are made and checked.
+
+An access token names a session; it proves nothing beyond that. Whether the session lives, what the account
+may do and which factors were proved is asked of the database on every request (`session_check`).
+
+A session has one chain of refresh tokens, whose end was fixed at sign-in. Exchanging one claims it by a
+single conditional UPDATE, so that of two simultaneous exchanges one wins; a used one that comes back after
+a short grace ends the session, for then two parties hold it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import jwt
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from accounts.models import User
+from mestore.lib import crypto, errors, ids, sql
+from mestore.lib.actor import Actor
+from monitoring import audit, events
+from sessions_security import keys, session_check, sessions
+from sessions_security.models import RefreshToken, UserSession
+
+MAX_LENGTH = 4_096
+ALGORITHM = "EdDSA"
+TYPE = "at+jwt"
+CLAIMS = ("sub", "sid", "iat", "exp", "jti", "iss", "aud")
+
+
+class InvalidToken(errors.Unauthorized):
+    """The token is malformed, forged, expired or its session is over: the caller is told no more than that.
+
+    `forged` says that no honest client could have sent it; that is worth an audit line.
+    """
+
+    message = _("Invalid token")
+
+    def __init__(self, *, forged: bool = False) -> None:
+        super().__init__(headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+        self.forged = forged
+
+
+class RefreshTokenJustUsed(errors.Conflict):
+    """The refresh token was exchanged moments ago, by another tab or a repeated request; nothing changed."""
+
+    code = "REFRESH_TOKEN_JUST_USED"
+    message = _("This refresh token was used a moment ago. Use the newest one.")
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a valid access token says."""
+
+    user_id: UUID
+    session_id: UUID
+    token_id: str
+    kid: str
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPair:
+    """What a client receives. Machine clients get no refresh token: they ask again with their key."""
+
+    access_token: str
+    refresh_token: str | None
+    expires_in: int
+
+
+def issue_pair(session: UserSession) -> TokenPair:
+    """Return an access token and the first refresh token of `session`. Runs in the sign-in's transaction."""
+    return _pair(session, parent=None)
+
+
+def issue_access(session: UserSession) -> TokenPair:
+    """Return an access token alone."""
+    token, expires_in = _sign(session)
+    return TokenPair(token, None, expires_in)
+
+
+def verify_access(token: str) -> Claims:
+    """Return what `token` says, or raise `InvalidToken`. The caller must still ask whether the session lives.
+
+    The result of the signature check is remembered per process (the token's hash is the key); its expiry and
+    the standing of its key are looked at every time.
+    """
+    if len(token) > MAX_LENGTH or not token.isascii():
+        raise InvalidToken(forged=True)
+    key = crypto.digest(token.encode())
+    claims = _verified.get(key)
+    if claims is None:
+        claims = _verify(token)
+        _verified.put(key, claims)
+    if claims.expires_at <= time.time() or claims.kid not in keys.ring(wanted=claims.kid).public_keys:
+        raise InvalidToken
+    return claims
+
+
+def session_of(claims: Claims, *, address: str | None) -> UserSession:
+    """Return the live session that an access token names. Raises `InvalidToken`, `SecurityServiceFailure`."""
+    session = session_check.by_token(claims.session_id, claims.user_id, address=address)
+    if session is None:
+        raise InvalidToken
+    return session
+
+
+def rotate(refresh_token: str, *, by: Actor) -> TokenPair:
+    """Exchange a refresh token for a new pair.
+
+    Raises `RefreshTokenJustUsed` when it was exchanged within the grace period (nothing changes), and
+    `InvalidToken` otherwise; a used token that comes back later has ended its session when this raises.
+    """
+    if not refresh_token.isascii() or len(refresh_token) > 128:
+        raise InvalidToken
+    token_hash = crypto.digest(refresh_token.encode())
+    keys.ring()  # outside the transaction: a key made on first use must not be rolled back with it
+    with session_check.database_guard(), transaction.atomic():
+        row = sql.fetch_one(_CLAIM, (token_hash,))
+        if row is not None:
+            return _next_pair(row, by)
+    raise _refusal(token_hash, by)
+
+
+# --- Access tokens ----------------------------------------------------------------------------------------
+
+
+def _sign(session: UserSession) -> tuple[str, int]:
+    now = int(time.time())
+    left = int(session.absolute_expires_at.timestamp()) - now
+    lifetime = min(settings.ACCESS_TOKEN_SECONDS, left)
+    ring = keys.ring()
+    token = jwt.encode(
+        {
+            "sub": str(session.user_id),
+            "sid": str(session.pk),
+            "iat": now,
+            "exp": now + lifetime,
+            "jti": secrets.token_urlsafe(16),
+            "iss": settings.TOKEN_ISSUER,
+            "aud": settings.TOKEN_AUDIENCE,
+        },
+        ring.private_key,
+        algorithm=ALGORITHM,
+        headers={"typ": TYPE, "kid": ring.current_kid},
+    )
+    return token, lifetime
+
+
+def _verify(token: str) -> Claims:
+    kid = _key_id(token)
+    public_key = keys.ring(wanted=kid).public_keys.get(kid)
+    if public_key is None:
+        raise InvalidToken
+    try:
+        payload = jwt.decode(
+            token,
+            public_key,
+            algorithms=[ALGORITHM],
+            issuer=settings.TOKEN_ISSUER,
+            audience=settings.TOKEN_AUDIENCE,
+            options={"require": list(CLAIMS), "strict_aud": True},
+        )
+    except jwt.ExpiredSignatureError:
+        raise InvalidToken from None
+    except jwt.PyJWTError:
+        raise InvalidToken(forged=True) from None
+    return _claims(payload, kid)
+
+
+def _key_id(token: str) -> str:
+    """Return the key id of a header that is exactly what we write; anything else in it is a forgery."""
+    try:
+        encoded = token.split(".", 1)[0]
+        header = json.loads(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
+    except (ValueError, binascii.Error, RecursionError):
+        raise InvalidToken(forged=True) from None
+    expected = {"alg": ALGORITHM, "typ": TYPE}
+    if not isinstance(header, dict) or not isinstance(header.get("kid"), str):
+        raise InvalidToken(forged=True)
+    if {name: value for name, value in header.items() if name != "kid"} != expected:
+        raise InvalidToken(forged=True)
+    kid: str = header["kid"]
+    return kid
+
+
+def _claims(payload: dict[str, Any], kid: str) -> Claims:
+    if (
+        type(payload["exp"]) is not int
+        or type(payload["iat"]) is not int
+        or not isinstance(payload["jti"], str)
+    ):
+        raise InvalidToken(forged=True)
+    try:
+        user_id, session_id = UUID(payload["sub"]), UUID(payload["sid"])
+    except (ValueError, AttributeError, TypeError):
+        raise InvalidToken(forged=True) from None
+    return Claims(user_id, session_id, payload["jti"], kid, payload["exp"])
+
+
+class _VerifiedTokens:
+    """The last tokens whose signature was found good, bounded, safe between threads."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._lock = threading.Lock()
+        self._claims: OrderedDict[bytes, Claims] = OrderedDict()
+
+    def get(self, key: bytes) -> Claims | None:
+        with self._lock:
+            claims = self._claims.get(key)
+            if claims is not None:
+                self._claims.move_to_end(key)
+            return claims
+
+    def put(self, key: bytes, claims: Claims) -> None:
+        with self._lock:
+            self._claims[key] = claims
+            if len(self._claims) > self._size:
+                self._claims.popitem(last=False)
+
+
+_verified = _VerifiedTokens(4_096)
+
+
+# --- Refresh tokens ---------------------------------------------------------------------------------------
+
+_CLAIM = """
+    UPDATE sessions_security_refreshtoken r SET used_at = statement_timestamp()
+    FROM sessions_security_usersession s JOIN accounts_user u ON u.id = s.user_id
+    WHERE r.token_hash = %s AND r.used_at IS NULL AND r.expires_at > statement_timestamp()
+    AND s.id = r.session_id AND s.kind = 'token'
+    AND s.revoked_at IS NULL AND s.absolute_expires_at > statement_timestamp()
+    AND (s.idle_expires_at IS NULL OR s.idle_expires_at > statement_timestamp())
+    AND u.is_active AND u.deleted_at IS NULL AND u.auth_epoch = s.auth_epoch
+    RETURNING r.id, s.id, s.user_id, s.absolute_expires_at, s.last_seen_at, s.idle_expires_at,
+        u.user_type, u.email
+"""
+_USED = """
+    SELECT s.id, s.user_id, statement_timestamp() - r.used_at, s.address, s.agent
+    FROM sessions_security_refreshtoken r
+    JOIN sessions_security_usersession s ON s.id = r.session_id
+    JOIN accounts_user u ON u.id = s.user_id
+    WHERE r.token_hash = %s AND r.used_at IS NOT NULL
+    AND s.revoked_at IS NULL AND s.absolute_expires_at > statement_timestamp()
+    AND (s.idle_expires_at IS NULL OR s.idle_expires_at > statement_timestamp())
+    AND u.is_active AND u.deleted_at IS NULL AND u.auth_epoch = s.auth_epoch
+"""
+
+
+def _next_pair(row: tuple[Any, ...], by: Actor) -> TokenPair:
+    parent, session_id, user_id, absolute_end, seen, idle_end, role, email = row
+    session = UserSession(
+        id=session_id,
+        user_id=user_id,
+        absolute_expires_at=absolute_end,
+        last_seen_at=seen,
+        idle_expires_at=idle_end,
+    )
+    session.user = User(id=user_id, user_type=role, email=email)
+    pair = _pair(session, parent=parent)
+    sessions.touch(session)
+    audit.record(
+        events.TOKEN_REFRESHED, by=sessions.acting(by, session), target=("session", str(session_id)),
+        subject=str(user_id),
+    )  # fmt: skip
+    return pair
+
+
+def _pair(session: UserSession, *, parent: UUID | None) -> TokenPair:
+    access_token, expires_in = _sign(session)
+    refresh_token = secrets.token_urlsafe(32)
+    RefreshToken(
+        id=ids.uuid7(),
+        session=session,
+        parent_id=parent,
+        token_hash=crypto.digest(refresh_token.encode()),
+        created_at=timezone.now(),
+        expires_at=_family_end(session),
+    ).save(force_insert=True)
+    return TokenPair(access_token, refresh_token, expires_in)
+
+
+def _family_end(session: UserSession) -> datetime:
+    """Every child ends when the session does: exchanging tokens never prolongs a sign-in."""
+    return session.absolute_expires_at
+
+
+def _refusal(token_hash: bytes, by: Actor) -> errors.MeStoreError:
+    """Say why nothing was claimed; a used token that comes back late ends its session first."""
+    with session_check.database_guard():
+        row = sql.fetch_one(_USED, (token_hash,))
+        if row is None:
+            return InvalidToken()
+        session_id, user_id, age, address, agent = row
+        if age.total_seconds() <= settings.REFRESH_REUSE_GRACE_SECONDS:
+            return RefreshTokenJustUsed()
+        with transaction.atomic():
+            sessions.end(UserSession(id=session_id, user_id=user_id), by=by, why="refresh_reused")
+            # A client that kept its first token looks like this too: same place, same program.
+            same_place = address == (by.address or "") and agent == (by.agent or "")[:256]
+            audit.record(
+                events.TOKEN_REUSED, by=by, target=("session", str(session_id)), subject=str(user_id),
+                data={"user": str(user_id), "same_place": same_place},
+            )  # fmt: skip
+    return InvalidToken()
