@@ -14,7 +14,7 @@ from typing import Any
 from django.apps import apps
 from django.contrib.admin import ModelAdmin
 from django.core.exceptions import ImproperlyConfigured
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, include, path, reverse
 from django.utils import timezone
@@ -23,6 +23,7 @@ from django.utils.translation import gettext_lazy as _
 from django_otp.admin import OTPAdminSite
 
 from mestore.lib.console import ConsoleModelAdmin, Panel, State, display
+from sessions_security import console_views
 
 logger = logging.getLogger(__name__)
 PANEL_APPS = ("sessions_security", "accounts", "finance", "monitoring")
@@ -81,18 +82,20 @@ class ConsoleSite(OTPAdminSite):
         patterns: list[URLResolver | URLPattern] = [
             path("", self.admin_view(self.index), name="index"),
             path("login/", self.login, name="login"),
-            path("logout/", self.admin_view(self.logout), name="logout"),
+            path("logout/", self.logout, name="logout"),
         ]
         for model, page in self._registry.items():
             prefix = f"{model._meta.app_label}/{model._meta.model_name}/"
             patterns.append(path(prefix, include(page.urls)))
         return patterns
 
-    def logout(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """End the session by the sign-in's own view, which is the only place that does."""
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
-        return HttpResponseRedirect(reverse("admin:login"), status=307)
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponseBase:
+        """The one way in is the sign-in's own view."""
+        return console_views.SignIn.as_view()(request)
+
+    def logout(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponseBase:
+        """Sessions end where they begin."""
+        return console_views.sign_out(request)
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         entered = self.has_permission(request)
@@ -118,7 +121,10 @@ class ConsoleSite(OTPAdminSite):
                 entry = _entry(page.title, url, request.path.startswith(url))
                 found[page.group].append((page.position, entry))
         return [
-            {"label": label, "pages": [entry for _place, entry in sorted(found[key], key=lambda pair: pair[0])]}
+            {
+                "label": label,
+                "pages": [entry for _place, entry in sorted(found[key], key=lambda pair: pair[0])],
+            }
             for key, label in GROUPS
             if found[key]
         ]

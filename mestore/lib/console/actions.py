@@ -49,7 +49,7 @@ class ReasonAction:
     done: Callable[[int], str]
     permission: str
     run: Callable[..., object]
-    offered: Callable[[Any], bool] = lambda row: True
+    offered: Callable[[Any], bool] = bool
 
     def allowed(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm(self.permission))

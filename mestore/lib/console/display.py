@@ -146,3 +146,17 @@ def agent(text: str | None) -> str:
     if not browser:
         return text[:40]
     return _("%(browser)s on %(system)s") % {"browser": browser, "system": system} if system else browser
+
+
+def amount(text: str, currency: str) -> SafeString:
+    """An amount of money, `text` with the currency's own decimals: "1,234.50 COP"."""
+    whole, point, decimals = text.partition(".")
+    sign, digits = ("−", whole[1:]) if whole.startswith("-") else ("", whole)
+    return format_html(
+        '<span class="num">{}{}{}{} <abbr>{}</abbr></span>',
+        sign,
+        f"{int(digits):,}",
+        point,
+        decimals,
+        currency,
+    )

@@ -5,14 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.core.cache import cache
 from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.safestring import SafeString
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from mestore.lib.console import display
@@ -99,33 +100,38 @@ class Table:
 Builder = Callable[[Any], Panel]
 Guarded = Callable[[Any], Panel | None]
 
+# Per process: what was computed lately, and when each panel last had data. Nothing here is about a person.
+_kept: dict[tuple[str, str], tuple[float, Panel]] = {}
+_last_seen: dict[str, dt.datetime] = {}
+
 
 def panel(
-    title: Text, *, source: Text, permission: str = "", order: int = 100
+    title: Text, *, source: Text, permission: str = "", order: int = 100, keep_seconds: int = 0
 ) -> Callable[[Builder], Guarded]:
     """Make a function into a panel that cannot break the page.
 
-    Whoever lacks `permission` does not get the panel at all. A panel that fails is logged and says
-    since when there is no data: the dashboard is the edge of the system, and the person looking at
-    it needs the other figures most when something is broken.
+    Whoever lacks `permission` does not get the panel at all. `keep_seconds` shows what was computed so
+    long ago at most, with its age. A panel that fails is logged and says since when there is no data: the
+    dashboard is the edge of the system, and the person looking at it needs the other figures most when
+    something is broken.
     """
 
     def decorate(build: Builder) -> Guarded:
-        key = f"console:panel:{build.__module__}.{build.__qualname__}"
+        name = f"{build.__module__}.{build.__qualname__}"
 
         @functools.wraps(build)
         def guarded(request: Any) -> Panel | None:
             if permission and not request.user.has_perm(permission):
                 return None
             try:
-                made = build(request)
+                made = _kept_or_built(name, build, request, keep_seconds)
             except Exception:
-                logger.exception("console_panel_failed", extra={"panel": key})
+                logger.exception("console_panel_failed", extra={"panel": name})
                 return Panel(
-                    title=title, source=source, state=State.UNKNOWN, order=order, since=_last_seen(key)
+                    title=title, source=source, state=State.UNKNOWN, order=order, since=_last_seen.get(name)
                 )
             if made.is_known:
-                _seen(key)
+                _last_seen[name] = made.as_of or timezone.now()
             return made
 
         return guarded
@@ -138,16 +144,19 @@ def collect(request: Any, builders: Iterable[Guarded]) -> list[Panel]:
     return [made for made in (build(request) for build in builders) if made is not None]
 
 
-def _seen(key: str) -> None:
-    try:
-        cache.set(key, timezone.now(), timeout=7 * 86400)
-    except Exception:  # the cache being away must not cost the figure that was just read
-        logger.warning("console_panel_time_not_kept", extra={"panel": key})
+def forget() -> None:
+    """Compute every panel anew."""
+    _kept.clear()
+    _last_seen.clear()
 
 
-def _last_seen(key: str) -> dt.datetime | None:
-    try:
-        value = cache.get(key)
-    except Exception:
-        return None
-    return value if isinstance(value, dt.datetime) else None
+def _kept_or_built(name: str, build: Builder, request: Any, keep_seconds: int) -> Panel:
+    if not keep_seconds:
+        return build(request)
+    key = (name, get_language() or "")
+    until, known = _kept.get(key, (0.0, None))
+    if known is not None and time.monotonic() < until:
+        return known
+    made = build(request)
+    _kept[key] = (time.monotonic() + keep_seconds, made)
+    return made

@@ -45,7 +45,7 @@ def _part(model: type[models.Model], field: SearchField, text: str) -> models.Q 
         if isinstance(column, models.UUIDField) or _points_at_uuid(column):
             value = uuid.UUID(value)
         elif isinstance(column, models.IntegerField):
-            value = _integer(value, column)
+            value = _integer(value)
         if isinstance(value, str) and (not value or "\x00" in value):
             return None
         return models.Q(**{field.name: value})
@@ -57,7 +57,7 @@ def _points_at_uuid(column: Any) -> bool:
     return isinstance(getattr(column, "target_field", None), models.UUIDField)
 
 
-def _integer(text: str, column: models.IntegerField[Any, Any]) -> int:
+def _integer(text: str) -> int:
     """A plain decimal number that fits the column: not "１２", "1_000" or "+12"."""
     if not (text.isascii() and text.isdigit()):
         raise ValueError("not a number")

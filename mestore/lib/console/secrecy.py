@@ -12,8 +12,23 @@ from typing import Any
 from django.db import models
 
 SECRET_WORDS = frozenset(
-    "password passwd secret token seed hash mac salt nonce cipher sealed wrapped canon payload "
-    "private pepper otp pin ct ciphertext encrypted credential cvv iban".split()
+    {
+        *(
+            "password",
+            "passwd",
+            "secret",
+            "token",
+            "seed",
+            "hash",
+            "mac",
+            "salt",
+            "nonce",
+            "cipher",
+            "sealed",
+        ),
+        *("wrapped", "canon", "payload", "private", "pepper", "otp", "pin", "ct", "ciphertext", "encrypted"),
+        *("credential", "cvv", "iban"),
+    }
 )
 
 

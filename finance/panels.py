@@ -1,0 +1,219 @@
+"""What the money says on the dashboard."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from typing import Any
+
+from django.db.models import Count, Max, Q, QuerySet, Sum
+from django.db.models.functions import TruncDate
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from finance import ledger
+from finance.models import Commission, Order
+from finance.money import exponent, text_of
+from finance.states import OrderStatus
+from mestore.lib import charts
+from mestore.lib.console import Panel, State, collect, display, panel
+
+DAYS = 30
+#: A page looks over this many entries; the whole ledger is checked by a command.
+CHECKED_ENTRIES = 2_000
+NOT_SOLD = (OrderStatus.PENDING, OrderStatus.CANCELLED, OrderStatus.REFUNDED)
+
+
+def panels(request: Any) -> list[Panel]:
+    return collect(request, (ledger_balance, orders_by_day, commissions_by_day))
+
+
+@panel(
+    gettext_lazy("Ledger"),
+    source=gettext_lazy("newest entries"),
+    permission="finance.view_ledgerentry",
+    order=50,
+    keep_seconds=60,
+)
+def ledger_balance(request: Any) -> Panel:
+    """Whether debits and credits of the newest entries agree, with every entry's own control total."""
+    now = timezone.now()
+    found = ledger.check(newest=CHECKED_ENTRIES)
+    if not found.entries:
+        return Panel(
+            title=_("Ledger"),
+            value=_("empty"),
+            detail=_("no entries yet"),
+            source=_("ledger"),
+            as_of=now,
+            order=50,
+        )
+    entries = display.number(found.entries)
+    return Panel(
+        title=_("Ledger"),
+        value=_("balanced") if found.is_balanced else _("not balanced"),
+        detail=ngettext("newest entry", "newest %(entries)s entries", found.entries) % {"entries": entries},
+        source=_("sums and control totals"),
+        as_of=now,
+        state=State.GOOD if found.is_balanced else State.CRITICAL,
+        link=reverse("admin:finance_ledgerentry_changelist"),
+        order=50,
+    )
+
+
+@panel(
+    gettext_lazy("Orders by day"),
+    source=gettext_lazy("orders"),
+    permission="finance.view_order",
+    order=11,
+    keep_seconds=60,
+)
+def orders_by_day(request: Any) -> Panel:
+    """How many orders were placed on each day, and how many of them count as sold."""
+    now = timezone.now()
+    days = _window(Order.objects.all(), "placed_at", now)
+    if not days:
+        return _nothing(_("Orders"), _("orders"), now, "admin:finance_order_changelist")
+    rows = {
+        row["day"]: row
+        for row in _per_day(Order.objects.all(), "placed_at", days).annotate(
+            everything=Count("pk"), unsold=Count("pk", filter=Q(status__in=NOT_SOLD))
+        )
+    }
+    counts = [(rows.get(day, {}).get("everything", 0), rows.get(day, {}).get("unsold", 0)) for day in days]
+    chart = charts.stacked_bars(
+        title=_("Orders by day"),
+        subtitle=_("sold (below) and not sold (on top), by the day they were placed; %(window)s")
+        % _words(days),
+        categories=_labels(days),
+        series=[
+            charts.Series(_("sold"), [everything - unsold for everything, unsold in counts]),
+            charts.Series(_("not sold"), [unsold for _everything, unsold in counts]),
+        ],
+        category_name=_("Day"),
+        exact=display.number,
+        note=_note(days, now),
+    )
+    return _chart_panel(_("Orders by day"), chart, _("orders"), now, "admin:finance_order_changelist", 11)
+
+
+@panel(
+    gettext_lazy("Commission by day"),
+    source=gettext_lazy("commissions"),
+    permission="finance.view_commission",
+    order=12,
+    keep_seconds=60,
+)
+def commissions_by_day(request: Any) -> Panel:
+    """What the platform keeps of each day's sales, in the currency most of them are in."""
+    now = timezone.now()
+    days = _window(Commission.objects.all(), "calculated_at", now)
+    if not days:
+        return _nothing(_("Commission"), _("commissions"), now, "admin:finance_commission_changelist")
+    rows = list(
+        _per_day(Commission.objects.all(), "calculated_at", days, "currency").annotate(
+            kept=Sum("commission_amount_minor"), sales=Count("pk")
+        )
+    )
+    currency = _main_currency(rows)
+    kept = {row["day"]: int(row["kept"]) for row in rows if row["currency"] == currency}
+    others = sorted({row["currency"] for row in rows} - {currency})
+    chart = charts.stacked_bars(
+        title=_("Commission by day"),
+        subtitle=_("%(currency)s kept by the platform, by the day the sale counted; %(window)s")
+        % {"currency": currency, **_words(days)},
+        categories=_labels(days),
+        series=[charts.Series(currency, [kept.get(day, 0) for day in days])],
+        category_name=_("Day"),
+        tick=lambda minor: _short(minor, currency),
+        exact=lambda minor: _grouped(minor, currency),
+        note=" ".join(filter(None, [_note(days, now), _not_drawn(others)])),
+    )
+    return _chart_panel(
+        _("Commission by day"), chart, _("commissions"), now, "admin:finance_commission_changelist", 12
+    )
+
+
+def _window(rows: QuerySet[Any], column: str, now: dt.datetime) -> list[dt.date]:
+    """The thirty days up to today, or up to the newest row when that is older; none without rows."""
+    newest = rows.aggregate(newest=Max(column))["newest"]
+    if newest is None:
+        return []
+    today = now.astimezone(display.BOGOTA).date()
+    last = newest.astimezone(display.BOGOTA).date()
+    end = today if (today - last).days < DAYS else last
+    return [end - dt.timedelta(days=back) for back in reversed(range(DAYS))]
+
+
+def _per_day(
+    rows: QuerySet[Any], column: str, days: list[dt.date], *also: str
+) -> QuerySet[Any, dict[str, Any]]:
+    start = dt.datetime.combine(days[0], dt.time(), tzinfo=display.BOGOTA)
+    end = dt.datetime.combine(days[-1] + dt.timedelta(days=1), dt.time(), tzinfo=display.BOGOTA)
+    return (
+        rows.filter(**{f"{column}__gte": start, f"{column}__lt": end})
+        .annotate(day=TruncDate(column, tzinfo=display.BOGOTA))
+        .order_by()
+        .values("day", *also)
+    )
+
+
+def _main_currency(rows: Iterable[dict[str, Any]]) -> str:
+    sales: dict[str, int] = {}
+    for row in rows:
+        sales[row["currency"]] = sales.get(row["currency"], 0) + row["sales"]
+    return max(sales, key=lambda currency: (sales[currency], currency))
+
+
+def _labels(days: list[dt.date]) -> list[str]:
+    return [day.strftime("%m-%d") for day in days]
+
+
+def _words(days: list[dt.date]) -> dict[str, str]:
+    return {
+        "window": _("%(first)s to %(last)s") % {"first": days[0].isoformat(), "last": days[-1].isoformat()}
+    }
+
+
+def _note(days: list[dt.date], now: dt.datetime) -> str:
+    """Old data says that it is old."""
+    if days[-1] == now.astimezone(display.BOGOTA).date():
+        return ""
+    return _("There is nothing newer than %(last)s: these are the last 30 days that have data.") % {
+        "last": days[-1].isoformat()
+    }
+
+
+def _not_drawn(currencies: list[str]) -> str:
+    return _("Not drawn: %(currencies)s.") % {"currencies": ", ".join(currencies)} if currencies else ""
+
+
+def _grouped(minor: int, currency: str) -> str:
+    whole, point, decimals = text_of(minor, currency).partition(".")
+    return f"{int(whole):,}{point}{decimals}"
+
+
+def _short(minor: int, currency: str) -> str:
+    """An amount for the axis, where numbers are round: "12 k", "1.5 M"."""
+    major = minor // 10 ** exponent(currency)
+    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if major >= size:
+            whole, rest = divmod(major * 10 // size, 10)
+            return f"{whole}.{rest} {unit}" if rest else f"{whole} {unit}"
+    return str(major) if minor % 10 ** exponent(currency) == 0 else _grouped(minor, currency)
+
+
+def _chart_panel(
+    title: str, chart: SafeString, source: str, now: dt.datetime, page: str, order: int
+) -> Panel:
+    return Panel(title=title, chart=chart, source=source, as_of=now, link=reverse(page), order=order)
+
+
+def _nothing(title: str, source: str, now: dt.datetime, page: str) -> Panel:
+    return Panel(
+        title=title, value=_("none yet"), detail=_("nothing has been recorded"), source=source, as_of=now,
+        state=State.PLAIN, link=reverse(page), order=55,
+    )  # fmt: skip
