@@ -179,6 +179,7 @@ def _row(
         sealed = leaves.seal_personal(personal, key=keys[owner], event_id=event_id)
     return (
         event_id, now, event.code, event.outcome.value,
-        columns.actor_kind, columns.actor_id, columns.actor_role, columns.target_type, columns.target_id, columns.session_id, columns.request_id, canon, sealed,
-        crypto.mac(canon, purpose=WRITER_PURPOSE), owner,
+        columns.actor_kind, columns.actor_id, columns.actor_role, columns.target_type, columns.target_id,
+        columns.session_id, columns.request_id,
+        canon, sealed, crypto.mac(canon, purpose=WRITER_PURPOSE), owner,
     )  # fmt: skip

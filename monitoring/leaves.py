@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -81,9 +82,9 @@ def subject_of(entry: Entry, at: dt.datetime) -> str | None:
 
 def personal_bytes(entry: Entry) -> bytes:
     """Return nonce and canonical personal values of `entry`: the bytes that are committed to and sealed."""
-    values = canonical.dumps(_clean(_personal(entry)))
+    values = _canonical(_clean(_personal(entry)))
     if len(values) > MAX_DATA:
-        values = canonical.dumps(_digest_of(values))
+        values = _canonical(_digest_of(values))
     return os.urandom(NONCE_BYTES) + values
 
 
@@ -129,16 +130,31 @@ def canon(
         document["pii_commit"] = hashlib.sha256(personal).hexdigest()
     if entry.data:
         document["data"] = _clean(entry.data)
-    written = canonical.dumps(document)
+    written = _canonical(document)
     if len(written) > MAX_DATA:
-        document["data"] = _digest_of(canonical.dumps(document["data"]))
-        written = canonical.dumps(document)
+        document["data"] = _digest_of(_canonical(document["data"]))
+        written = _canonical(document)
     return written
 
 
 def leaf_hash(canon_bytes: bytes) -> bytes:
     """Return the RFC 9162 leaf hash of canonical bytes."""
     return hashlib.sha256(b"\x00" + canon_bytes).digest()
+
+
+def _canonical(value: Any) -> bytes:
+    """Return the RFC 8785 bytes of a value made of texts, safe integers, booleans, lists and mappings.
+
+    For plain ASCII the standard library's encoder in C writes the same bytes ten times faster (an import
+    records thousands of events in a second); other keys it would sort by code point, which is another order.
+    """
+    written = _encode(value)
+    return written.encode("ascii") if written.isascii() else canonical.dumps(value)
+
+
+_encode = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, separators=(",", ":"), sort_keys=True
+).encode
 
 
 def _binding(event_id: UUID) -> bytes:

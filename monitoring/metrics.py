@@ -4,7 +4,7 @@ Every label has a bounded set of values: a view's name or `unmatched`, a known m
 Nothing that a client sends becomes a label, so no client can make the scrape grow.
 
 With PROMETHEUS_MULTIPROC_DIR set, each process writes its numbers into files there and a scrape of any of
-them sums all; that mode knows no collectors that run at scrape, so pool gauges are pushed at the end of requests.
+them sums all; that mode knows no collectors that run at scrape, so pool gauges are pushed after requests.
 """
 
 from __future__ import annotations

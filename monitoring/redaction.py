@@ -19,7 +19,8 @@ MAX_ITEMS = 200
 _SECRET_WORDS = (
     "password", "passwd", "passphrase", "pwd", "secret", "token", "api_?key", "access_?key", "private_?key",
     "master_?key", "signing_?key", "pepper", "authorization", "cookie", "credential",
-    "session_?id", "session_?key", "csrf", "otp", "totp", "mfa", "backup_?code", "recovery_?code", "cvv", "cvc", "card_?number", "pan",
+    "session_?id", "session_?key", "csrf", "otp", "totp", "mfa", "backup_?code", "recovery_?code",
+    "cvv", "cvc", "card_?number", "pan",
     "seed", "assertion", "signature", "contrase(?:n|ñ)a", "clave",
 )  # fmt: skip
 _WORDS = "|".join(_SECRET_WORDS)
