@@ -85,7 +85,7 @@ def _migrate_template() -> None:
             return
     runtime = with_database(os.environ["DATABASE_URL"], urlsplit(url).path[1:])
     done = subprocess.run(
-        [sys.executable, "manage.py", "migrate", "--verbosity", "0"],
+        [sys.executable, "manage.py", "migrate", "--verbosity", "0", "--skip-checks"],
         cwd=ROOT,
         env=os.environ | {"MIGRATION_DATABASE_URL": url, "DATABASE_URL": runtime},
         capture_output=True,
@@ -154,8 +154,8 @@ def _differs(connection: Connection, table: str) -> bool:
     now, then = sql.Identifier("public", table), sql.Identifier(KEPT, table)
     found = connection.execute(
         sql.SQL(
-            "SELECT EXISTS (SELECT {0}::text FROM {0} EXCEPT ALL SELECT {1}::text FROM {1})"
-            " OR EXISTS (SELECT {1}::text FROM {1} EXCEPT ALL SELECT {0}::text FROM {0})"
+            "SELECT EXISTS (SELECT a::text FROM {0} a EXCEPT ALL SELECT b::text FROM {1} b)"
+            " OR EXISTS (SELECT b::text FROM {1} b EXCEPT ALL SELECT a::text FROM {0} a)"
         ).format(now, then)
     ).fetchone()
     return bool(found and found[0])
