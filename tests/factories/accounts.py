@@ -7,8 +7,9 @@ import secrets
 from functools import cache
 from typing import Any
 
-import factory
 from django.utils import timezone
+from factory.declarations import LazyAttribute, LazyFunction, RelatedFactory, Sequence, SubFactory
+from factory.django import DjangoModelFactory
 
 from accounts import passwords, totp
 from accounts.models import Grant, Permission, TotpDevice, User, VendorProfile
@@ -22,14 +23,14 @@ def _password_hash() -> str:
     return passwords.hash_new(PASSWORD)
 
 
-class UserFactory(factory.django.DjangoModelFactory[User]):
+class UserFactory(DjangoModelFactory[User]):
     class Meta:
         model = User
 
-    email = factory.Sequence(lambda n: f"person{n}@example.com")
-    email_key = factory.LazyAttribute(lambda made: made.email.casefold())
-    password = factory.LazyFunction(_password_hash)
-    password_changed_at = factory.LazyFunction(timezone.now)
+    email = Sequence(lambda n: f"person{n}@example.com")
+    email_key = LazyAttribute(lambda made: made.email.casefold())
+    password = LazyFunction(_password_hash)
+    password_changed_at = LazyFunction(timezone.now)
     user_type = str(Role.BUYER)
     nombre = "Ana"
 
@@ -40,9 +41,7 @@ class BuyerFactory(UserFactory):
 
 class VendorFactory(UserFactory):
     user_type = str(Role.VENDOR)
-    profile = factory.RelatedFactory(
-        "tests.factories.accounts.VendorProfileFactory", factory_related_name="user"
-    )
+    profile = RelatedFactory("tests.factories.accounts.VendorProfileFactory", factory_related_name="user")
 
 
 class AdminFactory(UserFactory):
@@ -55,16 +54,16 @@ class SuperuserFactory(UserFactory):
     security_clearance_level = 5
 
 
-class VendorProfileFactory(factory.django.DjangoModelFactory[VendorProfile]):
+class VendorProfileFactory(DjangoModelFactory[VendorProfile]):
     class Meta:
         model = VendorProfile
 
-    user = factory.SubFactory(UserFactory, user_type=str(Role.VENDOR))
+    user = SubFactory(UserFactory, user_type=str(Role.VENDOR))
     vendor_status = VendorProfile.Status.APPROVED
-    business_name = factory.Sequence(lambda n: f"Tienda {n}")
+    business_name = Sequence(lambda n: f"Tienda {n}")
 
 
-class ImportedVendorFactory(factory.django.DjangoModelFactory[User]):
+class ImportedVendorFactory(DjangoModelFactory[User]):
     class Meta:
         model = User
 
@@ -73,24 +72,24 @@ class ImportedVendorFactory(factory.django.DjangoModelFactory[User]):
     password = "!imported"
     user_type = str(Role.VENDOR)
     source = "marketplace"
-    external_reference = factory.Sequence(lambda n: f"seller-{n}")
+    external_reference = Sequence(lambda n: f"seller-{n}")
 
 
 class MachineFactory(ImportedVendorFactory):
     user_type = str(Role.SYSTEM)
     source = "machine"
-    external_reference = factory.Sequence(lambda n: f"client-{n}")
+    external_reference = Sequence(lambda n: f"client-{n}")
 
 
-class TotpDeviceFactory(factory.django.DjangoModelFactory[TotpDevice]):
+class TotpDeviceFactory(DjangoModelFactory[TotpDevice]):
     class Meta:
         model = TotpDevice
 
-    user = factory.SubFactory(AdminFactory)
+    user = SubFactory(AdminFactory)
     name = "phone"
-    secret = factory.LazyFunction(lambda: base64.b32encode(secrets.token_bytes(20)).decode())
+    secret = LazyFunction(lambda: base64.b32encode(secrets.token_bytes(20)).decode())
     confirmed = True
-    confirmed_at = factory.LazyFunction(timezone.now)
+    confirmed_at = LazyFunction(timezone.now)
 
 
 def grant(user: User, *names: str, **values: Any) -> list[Grant]:
