@@ -8,6 +8,12 @@ import sys
 
 
 def main() -> None:
+    # The demo starts where nothing is set, and settings refuse to load there: it makes its own environment
+    # first.
+    if sys.argv[1:2] == ["demo"]:
+        from mestore.demo import command_line
+
+        sys.exit(command_line.main(sys.argv[2:]))
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mestore.settings")
     from django.core.management import execute_from_command_line
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -40,6 +41,7 @@ class Servers:
     cache: redis.Cache | None
     ports: dict[str, int]
     _keeper: subprocess.Popen[str] = field(repr=False)
+    others: list[str] = field(default_factory=list)
 
     @property
     def authority(self) -> Path:
@@ -72,10 +74,33 @@ class Servers:
     def control(
         self, command: Literal["start", "stop", "kill", "pause", "resume", "status"], name: str
     ) -> int | None:
-        """Do that to `postgresql` or `redis`, for tests of bad days; its process id if it runs after."""
+        """Do that to a process by its name, for tests of bad days; its process id if it runs after."""
         if command == "start":
             return self._start_on(name, self.ports[name])
         return self._ask(command, name)
+
+    def run(self, name: str, argv: list[str], *, cwd: Path, env: dict[str, str]) -> int | None:
+        """Let the keeper run another process beside the servers, as our own user, to the same end."""
+        plan = {
+            "argv": argv,
+            "cwd": str(cwd),
+            "env": env,
+            "log": str(self.log(name)),
+            "uid": None,
+            "gid": None,
+        }
+        self.log(name).unlink(missing_ok=True)
+        pid = self._ask("start", name, plan | {"stop_signal": int(signal.SIGTERM)})
+        self.others.append(name)
+        return pid
+
+    def names(self) -> list[str]:
+        """Everything that is meant to run."""
+        return ["postgresql", *(["redis"] if self.cache else []), *self.others]
+
+    def log(self, name: str) -> Path:
+        """The file with what that process writes."""
+        return self.home / f"{name}.log"
 
     def stop(self) -> None:
         """Stop both and wait until they are gone (and the folder too, when it was a throw-away one)."""
@@ -101,7 +126,7 @@ class Servers:
         raise ServersUnavailableError(f"{name} found no free port in {START_ATTEMPTS} attempts")
 
     def _start_on(self, name: str, port: int) -> int:
-        log = self.home / f"{name}.log"
+        log = self.log(name)
         log.unlink(missing_ok=True)
         runs = self.cluster if name == "postgresql" or self.cache is None else self.cache
         self._ask("start", name, runs.plan(port, log))

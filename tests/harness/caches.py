@@ -8,18 +8,25 @@ from typing import Any
 
 import redis
 
+from mestore.lib import breaker, throttle
+from monitoring import subjects
+
 
 def forget() -> None:
     """Bring Redis and the process back to how a test finds them."""
+    for circuit in breaker._all.values():
+        circuit._circuit.close()
+        circuit._reopens_at = 0.0
+    throttle._local._whole_at.clear()
+    subjects.forget_cached_keys()
     _forget_redis()
 
 
 def _forget_redis() -> None:
     try:
         client = _client()
-        if client.dbsize():
-            for keys in iter(lambda: list(client.scan_iter("mestore:*", count=1_000)), []):
-                client.unlink(*keys)
+        if client.dbsize() and (keys := list(client.scan_iter("mestore:*", count=1_000))):
+            client.unlink(*keys)
     except redis.RedisError:
         # A test took Redis away; what it left there is gone with it or is removed after the next test.
         _client.cache_clear()

@@ -1,0 +1,102 @@
+"""The demo's people: an administrator, a superuser, vendors, buyers, and the storefront's machine account."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+from django.db import transaction
+
+from accounts import administration, grants, totp
+from accounts.models import User, VendorProfile
+from accounts.roles import Role
+from mestore.lib import actor
+from mestore.servers.storage import write_private
+from sessions_security import clients
+
+BY = actor.system("demo")
+DOMAIN = "mestore.example"
+REASON = "granted by the demo so that every page opens"
+VENDORS = (
+    ("Mariana", "Tejidos Mariana", "Bogotá", "Cundinamarca"),
+    ("Andrés", "Café del Valle", "Cali", "Valle del Cauca"),
+    ("Lucía", "Cerámicas Lucía", "Medellín", "Antioquia"),
+)
+BUYERS = ("Camila", "Julián")
+# What the console's pages and actions ask of an administrator beyond what the role brings.
+CONSOLE_PERMISSIONS = (
+    "users.read.read_only",
+    "users.update.global",
+    "vendors.read.read_only",
+    "permissions.read.read_only",
+    "settings.read.read_only",
+    "orders.read.read_only",
+    "commissions.read.read_only",
+    "transactions.read.read_only",
+    "audit_logs.read.read_only",
+)
+LOOPBACK = ("127.0.0.0/8", "::1/128")
+
+
+def create(result: Path) -> dict[str, Any]:
+    """Create everybody, unless they exist, and return what `manage.py demo --json` says of them.
+
+    The credentials are in the file `result` (mode 600) before they are in the database: a process killed
+    between the two leaves a file without people, which the next run writes again, never people without a
+    password.
+    """
+    if result.is_file() and User.objects.filter(email_key=f"admin@{DOMAIN}").exists():
+        known: dict[str, Any] = json.loads(result.read_text())
+        return known
+    with transaction.atomic():
+        people = {
+            "admin": _staff("admin", Role.ADMIN, "Ana"),
+            "superuser": _staff("superuser", Role.SUPERUSER, "Sofía"),
+            "vendors": [_vendor(number, *shop) for number, shop in enumerate(VENDORS, start=1)],
+            "buyers": [_buyer(number, name) for number, name in enumerate(BUYERS, start=1)],
+            "storefront": _storefront(),
+        }
+        write_private(result, json.dumps(people).encode())
+    return people
+
+
+def _staff(name: str, role: Role, first_name: str) -> dict[str, str]:
+    person, user = _person(name, role, first_name, clearance=5)
+    for permission in sorted(set(CONSOLE_PERMISSIONS) - grants.effective(user)):
+        administration.give_grant(user, permission, by=BY, reason=REASON)
+    _device, secret = totp.enrol(user, "demo", by=BY, confirmed=True)
+    return {"email": person["email"], "password": person["password"], "totp_secret": secret}
+
+
+def _vendor(number: int, first_name: str, shop: str, city: str, state: str) -> dict[str, str]:
+    person, user = _person(f"vendor{number}", Role.VENDOR, first_name, empresa=shop, ciudad=city)
+    VendorProfile.objects.filter(user=user).update(
+        vendor_status=VendorProfile.Status.APPROVED, business_name=shop, city=city, state=state
+    )
+    return person
+
+
+def _buyer(number: int, first_name: str) -> dict[str, str]:
+    return _person(f"buyer{number}", Role.BUYER, first_name)[0]
+
+
+def _storefront() -> dict[str, str]:
+    client, key = clients.create("storefront", networks=LOOPBACK, by=BY)
+    return {"client_id": client.client_id, "key": key}
+
+
+def _person(
+    name: str, role: Role, first_name: str, *, clearance: int = 3, **fields: str
+) -> tuple[dict[str, str], User]:
+    email, password = f"{name}@{DOMAIN}", secrets.token_urlsafe(18)
+    user = administration.create_user(
+        email=email,
+        password=password,
+        role=role,
+        clearance=clearance,
+        by=BY,
+        fields={"nombre": first_name, "account_verified": True, "email_verified": True, **fields},
+    )
+    return {"id": str(user.pk), "email": email, "password": password}, user
