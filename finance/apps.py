@@ -2,7 +2,13 @@ from __future__ import annotations
 
 from django.apps import AppConfig
 
+from monitoring import readiness
+
 
 class FinanceConfig(AppConfig):
     name = "finance"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Let readiness fail when the ledger could be changed."""
+        readiness.must_be_append_only("ledger_account", "ledger_entry", "ledger_transfer")

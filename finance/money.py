@@ -9,7 +9,7 @@ This module imports no Django and reads no clock.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -207,14 +207,6 @@ def allocate(total: int, weights: Sequence[int]) -> list[int]:
     for index in sorted(range(len(weights)), key=lambda i: (-rests[i], i))[:missing]:
         parts[index] += 1
     return [-part for part in parts] if total < 0 else parts
-
-
-def total_of(amounts: Iterable[Money], currency: str) -> Money:
-    """Add up `amounts`, all of `currency`; nothing adds up to zero."""
-    total = Money(0, currency)
-    for amount in amounts:
-        total = total + amount
-    return total
 
 
 def _proportion(amount: int, part: int, whole: int) -> int:

@@ -1,0 +1,77 @@
+"""Orders, commissions and postings for tests."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import factory
+
+from finance import numbers, postings
+from finance.models import Commission, Order, OrderItem
+from finance.models.orders import STOREFRONT
+from mestore.lib.ids import uuid7
+from tests.factories.accounts import VendorFactory
+
+MOMENT = datetime(2026, 3, 4, 15, 30, tzinfo=UTC)
+PROVIDER = "testpay"
+
+
+class OrderFactory(factory.django.DjangoModelFactory[Order]):
+    class Meta:
+        model = Order
+
+    order_number = factory.LazyAttribute(lambda made: numbers.order_number(made.placed_at))
+    source = STOREFRONT
+    external_reference = factory.Sequence(lambda n: f"cart-{n}")
+    currency = "COP"
+    status = "confirmed"
+    subtotal_minor = 10_000_000
+    tax_minor = 1_900_000
+    shipping_minor = 1_500_000
+    total_minor = factory.LazyAttribute(
+        lambda made: made.subtotal_minor + made.tax_minor + made.shipping_minor
+    )
+    placed_at = MOMENT
+
+
+class OrderItemFactory(factory.django.DjangoModelFactory[OrderItem]):
+    class Meta:
+        model = OrderItem
+
+    order = factory.SubFactory(OrderFactory)
+    line = 1
+    product_id = factory.Sequence(lambda n: f"product-{n}")
+    vendor = factory.SubFactory(VendorFactory)
+    unit_price_minor = 10_000_000
+    quantity = 1
+    line_total_minor = factory.LazyAttribute(lambda made: made.unit_price_minor * made.quantity)
+
+
+class CommissionFactory(factory.django.DjangoModelFactory[Commission]):
+    class Meta:
+        model = Commission
+
+    commission_number = factory.LazyAttribute(lambda made: numbers.commission_number(made.calculated_at))
+    order = factory.SubFactory(OrderFactory)
+    vendor = factory.SubFactory(VendorFactory)
+    currency = "COP"
+    order_amount_minor = 10_000_000
+    rate_ppm = 50_000
+    commission_amount_minor = 500_000
+    vendor_amount_minor = factory.LazyAttribute(
+        lambda made: made.order_amount_minor - made.commission_amount_minor
+    )
+    calculated_at = MOMENT
+
+
+def sale(book: UUID, order_id: int = 1, **changes: Any) -> postings.Posting:
+    """The posting of a sale of COP 100,000.00 with 5 % commission, shipping and IVA."""
+    amounts: dict[str, Any] = {"goods": 10_000_000, "shipping": 1_500_000, "tax": 1_900_000, "rate_ppm": 50_000}
+    amounts |= {name: changes.pop(name) for name in list(changes) if name in amounts}
+    figures = postings.vendor_sale(vendor=book, currency=changes.pop("currency", "COP"), **amounts)
+    values: dict[str, Any] = {
+        "entry_id": uuid7(), "order_id": order_id, "occurred_at": MOMENT, "provider": PROVIDER,
+    }  # fmt: skip
+    return postings.sale_posting(figures, **(values | changes))
