@@ -54,7 +54,7 @@ class CookieAuthentication(BaseAuthentication):
 
     def authenticate(self, request: Request) -> Authenticated | None:
         """Return the account and session of the cookie; None for a stranger, who is counted as one."""
-        base = request._request
+        base: Any = request._request
         try:
             session = base.session.user_session if settings.SESSION_COOKIE_NAME in base.COOKIES else None
             if session is None:
@@ -77,7 +77,7 @@ class CSRFFailed(errors.Forbidden):
 
 class _CSRFCheck(CsrfViewMiddleware):
     # A reason in place of a page: the caller raises.
-    def _reject(self, request: HttpRequest, reason: str) -> str:  # type: ignore[override]  # noqa: ARG002
+    def _reject(self, request: HttpRequest, reason: str) -> str:  # noqa: ARG002
         return reason
 
 

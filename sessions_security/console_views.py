@@ -29,8 +29,8 @@ from mestore.lib import actor, errors
 from sessions_security import limits, sessions, signin
 
 PENDING_COOKIE = "__Host-signin"
+CONSOLE: tuple[signin.Purpose, ...] = ("console",)
 BACKEND = "accounts.backends.GrantBackend"
-CLEAR_SITE_DATA = '"cache", "cookies", "storage"'
 _LONGEST_NEXT = 2_000
 
 
@@ -97,14 +97,14 @@ def sign_out(request: HttpRequest) -> HttpResponseBase:
         request.user_session = None  # type: ignore[attr-defined]  # nothing left to note as used
     request.session.flush()
     response = HttpResponseRedirect(reverse("admin:login"))
-    response["Clear-Site-Data"] = CLEAR_SITE_DATA
+    response["Clear-Site-Data"] = signin.CLEAR_SITE_DATA
     return response
 
 
 def _open(request: HttpRequest, mfa_token: str, code: str) -> None:
     """Prove the code and give this browser a new session; whatever it had before ends."""
     by = actor.of(request)
-    pending = signin.take_attempt(mfa_token, purposes=("console",))
+    pending = signin.take_attempt(mfa_token, purposes=CONSOLE)
     device = totp.verify(pending.user, code, by=by)
     store: Any = request.session
     with transaction.atomic():

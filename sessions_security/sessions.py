@@ -114,15 +114,22 @@ def start(
     return session
 
 
-def end(session: UserSession, *, by: Actor, why: str) -> bool:
-    """End one session now; say whether it was this call that ended it. What it carried is dead with it."""
+def end(session: UserSession, *, by: Actor, why: str, reason: str = "") -> bool:
+    """End one session now; say whether it was this call that ended it. What it carried is dead with it.
+
+    `why` is a word for programs; `reason` is what a person wrote about it, kept as personal data.
+    """
     with transaction.atomic(savepoint=False):
         changed = _revoke(UserSession.objects.filter(pk=session.pk), by=by, why=why)
         if changed:
             audit.record(
-                events.SESSION_ENDED, by=by, target=("session", str(session.pk)), subject=str(session.user_id),
+                events.SESSION_ENDED,
+                by=by,
+                target=("session", str(session.pk)),
+                subject=str(session.user_id),
                 data={"why": why, "user": str(session.user_id)},
-            )  # fmt: skip
+                personal={"reason": reason} if reason else None,
+            )
     return bool(changed)
 
 

@@ -33,6 +33,7 @@ Purpose = Literal["api", "admin", "console"]
 
 PASSWORD, CODE, KEY = "pwd", "otp", "key"  # names of RFC 8176, and ours for a machine's key
 METHODS = ("totp",)
+CLEAR_SITE_DATA = '"cache", "cookies", "storage"'  # what a browser is asked to forget at sign-out
 
 
 class MfaRequired(errors.Unauthorized):

@@ -117,7 +117,8 @@ class SessionStore(SessionBase):
 
     def create(self) -> None:
         """Begin empty. No row is written: a session exists only for somebody who signed in."""
-        self._session_key, self._session_cache, self.modified = None, {}, True
+        empty: dict[str, Any] = {}
+        self._session_key, self._session_cache, self.modified = None, empty, True
 
     def get_expiry_age(self, **kwargs: Any) -> int:  # noqa: ARG002  # the base's signature
         """Return the seconds until the session's latest end; the cookie lives no longer than the session."""
@@ -141,9 +142,7 @@ class SessionStore(SessionBase):
 
     def _binding(self) -> bytes:
         owner = self._user_session
-        return crypto.row_binding(
-            PURPOSE, self._key_hash(), *((owner.pk, owner.user_id) if owner else ())
-        )
+        return crypto.row_binding(PURPOSE, self._key_hash(), *((owner.pk, owner.user_id) if owner else ()))
 
 
 def _new_secret() -> str:

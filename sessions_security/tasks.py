@@ -45,7 +45,7 @@ def purge(timestamp: int = 0) -> int:  # noqa: ARG001  # the scheduler passes it
 def _drain(statement: str, values: dict[str, object]) -> int:
     gone = 0
     while True:
-        deleted = sql.execute(statement, values)  # type: ignore[arg-type]  # every statement above is a constant
+        deleted = sql.execute(statement, values)
         gone += deleted
         if deleted < BATCH:
             return gone

@@ -13,12 +13,11 @@ from rest_framework.parsers import FormParser
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
 from mestore.lib import actor, errors, http
 from sessions_security import clients, keys, limits, serializers, signin, tokens
-
-CLEAR_SITE_DATA = '"cache", "cookies", "storage"'
 
 
 class _Entrance(APIView):
@@ -104,7 +103,7 @@ class SignOut(APIView):
         response = Response({"success": True, "message": _("Signed out")})
         if session.kind == "cookie":
             request._request.session.flush()
-            response["Clear-Site-Data"] = CLEAR_SITE_DATA
+            response["Clear-Site-Data"] = signin.CLEAR_SITE_DATA
         return response
 
 
@@ -127,7 +126,7 @@ def jwks(request: HttpRequest) -> HttpResponse:
     )
 
 
-def _read(shape: type[serializers.serializers.Serializer[Any]], request: Request) -> dict[str, Any]:
+def _read(shape: type[Serializer[Any]], request: Request) -> dict[str, Any]:
     serializer = shape(data=request.data)
     serializer.is_valid(raise_exception=True)
     given: dict[str, Any] = serializer.validated_data
