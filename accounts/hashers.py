@@ -33,7 +33,7 @@ MAXIMUM_BYTES = 4096
 _SALT_BYTES = 16
 _HASH_BYTES = 32
 _WAITING_PER_SLOT = 4
-_WAIT_SECONDS = 3.0
+WAIT_SECONDS = 3.0
 _STORED = re.compile(
     r"argon2id-peppered\$(?P<key_id>[^$]{1,64})\$v=(?P<version>\d{1,3})"
     r"\$m=(?P<memory>\d{1,8}),t=(?P<time>\d{1,3}),p=(?P<lanes>\d{1,3})"
@@ -45,6 +45,7 @@ class HashingBusy(errors.SecurityServiceFailure):
     """Every hashing slot of this process is taken and the queue is full. Says nothing about any account."""
 
     message = _("Too many people are signing in at once. Try again in a moment.")
+    default_retry_after = 2
 
 
 class UnhashablePasswordError(ValueError):
@@ -78,7 +79,7 @@ class Capacity:
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self._free = threading.BoundedSemaphore(slots)
-        self._waiting = 0
+        self.waiting = 0
         self._lock = threading.Lock()
 
     @contextmanager
@@ -93,15 +94,15 @@ class Capacity:
 
     def _queue(self) -> None:
         with self._lock:
-            if self._waiting >= self.slots * _WAITING_PER_SLOT:
+            if self.waiting >= self.slots * _WAITING_PER_SLOT:
                 raise HashingBusy
-            self._waiting += 1
+            self.waiting += 1
         try:
-            if not self._free.acquire(timeout=_WAIT_SECONDS):
+            if not self._free.acquire(timeout=WAIT_SECONDS):
                 raise HashingBusy
         finally:
             with self._lock:
-                self._waiting -= 1
+                self.waiting -= 1
 
 
 _capacities: dict[int, Capacity] = {}

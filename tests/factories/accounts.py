@@ -40,6 +40,9 @@ class BuyerFactory(UserFactory):
 
 
 class VendorFactory(UserFactory):
+    class Meta:
+        skip_postgeneration_save = True
+
     user_type = str(Role.VENDOR)
     profile = RelatedFactory("tests.factories.accounts.VendorProfileFactory", factory_related_name="user")
 
