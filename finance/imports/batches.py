@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -103,7 +104,7 @@ def write(
         for start in range(0, count, batch_size):
             current, upcoming = upcoming, read(start + batch_size)
             finish = and_last if start + batch_size >= count else None
-            advance(_write_one(current, lambda again=start: read(again), finish, by))
+            advance(_write_one(current, partial(read, start), finish, by))
 
 
 def _write_one(
@@ -246,7 +247,8 @@ def _add_sale(
 
 def _insert(batch: Batch, by: Actor) -> None:
     """Write one batch in the current transaction."""
-    with connection.cursor() as cursor:
+    # Django does not translate the driver's errors on COPY by itself.
+    with connection.wrap_database_errors, connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [BATCH_LOCK])
         for statement, rows in (
             (_COPY_ORDERS, batch.orders),

@@ -21,6 +21,7 @@ from mestore.lib import actor
 EXIT_UNUSABLE = 1
 EXIT_SOME_REJECTED = 3
 EXIT_BUSY = 4
+EXIT_INTERRUPTED = 130
 LARGEST_BATCH = 5_000
 
 
@@ -100,13 +101,18 @@ class Command(BaseCommand):
             raise CommandError(
                 _("Another import is running; start this one again when it has ended."), returncode=EXIT_BUSY
             ) from error
+        except KeyboardInterrupt:
+            raise CommandError(
+                _("Interrupted. What was written stays; the same command completes it."),
+                returncode=EXIT_INTERRUPTED,
+            ) from None
         except OSError as error:
             raise CommandError(str(error), returncode=EXIT_UNUSABLE) from error
 
 
 def _show(report: Report, rejects: Path, console: Console) -> None:
     """The closing table for people."""
-    totals, money = report.totals, lambda minor: f"{report.text(minor)} {report.currency}"
+    totals = report.totals
     table = Table(title=_("Import (dry run)") if report.dry_run else _("Import"), show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
@@ -117,9 +123,9 @@ def _show(report: Report, rejects: Path, console: Console) -> None:
         (_("items"), totals.items),
         (_("vendors"), totals.vendors),
         (_("sold"), totals.sold),
-        (_("gross"), money(totals.gross)),
-        (_("commission"), money(totals.commission)),
-        (_("vendor net"), money(totals.vendor_net)),
+        (_("gross"), _money(report, totals.gross)),
+        (_("commission"), _money(report, totals.commission)),
+        (_("vendor net"), _money(report, totals.vendor_net)),
         (_("rejected lines"), report.rejected),
         (_("sold by status, but without items"), totals.sold_without_items),
         (_("sold with payments other than the total"), totals.payment_differences),
@@ -134,6 +140,10 @@ def _show(report: Report, rejects: Path, console: Console) -> None:
         console.print(
             _("The rejected lines and their reasons are in %(path)s.") % {"path": rejects}, soft_wrap=True
         )
+
+
+def _money(report: Report, minor: int) -> str:
+    return f"{report.text(minor)} {report.currency}"
 
 
 def _sums(report: Report) -> list[tuple[str, str]]:

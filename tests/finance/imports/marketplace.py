@@ -22,7 +22,9 @@ def order(name: str, status: str = "delivered", customer: str = "buyer1", *, app
     return f"{name},{customer},{status},{MOMENT},{approved},,,2018-04-01 00:00:00"
 
 
-def item(name: str, number: int = 1, seller: str = "seller1", price: str = "100.00", freight: str = "9.50") -> str:
+def item(
+    name: str, number: int = 1, seller: str = "seller1", price: str = "100.00", freight: str = "9.50"
+) -> str:
     return f"{name},{number},product{number},{seller},{MOMENT},{price},{freight}"
 
 
@@ -70,7 +72,11 @@ def good() -> Marketplace:
             item("o3", 1, "seller2", "59.9", "0"),
             item("o3", 2, "seller2", "59.9", "12"),
         ],
-        payments=[payment("o1", amount="119.4"), payment("o3", 1, "100.00"), payment("o3", 2, "31.80", "voucher")],
+        payments=[
+            payment("o1", amount="119.4"),
+            payment("o3", 1, "100.00"),
+            payment("o3", 2, "31.80", "voucher"),
+        ],
         sellers=[seller("seller1"), seller("seller2", '"rio de janeiro, brasil"')],
     )
 
@@ -86,7 +92,9 @@ def generated(orders: int, seed: int = 1) -> Marketplace:
         made.orders.append(order(name, status, _name("c", number)))
         for line in range(1, chance.choices([1, 2, 5], [85, 12, 3])[0] + 1):
             price = f"{chance.randint(1, 300_000) / 100:.2f}"
-            made.items.append(item(name, line, chance.choice(sellers), price, f"{chance.randint(0, 5_000) / 100:.2f}"))
+            made.items.append(
+                item(name, line, chance.choice(sellers), price, f"{chance.randint(0, 5_000) / 100:.2f}")
+            )
         made.payments.append(payment(name, 1, f"{chance.randint(100, 300_000) / 100:.2f}"))
     return made
 
