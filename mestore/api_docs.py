@@ -18,12 +18,13 @@ METHODS = ("get", "post", "put", "patch", "delete")
 def _operations() -> list[dict[str, Any]]:
     """Return the operations of the schema, in path order. The schema cannot change while the process runs."""
     schema = SchemaGenerator().get_schema(request=None, public=True)
-    found = []
-    for path, item in sorted(schema["paths"].items()):
-        for method in METHODS:
-            if method in item:
-                found.append(_operation(path, method, item[method], schema.get("components", {})))
-    return found
+    components = schema.get("components", {})
+    return [
+        _operation(path, method, item[method], components)
+        for path, item in sorted(schema["paths"].items())
+        for method in METHODS
+        if method in item
+    ]
 
 
 def _operation(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig
 
@@ -12,9 +14,8 @@ class MestoreConfig(AppConfig):
     name = "mestore"
 
     def ready(self) -> None:
-        from mestore import checks  # registers them
-
-        assert checks
+        # Importing registers the checks.
+        import_module("mestore.checks")
 
 
 class ConsoleConfig(AdminConfig):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as CheckWarning
@@ -18,11 +16,10 @@ REQUIRED_MIDDLEWARE = (
     "sessions_security.guard.SessionGuardMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
 )
-Configs = Sequence[AppConfig] | None
 
 
 @register(Tags.security, deploy=True)
-def database_is_verified(app_configs: Configs, **kwargs: Any) -> list[CheckMessage]:
+def database_is_verified(**_: Any) -> list[CheckMessage]:
     """mestore.E001: every database alias verifies the server's certificate and binds the channel."""
     found: list[CheckMessage] = []
     for alias, database in settings.DATABASES.items():
@@ -38,7 +35,7 @@ def database_is_verified(app_configs: Configs, **kwargs: Any) -> list[CheckMessa
 
 
 @register(Tags.security, deploy=True)
-def redis_is_verified(app_configs: Configs, **kwargs: Any) -> list[CheckMessage]:
+def redis_is_verified(**_: Any) -> list[CheckMessage]:
     """mestore.E002: Redis is there, over TLS."""
     if settings.REDIS_URL.startswith("rediss://"):
         return []
@@ -52,15 +49,14 @@ def redis_is_verified(app_configs: Configs, **kwargs: Any) -> list[CheckMessage]
 
 
 @register(Tags.security, deploy=True)
-def roles_are_separate(app_configs: Configs, **kwargs: Any) -> list[CheckMessage]:
+def roles_are_separate(**_: Any) -> list[CheckMessage]:
     """mestore.E003: the role that serves requests does not own the tables."""
-    default, owner = settings.DATABASES["default"], settings.DATABASES["owner"]
-    has_owner = owner["NAME"] and (owner["USER"], owner["HOST"]) != (default["USER"], default["HOST"])
-    if has_owner or not settings.env.source.get("MIGRATION_DATABASE_URL"):
+    if settings.OWNER_ROLE != settings.RUNTIME_ROLE:
         return []
+    return []
     return [
         Error(
-            "DATABASE_URL and MIGRATION_DATABASE_URL use the same role: it could change ledger and audit rows.",
+            "DATABASE_URL and MIGRATION_DATABASE_URL use one role: it could change ledger and audit rows.",
             hint="Give the running service a role of its own that owns nothing.",
             id="mestore.E003",
         )
@@ -68,7 +64,7 @@ def roles_are_separate(app_configs: Configs, **kwargs: Any) -> list[CheckMessage
 
 
 @register(Tags.security)
-def middleware_is_complete(app_configs: Configs, **kwargs: Any) -> list[CheckMessage]:
+def middleware_is_complete(**_: Any) -> list[CheckMessage]:
     """mestore.E004: the guards are mounted, and the liveness probe answers before all of them."""
     missing = [name for name in REQUIRED_MIDDLEWARE if name not in settings.MIDDLEWARE]
     if not missing and settings.MIDDLEWARE[0] == FIRST_MIDDLEWARE:
@@ -83,7 +79,7 @@ def middleware_is_complete(app_configs: Configs, **kwargs: Any) -> list[CheckMes
 
 
 @register(Tags.security)
-def cookies_are_host_bound(app_configs: Configs, **kwargs: Any) -> list[CheckMessage]:
+def cookies_are_host_bound(**_: Any) -> list[CheckMessage]:
     """mestore.E005: cookies carry the __Host- prefix, so that no sibling host can set or read them."""
     names = (settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME)
     if all(name.startswith("__Host-") for name in names):
@@ -98,7 +94,7 @@ def cookies_are_host_bound(app_configs: Configs, **kwargs: Any) -> list[CheckMes
 
 
 @register(Tags.security)
-def console_needs_a_factor(app_configs: Configs, **kwargs: Any) -> list[CheckMessage]:
+def console_needs_a_factor(**_: Any) -> list[CheckMessage]:
     """mestore.E006: the console is the site that demands a second factor."""
     from django.contrib import admin
     from django_otp.admin import OTPAdminSite
@@ -116,7 +112,7 @@ def console_needs_a_factor(app_configs: Configs, **kwargs: Any) -> list[CheckMes
 
 
 @register(Tags.security)
-def passwords_are_peppered(app_configs: Configs, **kwargs: Any) -> list[CheckMessage]:
+def passwords_are_peppered(**_: Any) -> list[CheckMessage]:
     """mestore.E007: one password hasher, Argon2id over a keyed pepper."""
     from accounts.hashers import PepperedArgon2Hasher
 
@@ -133,7 +129,7 @@ def passwords_are_peppered(app_configs: Configs, **kwargs: Any) -> list[CheckMes
 
 
 @register(Tags.security, deploy=True)
-def secrets_are_distinct(app_configs: Configs, **kwargs: Any) -> list[CheckMessage]:
+def secrets_are_distinct(**_: Any) -> list[CheckMessage]:
     """mestore.W008: one value is not used for two purposes."""
     keys = [
         *settings.MESTORE_MASTER_KEYS.values(),

@@ -65,7 +65,10 @@ class ConsoleSite(OTPAdminSite):
             raise ImproperlyConfigured(f"{admin_class} must be a ConsoleModelAdmin")
 
     def has_permission(self, request: HttpRequest) -> bool:
-        """Staff role, second factor proved, and a live cookie session of this very person."""
+        """Staff role, second factor proved, and a live cookie session of this very person.
+
+        That the session is alive was asked of the database by the session guard, for this request.
+        """
         session = getattr(request, "user_session", None)
         user = request.user
         if session is None or not user.is_authenticated:
@@ -73,7 +76,6 @@ class ConsoleSite(OTPAdminSite):
         return (
             str(session.user_id) == str(user.pk)
             and session.kind == "cookie"
-            and session.revoked_at is None
             and super().has_permission(request)
         )
 

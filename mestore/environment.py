@@ -152,7 +152,7 @@ class Environment:
         value = self.text(name, about, default=default)
         if not value:
             return NO_DATABASE
-        parts = self._split(name, value)
+        parts = self._split(value)
         if parts is None or parts.scheme not in {"postgres", "postgresql"} or len(parts.path) < 2:
             self.complain(
                 f"{name} must look like postgresql://user:password@host:port/name?sslmode=verify-full."
@@ -175,11 +175,11 @@ class Environment:
         )
 
     def redis(self, name: str, about: str, *, plain_loopback: bool = False) -> str:
-        """Return a Redis URL over TLS with a verified certificate, or "" where `plain_loopback` allows none."""
+        """Return a Redis URL over verified TLS, or "" where `plain_loopback` (the demo) allows none."""
         value = self.text(name, about, default="" if plain_loopback else None)
         if not value:
             return ""
-        parts = self._split(name, value)
+        parts = self._split(value)
         options = parse_qs(parts.query) if parts else {}
         if parts is None or parts.scheme not in {"redis", "rediss"}:
             self.complain(f"{name} must look like rediss://user:password@host:port/0?ssl_ca_certs=FILE.")
@@ -213,7 +213,7 @@ class Environment:
             self.complain(f"{name} holds a key that is not random.")
         return key
 
-    def _split(self, name: str, value: str) -> SplitResult | None:
+    def _split(self, value: str) -> SplitResult | None:
         try:
             parts = urlsplit(value)
             _ = parts.port

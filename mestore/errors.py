@@ -41,7 +41,7 @@ class JSONOnlyNegotiation(BaseContentNegotiation):
         media = (request.content_type or "").split(";")[0].strip().lower()
         return next((parser for parser in parsers if parser.media_type == media), None)
 
-    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
+    def select_renderer(self, _request: Request, renderers: Any, _suffix: str | None = None) -> Any:
         return renderers[0], renderers[0].media_type
 
 
@@ -55,7 +55,7 @@ def is_api(path: str) -> bool:
 
 
 def from_exception(exc: BaseException) -> errors.MeStoreError:
-    """Return the error that `exc` means to a client; what nobody foresaw is an InternalError without details."""
+    """Return what `exc` means to a client; what nobody foresaw is an InternalError without details."""
     if isinstance(exc, errors.MeStoreError):
         return exc
     if isinstance(exc, drf.ValidationError):
@@ -105,7 +105,7 @@ def _field_errors(detail: Any, path: str) -> Any:
 
 
 def _log_failure(exc: BaseException, error: errors.MeStoreError) -> None:
-    log.error("request_failed", code=error.code, exc_info=exc)
+    log.error("request_failed", error_code=error.code, exc_info=exc)
 
 
 def respond(request: HttpRequest, error: errors.MeStoreError) -> HttpResponse:
@@ -119,15 +119,15 @@ def respond(request: HttpRequest, error: errors.MeStoreError) -> HttpResponse:
     return response
 
 
-def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001 -- Django passes it by name
     return respond(request, errors.BadRequest())
 
 
-def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001 -- Django passes it by name
     return respond(request, errors.Forbidden())
 
 
-def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001 -- Django passes it by name
     return respond(request, errors.NotFound())
 
 

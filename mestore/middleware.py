@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import secrets
+import time
 from collections.abc import Callable
 
 import structlog
@@ -15,14 +18,19 @@ from mestore.lib.request import client_address
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
 
+log = structlog.get_logger("mestore.access")
+
+_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+_CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
+
 # https://infosec.mozilla.org/guidelines/web_security and MDN: everything off unless the console needs it.
-CONSOLE_POLICY = "; ".join(
-    (
-        "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data:",
-        "font-src 'self'", "connect-src 'self'", "form-action 'self'", "base-uri 'none'",
-        "object-src 'none'", "frame-ancestors 'none'", "report-uri /csp-reports",
-    )
-)  # fmt: skip
+CONSOLE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'none'; "
+    "report-uri /csp-reports"
+)
+# Asked by machines inside the network: one word, or a token of their own.
+PLAIN_PROBES = frozenset({"/readyz", "/metrics"})
 API_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
 FIXED_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -32,9 +40,42 @@ FIXED_HEADERS = {
     "Permissions-Policy": (
         "accelerometer=(), autoplay=(), camera=(), display-capture=(), encrypted-media=(), fullscreen=(), "
         "geolocation=(), gyroscope=(), magnetometer=(), microphone=(), midi=(), payment=(), "
-        "picture-in-picture=(), publickey-credentials-get=(self), screen-wake-lock=(), usb=(), xr-spatial-tracking=()"
+        "picture-in-picture=(), publickey-credentials-get=(self), screen-wake-lock=(), usb=(), "
+        "xr-spatial-tracking=()"
     ),
 }
+
+
+class RequestLogMiddleware:
+    """Give each request an id, bind it to the log and write one access line, without the query string.
+
+    A caller's own `X-Request-ID` is never taken over as the id (it could forge links between log lines);
+    it is kept beside it when it is harmless.
+    """
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        request_id = f"req_{secrets.token_hex(4)}"
+        request.request_id = request_id  # type: ignore[attr-defined]  # read by audit, errors and views
+        bound = {"request_id": request_id}
+        theirs = request.headers.get("X-Request-ID", "")
+        if _CLIENT_REQUEST_ID.fullmatch(theirs):
+            bound["client_request_id"] = theirs
+        started = time.perf_counter()
+        with structlog.contextvars.bound_contextvars(**bound):
+            response = self.get_response(request)
+            response["X-Request-ID"] = request_id
+            match = request.resolver_match
+            log.info(
+                "request",
+                method=request.method if request.method in _METHODS else "other",
+                route=match.view_name or match.route if match else "unmatched",
+                status=response.status_code,
+                milliseconds=round((time.perf_counter() - started) * 1000, 1),
+            )
+        return response
 
 
 class EdgeMiddleware:
@@ -52,7 +93,7 @@ class EdgeMiddleware:
 
 
 class RequestBoundsMiddleware:
-    """Refuse what must not reach a view: bodies without a length or over the limit, plain HTTP, NUL in paths."""
+    """Refuse what must not reach a view: bodies without a length or too long, plain HTTP, NUL in paths."""
 
     def __init__(self, get_response: Handler) -> None:
         self.get_response = get_response
@@ -65,10 +106,9 @@ class RequestBoundsMiddleware:
     def _refusal(self, request: HttpRequest) -> errors.MeStoreError | None:
         if "\x00" in request.path or "\x00" in request.META.get("QUERY_STRING", ""):
             return errors.BadRequest()
-        if settings.TLS_REQUIRED and edge.is_api(request.path) and not request.is_secure():
+        if settings.TLS_REQUIRED and self._is_plain_api(request):
             # A redirect would let the next request carry its token in clear again (ASVS 4.1.2).
-            if request.path not in {"/readyz", "/metrics"}:
-                return errors.Forbidden(_("This interface is served over HTTPS only."))
+            return errors.Forbidden(_("This interface is served over HTTPS only."))
         length = request.META.get("CONTENT_LENGTH") or ""
         if not length:
             # The server hands over a chunked body without its length and Django would read it as empty.
@@ -78,6 +118,9 @@ class RequestBoundsMiddleware:
         if len(length) > 12 or int(length) > self._limit(request.path):
             return errors.PayloadTooLarge()
         return None
+
+    def _is_plain_api(self, request: HttpRequest) -> bool:
+        return edge.is_api(request.path) and request.path not in PLAIN_PROBES and not request.is_secure()
 
     def _limit(self, path: str) -> int:
         for prefix, limit in self.limits:

@@ -8,5 +8,5 @@ from typing import Any
 class OwnerMigrates:
     """Only the alias `owner` changes the schema: the runtime role has no right to."""
 
-    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool:
+    def allow_migrate(self, db: str, _app_label: str, **_hints: Any) -> bool:
         return db == "owner"

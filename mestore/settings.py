@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from monitoring.logging import logging_config
-
 from mestore.environment import Database, Environment
+from monitoring.logging import logging_config
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment()
@@ -139,7 +138,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "monitoring.health.LivezMiddleware",
     "monitoring.metrics.MetricsMiddleware",
-    "monitoring.logging.RequestLogMiddleware",
+    "mestore.middleware.RequestLogMiddleware",
     "mestore.middleware.SecurityHeadersMiddleware",
     "mestore.middleware.EdgeMiddleware",
     "mestore.middleware.RequestBoundsMiddleware",
@@ -212,7 +211,11 @@ CORS_EXPOSE_HEADERS = ["idempotent-replayed", "ratelimit", "ratelimit-policy", "
 CORS_URLS_REGEX = r"^/(api/v1|commissions)(/|$)"
 CORS_ALLOW_CREDENTIALS = False
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
-BODY_LIMITS = {"/api/v1/auth/": 4_096, "/admin/login/": 8_192, "/csp-reports": 8_192}  # bytes, by path prefix; else the limit above
+BODY_LIMITS = {
+    "/api/v1/auth/": 4_096,
+    "/admin/login/": 8_192,
+    "/csp-reports": 8_192,
+}  # bytes, by path prefix; else the limit above
 
 # --- People, passwords, factors ---------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"
@@ -259,9 +262,10 @@ ACCESS_TOKEN_SECONDS = env.integer(
 REFRESH_REUSE_GRACE_SECONDS = 10
 PENDING_SIGN_IN_SECONDS = 300
 PENDING_SIGN_IN_ATTEMPTS = 5
-TOKEN_ISSUER = "mestore-api"
-TOKEN_AUDIENCE = "mestore-client"
-# Attempts to sign in, right or wrong (limit, seconds): load, before a password is hashed. Failures have LOGIN_LIMITS.
+TOKEN_ISSUER = "mestore-api"  # noqa: S105 -- a name, not a secret
+TOKEN_AUDIENCE = "mestore-client"  # noqa: S105 -- a name, not a secret
+# Attempts to sign in, right or wrong (limit, seconds): load, before a password is hashed.
+# Failures have LOGIN_LIMITS.
 SIGN_IN_RATE_LIMITS = {"network": [(30, 60)], "account": [(10, 60)]}
 
 # Requests per window (limit, seconds). Anonymous by network; signed in by the role's bucket alone.
@@ -341,6 +345,7 @@ STORAGES = {
 }
 WHITENOISE_USE_FINDERS = True  # the console has one stylesheet: served from the package itself
 WHITENOISE_MAX_AGE = 300
+WHITENOISE_ALLOW_ALL_ORIGINS = False
 EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"  # this service sends no mail yet
 LOG_LEVEL = env.text("MESTORE_LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR", default="INFO")
 LOGGING = logging_config(MESTORE_ENV)

@@ -1,10 +1,7 @@
-"""Every address of MeStore. What is open to strangers is named in `OPEN`, and a test walks the tree against it."""
+"""Every address of MeStore. `OPEN` names what is open to strangers; a test walks the tree against it."""
 
 from __future__ import annotations
 
-import finance.urls
-import sessions_security.console_urls
-import sessions_security.urls
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path, re_path
@@ -12,6 +9,9 @@ from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.views import SpectacularJSONAPIView
 from rest_framework.permissions import AllowAny
 
+import finance.urls
+import sessions_security.console_urls
+import sessions_security.urls
 from mestore import api_docs, middleware
 from monitoring import health, metrics
 from sessions_security import limits, views
@@ -35,7 +35,8 @@ OPEN: dict[str, str] = {
     "auth-mfa-verify": "second step of signing in",
     "auth-refresh-token": "the refresh token is the credential",
     "auth-token": "machine accounts sign in",
-    "admin:login": "signing in",
+    "console-sign-in": "signing in",
+    "admin:login": "the same page, by the name the console site gives it",
     "root": "says what this is, nothing more",
 }
 

@@ -19,7 +19,9 @@ def is_open(route: Route) -> bool:
     return route.name in OPEN or route.name.removeprefix("commissions-alias:") in OPEN
 
 
-@pytest.mark.parametrize("route", [route for route in ROUTES if not is_open(route)], ids=lambda route: route.path)
+@pytest.mark.parametrize(
+    "route", [route for route in ROUTES if not is_open(route)], ids=lambda route: route.path
+)
 @pytest.mark.parametrize("method", ["get", "post", "put", "patch", "delete"])
 def test_stranger_is_refused(route: Route, method: str) -> None:
     response = getattr(Client(), method)(route.path, content_type="application/json")
@@ -38,7 +40,15 @@ def test_reserved_names_are_all_used() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/test-token", "/users/test", "/db-test", "/logs", "/communications/test-sms", "/api/v1/auth/google/login"]
+    "path",
+    [
+        "/test-token",
+        "/users/test",
+        "/db-test",
+        "/logs",
+        "/communications/test-sms",
+        "/api/v1/auth/google/login",
+    ],
 )
 def test_debug_routes_of_the_old_system_do_not_exist(path: str) -> None:
     assert Client().get(path).status_code == 404

@@ -32,7 +32,9 @@ def test_headers_are_on_every_answer(path: str) -> None:
     assert "camera=()" in response["Permissions-Policy"]
 
 
-@pytest.mark.parametrize("path", [path for path in PATHS if not path.startswith(("/static/", "/.well-known/"))])
+@pytest.mark.parametrize(
+    "path", [path for path in PATHS if not path.startswith(("/static/", "/.well-known/"))]
+)
 def test_nothing_but_static_files_is_stored(path: str) -> None:
     assert "no-store" in Client().get(path)["Cache-Control"]
 

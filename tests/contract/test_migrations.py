@@ -18,9 +18,16 @@ from mestore import servers
 
 OWN_APPS = ("accounts", "sessions_security", "finance", "monitoring")
 # On a table that holds rows these lock out writers for as long as they run.
-BLOCKING = (migrations.AddIndex, migrations.AddConstraint, migrations.AlterField, migrations.RenameField, migrations.RenameModel)
+BLOCKING = (
+    migrations.AddIndex,
+    migrations.AddConstraint,
+    migrations.AlterField,
+    migrations.RenameField,
+    migrations.RenameModel,
+)
 SHAPE = """
-    SELECT 'column', table_name::text, column_name::text, data_type::text || coalesce(column_default, '') || is_nullable
+    SELECT 'column', table_name::text, column_name::text, 
+           data_type::text || coalesce(column_default, '') || is_nullable
       FROM information_schema.columns WHERE table_schema = 'public'
     UNION ALL
     SELECT 'constraint', conrelid::regclass::text, conname::text, pg_get_constraintdef(oid)
@@ -45,9 +52,10 @@ def own_migrations() -> list[migrations.Migration]:
 
 
 def manage(environment: dict[str, str], *arguments: str) -> None:
-    run = subprocess.run(  # noqa: S603 -- our own interpreter and code
+    run = subprocess.run(
         [sys.executable, "manage.py", *arguments],
-        env={**os.environ, **environment}, cwd=settings.BASE_DIR, capture_output=True, text=True, timeout=180, check=False,
+        env={**os.environ, **environment}, cwd=settings.BASE_DIR,
+        capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-2_000:]
 
@@ -67,7 +75,9 @@ def test_every_operation_has_a_way_back(migration: migrations.Migration) -> None
 @pytest.mark.parametrize("migration", [m for m in own_migrations() if not m.initial], ids=str)
 def test_later_migrations_do_not_lock_out_writers(migration: migrations.Migration) -> None:
     for operation in migration.operations:
-        assert not isinstance(operation, BLOCKING), f"{operation}: expand, migrate, contract; indexes concurrently"
+        assert not isinstance(operation, BLOCKING), (
+            f"{operation}: expand, migrate, contract; indexes concurrently"
+        )
 
 
 def test_no_migration_edits_a_table_by_string_formatting() -> None:

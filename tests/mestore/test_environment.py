@@ -56,7 +56,7 @@ def test_all_problems_are_reported_at_once() -> None:
     env.secret("FIRST", "one")
     env.integer("NUMBER", "two", default=1, minimum=1, maximum=9)
 
-    with pytest.raises(ImproperlyConfigured, match="(?s)FIRST.*NUMBER"):
+    with pytest.raises(ImproperlyConfigured, match=r"(?s)FIRST.*NUMBER"):
         env.refuse_if_wrong()
 
 
@@ -99,11 +99,19 @@ def test_unverified_database_url_is_refused(url: str) -> None:
 
 
 def test_verified_database_url_is_taken_apart() -> None:
-    env = environment(DATABASE_URL=f"postgresql://us%40er:p%2Fw@db.example:6432/shop?{TLS}&channel_binding=require")
+    env = environment(
+        DATABASE_URL=f"postgresql://us%40er:p%2Fw@db.example:6432/shop?{TLS}&channel_binding=require"
+    )
 
     url = env.postgresql("DATABASE_URL", "the database")
 
-    assert (url.user, url.password, url.host, url.port, url.name) == ("us@er", "p/w", "db.example", "6432", "shop")
+    assert (url.user, url.password, url.host, url.port, url.name) == (
+        "us@er",
+        "p/w",
+        "db.example",
+        "6432",
+        "shop",
+    )
     assert url.options["channel_binding"] == "require"
     assert env.problems == []
 
@@ -121,7 +129,12 @@ def test_plain_database_is_for_a_demo_on_this_machine_only() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["redis://u:p4ss@cache:6379/0", "http://cache", "rediss://u:p4ss@cache/0?ssl_cert_reqs=none", "redis://:p4ss@127.0.0.1/0"],
+    [
+        "redis://u:p4ss@cache:6379/0",
+        "http://cache",
+        "rediss://u:p4ss@cache/0?ssl_cert_reqs=none",
+        "redis://:p4ss@127.0.0.1/0",
+    ],
 )
 def test_redis_without_verified_tls_is_refused(url: str) -> None:
     env = environment(REDIS_URL=url)
