@@ -30,6 +30,7 @@ _SETTINGS = (
     "SET datestyle = 'ISO, YMD'",
     "SET work_mem = '32MB'",
     "SET maintenance_work_mem = '64MB'",
+    "SET jit = off",
     # A killed import must not go on in the server: its locks would refuse the next one.
     "SET client_connection_check_interval = '1s'",
 )
