@@ -32,8 +32,9 @@ def is_live(session: UserSession) -> bool:
 
 def expire(session: UserSession, **moments: timedelta) -> None:
     """Move ends of `session` into the past, as time would."""
-    start = timezone.now() - timedelta(days=2)
-    ends = {name: timezone.now() - ago for name, ago in moments.items()}
+    now = timezone.now()
+    start = now - timedelta(days=2)
+    ends = {name: now - ago for name, ago in moments.items()}
     UserSession.objects.filter(pk=session.pk).update(created_at=start, last_seen_at=start, **ends)
 
 
@@ -136,7 +137,7 @@ def test_account_that_changed_during_sign_in_gets_no_session() -> None:
     user = people.BuyerFactory()
     User.objects.filter(pk=user.pk).update(password="!changed")
 
-    with pytest.raises(sessions.AccountChanged):
+    with pytest.raises(sessions.AccountChanged), transaction.atomic():
         made.session_of(user)
 
     assert not UserSession.objects.exists()
