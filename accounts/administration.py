@@ -65,10 +65,6 @@ class _Authority:
 
     user: User | None
 
-    @property
-    def is_system(self) -> bool:
-        return self.user is None
-
 
 def create_user(
     *,

@@ -186,14 +186,13 @@ def lift_account(user: User, *, reason: str, by: Actor) -> int:
 
 def remove_ended(batch: int = 1_000) -> int:
     """Delete counters whose window is over, a batch at a time. Returns how many went."""
-    ended = sql.fetch_all(
+    return sql.execute(
         "DELETE FROM accounts_lockoutcounter WHERE key IN ("
         " SELECT key FROM accounts_lockoutcounter WHERE window_ends_at < clock_timestamp()"
-        " ORDER BY window_ends_at LIMIT %s FOR UPDATE SKIP LOCKED) RETURNING 1",
+        " ORDER BY window_ends_at LIMIT %s FOR UPDATE SKIP LOCKED)",
         [batch],
         using=_ALIAS,
     )
-    return len(ended)
 
 
 class LockoutHandler(AxesDatabaseHandler):  # type: ignore[misc] # the library has no types

@@ -9,7 +9,7 @@ from __future__ import annotations
 from django.contrib.auth.hashers import is_password_usable
 from django.utils.translation import gettext_lazy as _
 
-from accounts.hashers import PepperedArgon2Hasher, UnhashablePasswordError
+from accounts.hashers import PepperedArgon2Hasher
 from mestore.lib import errors
 
 MINIMUM_ALONE = 15
@@ -63,10 +63,10 @@ def burn(password: str) -> None:
 
 
 def renewed(password: str, encoded: str) -> str | None:
-    """Return a new hash of the same password when parameters or pepper key have moved on, else None."""
+    """Return a new hash of a password that matched, when parameters or pepper key have moved on, else None.
+
+    Raises HashingBusy.
+    """
     if not _hasher.must_update(encoded):
         return None
-    try:
-        return _hasher.encode(password, _hasher.salt())
-    except UnhashablePasswordError:  # cannot happen after `matches`; a hash is never worth failing a sign-in
-        return None
+    return _hasher.encode(password, _hasher.salt())
