@@ -77,9 +77,19 @@ def verify(user: User, code: str, *, by: Actor) -> TotpDevice:
     Raises MalformedCode (no attempt spent), WrongCode, or lockout.LockedOut when the factor's own budget
     is spent. A user without a device gets WrongCode.
     """
-    _exactly_six_digits(code)
+    six_digits(code)
     devices = TotpDevice.objects.filter(user=user, confirmed=True)
     return _prove(user, list(devices), code, by=by)
+
+
+def six_digits(code: object) -> str:
+    """Return `code` when it has the form of a code. Raises MalformedCode; spends nothing.
+
+    `verify` and `confirm` ask this first; callers with attempts of their own to count ask it before those.
+    """
+    if not isinstance(code, str) or _CODE.fullmatch(code) is None:
+        raise MalformedCode
+    return code
 
 
 def otpauth_uri(device: TotpDevice) -> str:
@@ -108,14 +118,8 @@ def current_step() -> int:
     return int(time.time()) // STEP_SECONDS
 
 
-def _exactly_six_digits(code: object) -> str:
-    if not isinstance(code, str) or _CODE.fullmatch(code) is None:
-        raise MalformedCode
-    return code
-
-
 def _prove(user: User, devices: list[TotpDevice], code: str, *, by: Actor) -> TotpDevice:
-    code = _exactly_six_digits(code)
+    code = six_digits(code)
     attempt = lockout.attempt(lockout.FACTOR, account=str(user.pk), address=by.address)
     try:
         lockout.refuse_locked(attempt)
