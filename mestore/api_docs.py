@@ -17,7 +17,8 @@ METHODS = ("get", "post", "put", "patch", "delete")
 @cache
 def _operations() -> list[dict[str, Any]]:
     """Return the operations of the schema, in path order. The schema cannot change while the process runs."""
-    schema = SchemaGenerator().get_schema(request=None, public=True)
+    generator: Any = SchemaGenerator  # the library has no types
+    schema: dict[str, Any] = generator().get_schema(request=None, public=True)
     components = schema.get("components", {})
     return [
         _operation(path, method, item[method], components)
@@ -30,8 +31,9 @@ def _operations() -> list[dict[str, Any]]:
 def _operation(
     path: str, method: str, operation: dict[str, Any], components: dict[str, Any]
 ) -> dict[str, Any]:
-    content = operation.get("requestBody", {}).get("content", {})
-    schema = next(iter(content.values()), {}).get("schema", {})
+    content: dict[str, Any] = operation.get("requestBody", {}).get("content", {})
+    body: dict[str, Any] = next(iter(content.values()), {})
+    schema: dict[str, Any] = body.get("schema", {})
     return {
         "method": method.upper(),
         "path": path,

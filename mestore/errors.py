@@ -61,7 +61,7 @@ def from_exception(exc: BaseException) -> errors.MeStoreError:
     if isinstance(exc, drf.ValidationError):
         return errors.Unprocessable(details=list(_field_errors(exc.detail, "body")))
     if isinstance(exc, drf.Throttled):
-        return errors.TooManyRequests(retry_after=int(exc.wait or 1))
+        return errors.TooManyRequests(retry_after=int(getattr(exc, "wait", None) or 1))
     if isinstance(exc, drf.APIException):
         kind = DRF_ERRORS.get(exc.status_code, errors.BadRequest)
         return kind()

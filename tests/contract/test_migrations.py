@@ -26,7 +26,7 @@ BLOCKING = (
     migrations.RenameModel,
 )
 SHAPE = """
-    SELECT 'column', table_name::text, column_name::text, 
+    SELECT 'column', table_name::text, column_name::text,
            data_type::text || coalesce(column_default, '') || is_nullable
       FROM information_schema.columns WHERE table_schema = 'public'
     UNION ALL

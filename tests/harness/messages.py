@@ -1,7 +1,8 @@
 """The texts for people: what the code asks for, compared with what the Spanish catalogue has.
 
-`python -m tests.harness.messages` adds what is missing to locale/es (empty, to be translated by a person), drops what
-nothing asks for any more and compiles the catalogue. English is the language of the source: it needs no catalogue.
+`python -m tests.harness.messages` adds what is missing to locale/es (empty, to be translated by a person),
+drops what nothing asks for any more and compiles the catalogue. English is the language of the source: it
+needs none.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def _messages(source: str, *, is_template: bool) -> Iterator[Message]:
     if not is_template:
         yield from _calls(ast.parse(source))
         return
-    # templatize leaves ` gettext("…") ` and ` ngettext("…","…",count) ` between placeholders of other characters.
+    # templatize leaves ` gettext("…") ` and ` ngettext("…","…",count) ` between other characters.
     for line in _template_calls(source):
         yield from _calls(ast.parse(line, mode="eval"))
 
@@ -95,7 +96,7 @@ def _calls(tree: ast.AST) -> Iterator[Message]:
 
 
 def update() -> int:
-    """Bring the catalogue in step with the code and compile it; return how many messages lack a translation."""
+    """Bring the catalogue in step with the code, compile it, return how many messages are not translated."""
     CATALOGUE.parent.mkdir(parents=True, exist_ok=True)
     old = polib.pofile(str(CATALOGUE), wrapwidth=110) if CATALOGUE.exists() else polib.POFile()
     known = {(entry.msgid, entry.msgid_plural or None): entry for entry in old}

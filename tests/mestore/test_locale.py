@@ -1,4 +1,4 @@
-"""Spanish and English: every text has its translation, and the compiled catalogue is the one in the repository."""
+"""Spanish and English: every text has its translation, and the compiled catalogue is up to date."""
 
 from __future__ import annotations
 
@@ -12,11 +12,6 @@ from django.utils import translation
 from tests.harness.messages import CATALOGUE, asked_for
 
 PLACEHOLDER = re.compile(r"%\(\w+\)[sd]|%[sd]|\{\w*\}")
-
-# Sentences the first system's clients may compare with: fixed by the contract.
-CONTRACT = {
-    "Wrong e-mail or password.": "Email o contraseña incorrectos",
-}
 
 
 @pytest.fixture(scope="module")
