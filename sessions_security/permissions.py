@@ -81,3 +81,9 @@ class IsMachine(_HasRole):
     """Machine accounts only."""
 
     roles = frozenset({Role.SYSTEM})
+
+
+class IsVendorOrStaff(_HasRole):
+    """Vendors (who see their own), administrators and superusers (who see all)."""
+
+    roles = frozenset({Role.VENDOR, *STAFF})

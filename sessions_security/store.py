@@ -109,8 +109,12 @@ class SessionStore(SessionBase):
         self._user_session = None
 
     def is_empty(self) -> bool:
-        """Whether the browser needs no cookie: true for every visitor who has not signed in."""
-        return self.user_session is None
+        """Whether the browser needs no cookie: true for every visitor who has not signed in.
+
+        Asked at the end of each request: a cookie that nobody looked at is neither checked nor taken away.
+        """
+        was_loaded = hasattr(self, "_session_cache")
+        return self._user_session is None if was_loaded else not self._session_key
 
     def exists(self, session_key: str) -> bool:
         return SessionSecret.objects.filter(key_hash=crypto.digest(session_key.encode())).exists()
