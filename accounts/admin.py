@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from accounts import administration, grants
 from accounts.models import Grant, Permission, TotpDevice, User, VendorProfile
 from accounts.roles import STAFF, Resource, Risk, Role
-from accounts.users import normalise_email
+from accounts.users import identifier
 from mestore.lib import console
 from mestore.lib.console import ConsoleModelAdmin, Ordering, ReasonAction, SearchField, State, Table, display
 
@@ -83,7 +83,7 @@ class UserAdmin(ConsoleModelAdmin):
         ),
     )
     orderings = (Ordering("newest", gettext_lazy("newest first"), ("-pk",)),)
-    search_in = (SearchField("email_key", "prefix", normalise_email), SearchField("id"))
+    search_in = (SearchField("email_key", "prefix", identifier), SearchField("id"))
     search_help_text = gettext_lazy("Beginning of the e-mail address, or the whole id")
     sections = (
         (
@@ -107,7 +107,8 @@ class UserAdmin(ConsoleModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         proved = TotpDevice.objects.filter(user=OuterRef("pk"), confirmed=True)
-        return super().get_queryset(request).defer("password").annotate(has_factor=Exists(proved))
+        rows: QuerySet[User] = super().get_queryset(request).defer("password")
+        return rows.annotate(has_factor=Exists(proved))
 
     @admin.display(description=gettext_lazy("account"))
     def who(self, user: User) -> SafeString:

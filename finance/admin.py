@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy
 from accounts import grants
 from finance.models import Commission, LedgerAccount, LedgerEntry, LedgerTransfer, Order
 from finance.money import text_of
+from finance.postings import PLATFORM_BOOK
 from finance.states import CommissionStatus, CommissionType, OrderStatus
 from mestore.lib import console
 from mestore.lib.console import ConsoleModelAdmin, Ordering, SearchField, State, Table, WindowFilter, display
@@ -25,8 +26,6 @@ grants.register_model_permission("finance.order", view="orders.read.read_only")
 grants.register_model_permission("finance.commission", view="commissions.read.read_only")
 for _ledger_model in ("ledgerentry", "ledgertransfer", "ledgeraccount"):
     grants.register_model_permission(f"finance.{_ledger_model}", view="transactions.read.read_only")
-
-PLATFORM_BOOK = UUID(int=0)
 
 ORDER_WORDS = {
     OrderStatus.PENDING: gettext_lazy("pending"),
@@ -284,7 +283,7 @@ class CommissionAdmin(ConsoleModelAdmin):
         Ordering("calculated", gettext_lazy("newest sale"), ("-calculated_at", "-id")),
         Ordering("recorded", gettext_lazy("newest recorded"), ("-id",)),
     )
-    search_in = (SearchField("commission_number", "exact", str.upper), SearchField("id"))
+    search_in = (SearchField("commission_number"), SearchField("id"))
     search_help_text = gettext_lazy("The whole commission number or id")
     sections = (
         (

@@ -38,7 +38,7 @@ GROUPS: tuple[tuple[str, str | Promise], ...] = (
 )
 
 
-class ConsoleSite(OTPAdminSite):
+class ConsoleSite(OTPAdminSite):  # type: ignore[misc]  # django-otp has no types
     """Django's admin for staff with a live, factor-proved session, showing only declared pages."""
 
     site_title = _("MeStore console")
@@ -145,7 +145,7 @@ class ConsoleSite(OTPAdminSite):
             "urgent": urgent,
             **(extra_context or {}),
         }
-        request.current_app = self.name  # type: ignore[attr-defined]  # Django's own convention
+        request.current_app = self.name
         return TemplateResponse(request, self.index_template, context)
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from mestore.lib.console.actions import ReasonAction
 from mestore.lib.console.admin import ConsoleModelAdmin
-from mestore.lib.console.figures import Panel, State, Table, collect, panel
+from mestore.lib.console.display import State
+from mestore.lib.console.figures import Panel, Table, collect, panel
 from mestore.lib.console.filters import WindowFilter, choice_filter
 from mestore.lib.console.paging import KeysetChangeList, Ordering
 from mestore.lib.console.search import SearchField

@@ -160,7 +160,7 @@ def _page(
         "form": form,
         "cancel_url": _detail_url(page, rows[0]) if len(rows) == 1 else _list_url(page),
     }
-    request.current_app = page.admin_site.name  # type: ignore[attr-defined]  # Django's own convention
+    request.current_app = page.admin_site.name
     return TemplateResponse(request, "console/reason.html", context, status=status)
 
 

@@ -68,7 +68,7 @@ class ConsoleModelAdmin(ModelAdmin):  # type: ignore[type-arg]  # not generic at
     show_full_result_count = False
     show_facets = ShowFacets.NEVER
     sortable_by = ()
-    list_select_related: Any = ()
+    list_select_related: ClassVar[Any] = ()
 
     def __init__(self, model: type[Model], admin_site: Any) -> None:
         super().__init__(model, admin_site)
@@ -154,7 +154,7 @@ class ConsoleModelAdmin(ModelAdmin):  # type: ignore[type-arg]  # not generic at
         condition = search.condition(self.model, self.search_in, search_term)
         return (queryset.none() if condition is None else queryset.filter(condition)), False
 
-    def get_list_display_links(self, request: HttpRequest, list_display: Sequence[Any]) -> list[str]:
+    def get_list_display_links(self, request: HttpRequest, list_display: Sequence[Any]) -> Any:
         return []
 
     @property
@@ -212,7 +212,7 @@ class ConsoleModelAdmin(ModelAdmin):  # type: ignore[type-arg]  # not generic at
             ],
             "action_url": self.action_url,
         }
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]  # Django's own convention
+        request.current_app = self.admin_site.name
         return TemplateResponse(request, self.change_form_template, context)
 
     def name_of(self, row: Any) -> str:
@@ -228,7 +228,8 @@ class ConsoleModelAdmin(ModelAdmin):  # type: ignore[type-arg]  # not generic at
         return ()
 
     def _value(self, name: str, row: Model) -> tuple[str, Any]:
-        label = capfirst(label_for_field(name, self.model, model_admin=self))
+        label: Any = label_for_field(name, self.model, model_admin=self)
+        label = capfirst(label)
         field, _attr, value = lookup_field(name, row, self)
         if hasattr(value, "astimezone"):
             return str(label), display.moment(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.contrib.admin import SimpleListFilter
@@ -45,7 +45,7 @@ def choice_filter(
     """A `LinkFilter` class over `choices`; without `narrow` the parameter is the field's name."""
 
     class ChoiceLinks(LinkFilter):
-        def lookups(self, request: Any, model_admin: Any) -> Sequence[tuple[str, Text]]:
+        def lookups(self, request: Any, model_admin: Any) -> Any:
             return list(choices() if callable(choices) else choices)
 
         def narrow(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
@@ -61,11 +61,11 @@ def choice_filter(
 class WindowFilter(LinkFilter):
     """When it happened: a window that ends now. Subclasses name the column in `column`."""
 
-    title = _("When")  # type: ignore[assignment]  # Django accepts a lazy title
+    title = _("When")
     parameter_name = "window"
     column = "created_at"
 
-    def lookups(self, request: Any, model_admin: Any) -> Sequence[tuple[str, Text]]:
+    def lookups(self, request: Any, model_admin: Any) -> Any:
         return [
             ("hour", _("Last hour")),
             ("today", _("Today")),

@@ -51,6 +51,7 @@ class Cell:
 class KeysetChangeList(ChangeList):
     """Django's change list with cursors in place of page numbers."""
 
+    model_admin: Any  # a ConsoleModelAdmin, which imports this module
     has_newer: bool
     has_older: bool
 
@@ -69,13 +70,14 @@ class KeysetChangeList(ChangeList):
         name = self.params.get(ORDER_VAR)
         for ordering in self.model_admin.orderings:
             if name in (None, "", ordering.name):
-                return ordering  # type: ignore[no-any-return]  # the admin's are Ordering
+                found: Ordering = ordering
+                return found
         raise IncorrectLookupParameters(ORDER_VAR)
 
-    def get_ordering(self, request: Any, queryset: Any) -> list[str]:
+    def get_ordering(self, request: Any, queryset: Any) -> list[Any]:
         return list(self.ordering.columns)
 
-    def get_ordering_field_columns(self) -> dict[int, str]:
+    def get_ordering_field_columns(self) -> dict[int, Any]:
         return {}
 
     def get_results(self, request: Any) -> None:
@@ -102,13 +104,13 @@ class KeysetChangeList(ChangeList):
 
     def _finish(self, rows: list[Model]) -> None:
         """Set what Django's own templates and views read."""
-        self.result_list = rows  # type: ignore[assignment]  # a page of rows, already read
+        self.result_list = rows  # a page of rows, already read
         self.result_count = len(rows)
-        self.full_result_count = None  # type: ignore[assignment]  # never counted
+        self.full_result_count = None  # never counted
         self.show_full_result_count = False
         self.show_admin_actions = False
         self.can_show_all = self.multi_page = False
-        self.paginator = None  # type: ignore[assignment]  # there are no numbered pages
+        self.paginator = None  # there are no numbered pages
 
     def _beyond(self, cursor: str, direction: int) -> Q:
         """Rows after the cursor (+1) or before it (-1) in the order of the list."""
@@ -165,7 +167,8 @@ class KeysetChangeList(ChangeList):
         return [(name, self._label(name)) for name in self.list_display if isinstance(name, str)]
 
     def _label(self, name: str) -> str:
-        return str(capfirst(label_for_field(name, self.model, model_admin=self.model_admin)))
+        label: Any = label_for_field(name, self.model, model_admin=self.model_admin)
+        return str(capfirst(label))
 
     @property
     def rows(self) -> list[tuple[str, list[Cell]]]:
@@ -216,11 +219,16 @@ def _decode(cursor: str, fields: Sequence[Field[Any, Any]]) -> list[Any]:
     return values
 
 
-def _column(model: type[Model], name: str) -> Field[Any, Any]:
-    field: Any = model._meta.get_field(_attname(model, name)) if name.lstrip("-") != "pk" else model._meta.pk
+def _column(model: type[Model], name: str) -> Any:
+    """The field that reads a value of the ordering column `name`: for a foreign key the one it points to."""
+    field = _field(model, name)
     return getattr(field, "target_field", field)
 
 
 def _attname(model: type[Model], name: str) -> str:
+    return str(_field(model, name).attname)
+
+
+def _field(model: type[Model], name: str) -> Any:
     plain = name.lstrip("-")
-    return str(model._meta.pk.attname) if plain == "pk" else str(model._meta.get_field(plain).attname)
+    return model._meta.pk if plain == "pk" else model._meta.get_field(plain)

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from mestore.lib.console import figures
+from tests.console import house
+
+
+@pytest.fixture(autouse=True)
+def _no_kept_figures() -> Iterator[None]:
+    """Figures are kept for a minute by the process; each test computes its own."""
+    figures.forget()
+    yield
+    figures.forget()
+
+
+@pytest.fixture
+def admin_visitor(db: None) -> house.Visitor:
+    """An administrator who may see everything and end sessions."""
+    return house.visitor(permissions=(house.DANGEROUS, house.AUDIT))
+
+
+@pytest.fixture
+def superuser_visitor(db: None) -> house.Visitor:
+    return house.visitor(superuser=True, permissions=(house.DANGEROUS,))

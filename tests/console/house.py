@@ -1,0 +1,131 @@
+"""People who look at the console, and rows for them to look at."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import admin
+from django.db import transaction
+from django.test import Client
+from django.utils import timezone
+
+from accounts.models import TotpDevice, User
+from finance import ledger, numbers, postings
+from finance.models import Commission, Order, OrderItem, OrderPayment
+from mestore.lib import actor, ids
+from mestore.lib.actor import Actor
+from monitoring import audit, events
+from sessions_security import clients, sessions
+from tests.factories.accounts import (
+    PASSWORD,
+    AdminFactory,
+    BuyerFactory,
+    SuperuserFactory,
+    TotpDeviceFactory,
+    VendorFactory,
+    code_of,
+    grant,
+)
+
+BY = actor.system("test")
+DANGEROUS = "users.update.global"
+AUDIT = "audit_logs.read.read_only"
+
+
+@dataclass
+class Visitor:
+    """Somebody with a browser."""
+
+    user: User
+    device: TotpDevice
+    client: Client
+
+
+def person(*, superuser: bool = False, permissions: tuple[str, ...] = ()) -> tuple[User, TotpDevice]:
+    """A member of the staff with a proved second factor."""
+    user = SuperuserFactory.create() if superuser else AdminFactory.create()
+    grant(user, *permissions)
+    return user, TotpDeviceFactory.create(user=user)
+
+
+def enter(user: User, device: TotpDevice, client: Client | None = None) -> Client:
+    """Sign in as a browser does: password, then code."""
+    client = client or Client()
+    client.post("/admin/login/", {"email": user.email, "password": PASSWORD})
+    answer = client.post("/admin/login/", {"step": "code", "code": code_of(device)})
+    assert answer.status_code == 302, answer.content.decode()
+    assert answer["Location"] == "/admin/"
+    return client
+
+
+def visitor(*, superuser: bool = False, permissions: tuple[str, ...] = ()) -> Visitor:
+    user, device = person(superuser=superuser, permissions=permissions)
+    return Visitor(user, device, enter(user, device))
+
+
+def pages() -> list[str]:
+    """The address of every list."""
+    return [f"/admin/{model._meta.app_label}/{model._meta.model_name}/" for model in admin.site._registry]
+
+
+def fill(rows: int, *, at: dt.datetime | None = None) -> None:
+    """At least so many rows in every list."""
+    moment = at or timezone.now()
+    vendor = VendorFactory.create()
+    for _ in range(rows):
+        order = sale(vendor, moment)
+        with transaction.atomic():
+            audit.record(events.ORDER_RECORDED, by=BY, target=("order", str(order.pk)))
+        user = BuyerFactory.create()
+        VendorFactory.create()
+        grant(user, "users.read.read_only")
+        sessions.start(
+            user, kind="token", amr=("pwd",), by=Actor(kind="user", id=str(user.pk), address="10.0.0.1")
+        )
+        clients.create("robot", networks=["10.0.0.0/8"], by=BY)
+
+
+def sale(
+    vendor: User, moment: dt.datetime, *, total: int = 10_000, currency: str = "COP", **values: Any
+) -> Order:
+    """One sold order of one vendor, with its commission and its ledger entry."""
+    order = Order.objects.create(
+        **{
+            "order_number": numbers.order_number(moment),
+            "source": "storefront",
+            "external_reference": str(ids.uuid7()),
+            "buyer_reference": "buyer-1",
+            "currency": currency,
+            "status": "confirmed",
+            "subtotal_minor": total,
+            "tax_minor": 0,
+            "shipping_minor": 0,
+            "total_minor": total,
+            "placed_at": moment,
+            "confirmed_at": moment,
+            **values,
+        }
+    )
+    OrderItem.objects.create(
+        order=order, line=1, product_id="p-1", vendor=vendor, name="Mug", unit_price_minor=total, quantity=1,
+        line_total_minor=total,
+    )  # fmt: skip
+    OrderPayment.objects.create(
+        order=order, sequence=1, method="PSE", amount_minor=total, provider="wompi", status="approved"
+    )
+    part = postings.vendor_sale(
+        vendor=vendor.pk, currency=currency, goods=total, shipping=0, tax=0, rate_ppm=50_000
+    )
+    posting = postings.sale_posting(
+        part, entry_id=ids.uuid7(), order_id=order.pk, occurred_at=moment, provider="wompi"
+    )
+    with transaction.atomic():
+        ledger.post_many([posting], by=BY)
+    Commission.objects.create(
+        commission_number=numbers.commission_number(moment), order=order, vendor=vendor, currency=currency,
+        order_amount_minor=part.base, rate_ppm=part.rate_ppm, commission_amount_minor=part.commission,
+        vendor_amount_minor=part.vendor_amount, entry_id=posting.entry_id, calculated_at=moment,
+    )  # fmt: skip
+    return order
