@@ -28,7 +28,7 @@ def _remove_what_was_committed(_test_case: TransactionTestCase) -> None:
 
 
 # Django would flush as the runtime role, which has no right to truncate anything.
-TransactionTestCase._fixture_teardown = _remove_what_was_committed  # type: ignore[method-assign]
+TransactionTestCase._fixture_teardown = _remove_what_was_committed  # type: ignore[attr-defined] # not in the stubs
 
 
 @pytest.fixture(scope="session")

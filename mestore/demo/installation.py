@@ -63,7 +63,6 @@ def environment(folder: Path, state: State, addresses: dict[str, str], port: int
             "MESTORE_PUBLIC_URL": f"http://localhost:{port}",
             "MESTORE_ALLOWED_HOSTS": "localhost,127.0.0.1",
             "MESTORE_STATIC_ROOT": str(folder / "static"),
-            "PROMETHEUS_MULTIPROC_DIR": str(folder / "metrics"),
         }
     )
 

@@ -7,7 +7,6 @@ orders are counted.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from argparse import ArgumentParser
@@ -54,12 +53,6 @@ class _Step:
             seconds = time.monotonic() - self.began
             extra = f": {self.outcome}" if self.outcome else ""
             sys.stderr.write(f"{self.title}{extra} ({seconds:.1f} s)\n")
-
-
-def read(result: Path) -> dict[str, Any]:
-    """What `people.create` wrote."""
-    written: dict[str, Any] = json.loads(result.read_text())
-    return written
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ def _prepare(folder: Path, state: State, variables: dict[str, str], orders: int 
     process = subprocess.Popen(  # noqa: S603 - our own module
         command,
         cwd=ROOT,
-        env=installation.process_environment(variables),
+        env=installation.process_environment(variables | {"MESTORE_LOG_LEVEL": "WARNING"}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         start_new_session=True,  # a Ctrl-C reaches it through us, once
@@ -153,7 +153,10 @@ def _serve(demo: Demo) -> None:
     metrics = demo.folder / "metrics"
     shutil.rmtree(metrics, ignore_errors=True)  # gauges of processes that are gone
     metrics.mkdir(mode=0o700)
-    environment = installation.process_environment(demo.variables)
+    (demo.folder / "static").mkdir(exist_ok=True)
+    environment = installation.process_environment(
+        demo.variables | {"PROMETHEUS_MULTIPROC_DIR": str(metrics)}
+    )
     manage = [sys.executable, str(ROOT / "manage.py")]
     demo.servers.run("worker", [*manage, "worker"], cwd=ROOT, env=environment)
     demo.servers.run("web", _granian(demo), cwd=ROOT, env=environment | _granian_defaults(demo))

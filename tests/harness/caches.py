@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from typing import Any
 
 import redis
 
@@ -33,5 +32,5 @@ def _forget_redis() -> None:
 
 
 @cache
-def _client() -> redis.Redis[Any]:
+def _client() -> redis.Redis:
     return redis.Redis.from_url(os.environ["REDIS_URL"], socket_timeout=2)

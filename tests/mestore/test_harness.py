@@ -20,7 +20,8 @@ COMMITTED = pytest.mark.django_db(transaction=True, databases=["default", "audit
 
 def rows(url: str, table: str) -> int:
     with psycopg.connect(url) as connection:
-        return connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone()[0]  # type: ignore[index]  # noqa: S608
+        found = connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone()  # noqa: S608
+    return int(found[0]) if found else 0
 
 
 @COMMITTED

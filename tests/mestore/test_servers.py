@@ -6,6 +6,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from mestore import servers
-from mestore.servers import postgres, running, storage
+from mestore.servers import postgres, storage
 
 ROOT = Path(__file__).resolve().parents[2]
 START_BUDGET_SECONDS = 3.0
@@ -118,7 +119,7 @@ def test_two_pairs_run_side_by_side_and_start_in_time(pair: servers.Servers) -> 
 
 def test_a_stopped_pair_leaves_no_process_and_no_file() -> None:
     started = servers.start()
-    pids = [started.control("status", name) for name in ("postgresql", "redis")]  # type: ignore[arg-type]
+    pids = [started.control("status", name) for name in ("postgresql", "redis")]
 
     started.stop()
 
@@ -176,7 +177,7 @@ def test_a_folder_in_use_is_neither_started_twice_nor_removed(tmp_path: Path) ->
 def test_a_taken_port_is_not_fought_over(tmp_path: Path) -> None:
     with servers.start(tmp_path) as first:
         wanted = first.ports["redis"]
-    with running.socket.create_server(("127.0.0.1", wanted)), servers.start(tmp_path) as second:
+    with socket.create_server(("127.0.0.1", wanted)), servers.start(tmp_path) as second:
         assert second.ports["redis"] != wanted
 
     servers.remove(tmp_path)

@@ -7,11 +7,10 @@ migration opens its own.
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import CommandError
+from django.core.management.base import CommandError, CommandParser
 from django.core.management.commands import migrate
 from django.db import connections
 from psycopg import sql
@@ -42,7 +41,7 @@ QUEUE_FUNCTIONS = """
 class Command(migrate.Command):
     help = "Update the database schema through the owner's connection. Example: manage.py migrate"
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.set_defaults(database=ALIAS)
 
