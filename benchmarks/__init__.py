@@ -1,0 +1,1 @@
+"""Speed, measured against baselines on the same machine in the same run: `make bench` (docs/bench.md)."""

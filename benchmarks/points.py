@@ -1,0 +1,128 @@
+"""The requests that are measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from benchmarks import load
+from benchmarks.house import HOST
+from benchmarks.load import Requests
+
+CLIENTS = 16
+SIGN_IN_CLIENTS = 2  # as many as hash at once: more would only wait
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One kind of request to one of the services."""
+
+    name: str
+    service: str
+    requests: Requests
+    expect: int
+    clients: int = CLIENTS
+
+
+def all_of(seed: dict[str, Any]) -> list[Point]:
+    """Every point, the baseline first."""
+    return [
+        Point("bare view", "bare", _bare(seed), 200),
+        Point("token read", "mestore", _read(seed, _bearer), 200),
+        Point("cookie read", "mestore", _read(seed, _cookie), 200),
+        Point("POST /orders/", "mestore", _sale(seed), 201),
+        Point("login", "mestore", _login(seed), 200, SIGN_IN_CLIENTS),
+    ]
+
+
+def _bare(seed: dict[str, Any]) -> Requests:
+    headers = {"Host": HOST, "Accept": "application/json"}
+    prepared = [
+        load.request("GET", f"/commissions/{vendor['commission']}", headers) for vendor in seed["vendors"]
+    ]
+    return lambda client, number: prepared[(client * 31 + number) % len(prepared)]
+
+
+def _read(seed: dict[str, Any], proof: Callable[[dict[str, str]], dict[str, str]]) -> Requests:
+    """Each vendor reads a commission of its own; many vendors, so that none exceeds its rate limit."""
+    prepared = [
+        load.request(
+            "GET", f"/api/v1/commissions/{vendor['commission']}", _headers(seed["address"]) | proof(vendor)
+        )
+        for vendor in seed["vendors"]
+    ]
+    return lambda client, number: prepared[(client * 31 + number) % len(prepared)]
+
+
+def _bearer(vendor: dict[str, str]) -> dict[str, str]:
+    return {"Authorization": f"Bearer {vendor['token']}"}
+
+
+def _cookie(vendor: dict[str, str]) -> dict[str, str]:
+    return {"Cookie": f"__Host-sessionid={vendor['cookie']}"}
+
+
+def _sale(seed: dict[str, Any]) -> Requests:
+    """A paid order of one item by the storefront's machine account, each under a key of its own."""
+    vendors = [vendor["id"] for vendor in seed["vendors"]]
+    headers = _headers(seed["address"]) | {
+        "Authorization": f"Bearer {seed['machine']['token']}",
+        "Content-Type": "application/json",
+    }
+
+    def sale(client: int, number: int) -> bytes:
+        key = uuid4().hex
+        body = {
+            "currency": "BRL",
+            "external_reference": key,
+            "buyer_reference": f"buyer {client}",
+            "items": [
+                {
+                    "product_id": "bench",
+                    "vendor_id": vendors[(client * 31 + number) % len(vendors)],
+                    "name": "A thing",
+                    "unit_price": "100.00",
+                    "quantity": 1,
+                }
+            ],
+            "shipping_name": "A buyer",
+            "shipping_phone": "+573001234567",
+            "shipping_address": "Calle 1 2-3",
+            "shipping_city": "Bogota",
+            "shipping_state": "DC",
+            "payment": {"provider": "bench", "reference": key, "status": "approved"},
+        }
+        return load.request(
+            "POST", "/api/v1/orders/", headers | {"Idempotency-Key": key}, json.dumps(body).encode()
+        )
+
+    return sale
+
+
+def _login(seed: dict[str, Any]) -> Requests:
+    """People sign in, each from an address of its own."""
+    people, password = seed["people"], seed["password"]
+    turn = iter(range(10**9))
+
+    def login(client: int, _number: int) -> bytes:
+        number = next(turn) * SIGN_IN_CLIENTS + client
+        body = json.dumps({"email": people[number % len(people)], "password": password}).encode()
+        address = f"198.18.{number // 250 % 250}.{number % 250 + 1}"
+        return load.request(
+            "POST", "/api/v1/auth/login", _headers(address) | {"Content-Type": "application/json"}, body
+        )
+
+    return login
+
+
+def _headers(address: str) -> dict[str, str]:
+    # What the proxy in front adds.
+    return {
+        "Host": HOST,
+        "Accept": "application/json",
+        "X-Forwarded-For": address,
+        "X-Forwarded-Proto": "https",
+    }

@@ -1,0 +1,142 @@
+"""The figures of a run: medians with their spread, ratios against the baselines, a table and a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = Path(__file__).with_name("results")
+
+Sample = dict[str, float]
+
+
+@dataclass
+class Figures:
+    """Everything measured: name of a point -> one sample per round."""
+
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    statements: dict[str, float] = field(default_factory=dict)
+    scale: str = ""
+
+    def add(self, name: str, sample: Sample) -> None:
+        """Keep one sample."""
+        self.samples.setdefault(name, []).append(sample)
+
+    def median(self, name: str, what: str) -> float:
+        """The median over the rounds."""
+        return statistics.median(sample[what] for sample in self.samples[name])
+
+    def spread(self, name: str, what: str) -> str:
+        """Median with least and greatest."""
+        values = [sample[what] for sample in self.samples[name]]
+        return f"{statistics.median(values):,.2f} ({min(values):,.2f} - {max(values):,.2f})"
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """One ratio and its bound."""
+
+    name: str
+    value: Callable[[Figures], float]
+    bound: float
+    at_least: bool = False
+
+    def is_met(self, figures: Figures) -> bool:
+        """Whether the ratio is on the right side of its bound."""
+        value = self.value(figures)
+        return value >= self.bound if self.at_least else value <= self.bound
+
+
+CRITERIA: Sequence[Criterion] = (
+    Criterion("token read: CPU / bare view", lambda f: _cpu(f, "token read") / _cpu(f, "bare view"), 2.0),
+    Criterion(
+        "POST /orders/: CPU / bare view", lambda f: _cpu(f, "POST /orders/") / _cpu(f, "bare view"), 8.0
+    ),
+    Criterion(
+        "POST /orders/: per second / pgbench",
+        lambda f: f.median("POST /orders/", "per_second") / f.median("pgbench", "per_second"),
+        1 / 20,
+        at_least=True,
+    ),
+    Criterion("login: CPU / the hash alone", lambda f: _cpu(f, "login") / _cpu(f, "hash"), 1.10),
+    Criterion(
+        "import: orders per second / pgbench",
+        lambda f: f.median("import", "per_second") / f.median("pgbench", "per_second"),
+        1 / 2,
+        at_least=True,
+    ),
+)
+
+_COLUMNS = (
+    ("per second", "per_second"),
+    ("p50 ms", "p50_ms"),
+    ("p99 ms", "p99_ms"),
+    ("CPU ms", "cpu_ms"),
+    ("PostgreSQL CPU ms", "postgresql_ms"),
+    ("Redis CPU ms", "redis_ms"),
+)
+
+
+def show(figures: Figures, console: Console) -> None:
+    """Print both tables."""
+    table = Table(title="Median (least - greatest) of the rounds; CPU per request")
+    table.add_column("point")
+    for heading, _ in _COLUMNS:
+        table.add_column(heading, justify="right")
+    table.add_column("statements", justify="right")
+    for name, samples in figures.samples.items():
+        cells = [figures.spread(name, what) if what in samples[0] else "" for _, what in _COLUMNS]
+        table.add_row(name, *cells, f"{figures.statements[name]:.2f}" if name in figures.statements else "")
+    console.print(table)
+    ratios = Table(title="Ratios")
+    for heading in ("what", "measured", "bound", ""):
+        ratios.add_column(heading)
+    for criterion in CRITERIA:
+        sign = ">=" if criterion.at_least else "<="
+        met = "met" if criterion.is_met(figures) else "NOT MET"
+        ratios.add_row(
+            criterion.name, f"{criterion.value(figures):.2f}", f"{sign} {criterion.bound:.2f}", met
+        )
+    console.print(ratios)
+
+
+def save(figures: Figures) -> Path:
+    """Write the run to benchmarks/results; the file."""
+    RESULTS.mkdir(exist_ok=True)
+    now = datetime.now(UTC)
+    path = RESULTS / f"{now:%Y%m%dT%H%M%SZ}.json"
+    content: dict[str, Any] = {
+        "at": now.isoformat(timespec="seconds"),
+        "scale": figures.scale,
+        "machine": {
+            "processors": os.cpu_count(),
+            "python": platform.python_version(),
+            "kernel": platform.release(),
+        },
+        "ratios": {
+            criterion.name: {
+                "value": round(criterion.value(figures), 3),
+                "bound": criterion.bound,
+                "met": criterion.is_met(figures),
+            }
+            for criterion in CRITERIA
+        },
+        "statements": figures.statements,
+        "samples": figures.samples,
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def _cpu(figures: Figures, name: str) -> float:
+    return figures.median(name, "cpu_ms")
