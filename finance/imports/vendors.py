@@ -6,7 +6,6 @@ file, on every machine, in every repeated run.
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,7 +24,6 @@ from .staging import BATCH_LOCK, Staging
 BATCH_VENDORS = 1_000
 
 _NAMESPACE = uuid.UUID("6f1f0a3e-6d5b-5b0f-9d53-2f6b1f5f7c11")
-_MAILBOX = re.compile(r"[a-z0-9]{1,64}")
 
 _NEW = """
     CREATE TEMP TABLE import_new_seller AS
@@ -92,14 +90,10 @@ def _write(sellers: Sequence[tuple[Any, ...]], *, source: str, by: Actor) -> Non
 
 
 def _user(source: str, seller: str, city: str) -> User:
-    account = vendor_id(source, seller)
-    # Nobody reads mail there (RFC 2606), and the password is none: such an account cannot be signed in to.
-    mailbox = seller if _MAILBOX.fullmatch(seller) else account.hex
-    email = f"{mailbox}@vendors.invalid"
+    # No address and no password: nobody can sign in, and no mail is sent, until an administrator gives the owner
+    # credentials.
     return User(
-        id=account,
-        email=email,
-        email_key=email,
+        id=vendor_id(source, seller),
         password=make_password(None),
         user_type=Role.VENDOR,
         security_clearance_level=1,

@@ -154,21 +154,10 @@ def test_imported_vendor_cannot_sign_in(tmp_path: Path) -> None:
 
     assert vendor.pk == vendor_id(run.SOURCE, "seller2")
     assert not vendor.has_usable_password()
+    assert (vendor.email, vendor.email_key) == ("", None)
     assert not vendor.may_sign_in
     assert vendor.vendor_profile.vendor_status == "approved"
     assert vendor.vendor_profile.city == "rio de janeiro, brasil"
-
-
-def test_seller_whose_name_is_no_mailbox_gets_one(tmp_path: Path) -> None:
-    market = Marketplace(orders=[], items=[], payments=[], sellers=[seller("S:1"), seller("s1")])
-
-    imported(market.write(tmp_path / "in"), tmp_path)
-
-    addresses = dict(User.objects.values_list("external_reference", "email"))
-    assert addresses == {
-        "s1": "s1@vendors.invalid",
-        "S:1": f"{vendor_id(run.SOURCE, 'S:1').hex}@vendors.invalid",
-    }
 
 
 def test_second_import_of_the_same_files_changes_nothing(tmp_path: Path) -> None:
