@@ -6,6 +6,7 @@ stop all threads) and measure the pause on the wall clock (a clock set back woul
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
@@ -53,6 +54,7 @@ class Breaker:
         self._reset_seconds = reset_seconds
         self._reopens_at = 0.0
         self._trial = threading.Lock()
+        self._trying: int | None = None  # the thread that makes the trial call
         self._circuit = pybreaker.CircuitBreaker(
             fail_max=failures, reset_timeout=reset_seconds, name=name, throw_new_error_on_trip=False
         )
@@ -74,6 +76,7 @@ class Breaker:
         left = self._reopens_at - self._clock()
         if left > 0 or not self._trial.acquire(blocking=False):
             raise Open(self.name, max(1, math.ceil(left)))
+        self._trying = threading.get_ident()
         if self._circuit.current_state != pybreaker.STATE_CLOSED:
             self._circuit.half_open()
         return self
@@ -81,34 +84,24 @@ class Breaker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None or (isinstance(error, Exception) and not isinstance(error, self._counted)):
-            self._succeeded()
-        else:
-            self._failed(error)
-
-    def _succeeded(self) -> None:
-        # A call that began before the circuit opened says nothing about now.
-        if self._circuit.current_state == pybreaker.STATE_OPEN:
-            return
-        if self._circuit.current_state == pybreaker.STATE_HALF_OPEN or self._circuit.fail_counter:
-            self._circuit.call(_nothing)
-        self._end_trial()
-
-    def _failed(self, error: BaseException) -> None:
-        if self._circuit.current_state == pybreaker.STATE_OPEN:
-            return
         try:
+            # A call that began before the circuit opened says nothing about now.
+            if self._circuit.current_state != pybreaker.STATE_OPEN:
+                self._count(error)
+        finally:
+            if self._trying == threading.get_ident():
+                self._trying = None
+                self._trial.release()
+
+    def _count(self, error: BaseException | None) -> None:
+        if error is None or (isinstance(error, Exception) and not isinstance(error, self._counted)):
+            if self._circuit.current_state == pybreaker.STATE_HALF_OPEN or self._circuit.fail_counter:
+                self._circuit.call(_nothing)
+            return
+        with contextlib.suppress(type(error), pybreaker.CircuitBreakerError):
             self._circuit.call(_raise, error)
-        except BaseException as raised:
-            if raised is not error and not isinstance(raised, pybreaker.CircuitBreakerError):
-                raise
         if self._circuit.current_state == pybreaker.STATE_OPEN:
             self._reopens_at = self._clock() + self._reset_seconds
-        self._end_trial()
-
-    def _end_trial(self) -> None:
-        if self._trial.locked():
-            self._trial.release()
 
 
 def states() -> dict[str, State]:

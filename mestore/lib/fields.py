@@ -76,9 +76,7 @@ class _EncryptedAttribute(DeferredAttribute):
     def __get__(self, instance: models.Model | None, owner: Any = None) -> _EncryptedAttribute | str | None:
         if instance is None:
             return self
-        held = instance.__dict__.get(self.field.attname, self)
-        if held is self:  # deferred: Django loads the column and sets it
-            return super().__get__(instance, owner)  # type: ignore[no-any-return]  # untyped in Django
+        held = super().__get__(instance, owner)  # loads a deferred column first
         if isinstance(held, _Plain):
             return held.text
         if isinstance(held, _Sealed):

@@ -6,24 +6,20 @@ person's; both do so when Django starts. As long as nobody has registered, the a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 
 from mestore.lib import errors
 
-
-class StepUpCheck(Protocol):
-    """Returns when a factor is fresh enough for `action`; raises an error that says how to prove one."""
-
-    def __call__(self, action: str, request: Any) -> None: ...
-
-
-class SecondPersonCheck(Protocol):
-    """Returns when another person has approved `action` in this context; raises otherwise."""
-
-    def __call__(self, action: str, **context: Any) -> None: ...
+# Called with the action and the request. Returns when the caller's factor is fresh enough; raises an error
+# that says how to prove one otherwise.
+StepUpCheck = Callable[[str, Any], None]
+# Called with the action and keywords. Returns when another person has approved it in this context; raises
+# otherwise.
+SecondPersonCheck = Callable[..., None]
 
 
 class NothingRegistered(errors.Forbidden):

@@ -94,17 +94,7 @@ def dumps(value: Any) -> bytes:
 
     Raises TypeError or ValueError for what has no JSON form: NaN, sets, bytes, naive datetimes.
     """
-    text = simplejson.dumps(
-        value,
-        ensure_ascii=False,
-        separators=(",", ":"),
-        allow_nan=False,
-        use_decimal=False,  # simplejson would write Decimal("NaN") and exponents as they are: see _default
-        namedtuple_as_object=False,
-        tuple_as_array=True,
-        for_json=False,
-        default=_default,
-    )
+    text: str = _encoder.encode(value)
     # A lone surrogate becomes its own JSON escape instead of an exception.
     return text.encode("utf-8", "backslashreplace")
 
@@ -125,6 +115,17 @@ def _default(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return value.value
     raise TypeError(f"a {type(value).__name__} has no JSON form")
+
+
+_encoder = simplejson.JSONEncoder(
+    encoding=None,  # type: ignore[arg-type]  # documented, and means that bytes are not text
+    ensure_ascii=False,
+    separators=(",", ":"),
+    allow_nan=False,
+    use_decimal=False,  # simplejson would write Decimal("NaN") and exponents as they are: see _default
+    namedtuple_as_object=False,
+    default=_default,
+)
 
 
 class ExactJSONRenderer(JSONRenderer):
@@ -220,21 +221,18 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 def _inspect(root: Any) -> None:
     """Refuse deep nesting and unstorable text; walks level by level, so depth costs no stack."""
     level = [root]
-    for _depth in range(_MAX_DEPTH + 1):
+    for depth in range(_MAX_DEPTH + 1):
         below: list[Any] = []
         for value in level:
             if isinstance(value, str):
                 if _UNSTORABLE.search(value):
                     raise MalformedJSON(_("A text in the JSON has a character that cannot be stored."))
-            elif isinstance(value, dict):
+            elif isinstance(value, dict | list):
+                if depth == _MAX_DEPTH:
+                    raise MalformedJSON(_("The JSON is nested too deeply."))
                 below.extend(value)
-                below.extend(value.values())
-            elif isinstance(value, list):
-                below.extend(value)
-        if not below:
-            return
+                below.extend(value.values() if isinstance(value, dict) else ())
         level = below
-    raise MalformedJSON(_("The JSON is nested too deeply."))
 
 
 # Paths
