@@ -231,6 +231,18 @@ SIGNING_KEY_CREATED: Final = _event(
 
 # --- Orders and money -------------------------------------------------------------------------------------
 ORDER_RECORDED: Final = _event("order.recorded", _MONEY, _SUCCESS, "An order was written.", retention=_LONG)
+ORDER_REFUSED: Final = _event(
+    "order.refused",
+    _MONEY,
+    _BLOCKED,
+    "An order was refused: a vendor, a buyer, a reference or a payment was not right.",
+)
+CARD_DATA_REFUSED: Final = _event(
+    "order.card_data_refused",
+    Category.SECURITY,
+    _BLOCKED,
+    "A body with card data was refused; the data is kept nowhere.",
+)
 IMPORT_FINISHED: Final = _event("import.finished", _MONEY, _SUCCESS, "An import of marketplace files ended.")
 IMPORT_REJECTED: Final = _event(
     "import.rejected", _MONEY, Outcome.PARTIAL, "Lines of an import were rejected."

@@ -133,7 +133,7 @@ def scrape() -> bytes:
         return bytes(generate_latest(REGISTRY))
     sweep(Path(folder))
     everybody = CollectorRegistry()
-    MultiProcessCollector(everybody, path=folder)
+    MultiProcessCollector(everybody, path=folder)  # type: ignore[no-untyped-call]
     return bytes(generate_latest(everybody))
 
 
@@ -147,7 +147,7 @@ def sweep(folder: Path) -> None:
     """
     dead = {pid for file in folder.iterdir() if (pid := _process_of(file.name)) and not _is_alive(pid)}
     for pid in dead:
-        mark_process_dead(pid, path=str(folder))
+        mark_process_dead(pid, path=str(folder))  # type: ignore[no-untyped-call]
 
 
 def _process_of(file_name: str) -> int | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from prometheus_client import Counter, Gauge
 
@@ -95,6 +96,5 @@ def _advance(counter: Counter, alias: str, key: tuple[int, str], total: int) -> 
 
 
 def _pools() -> list[tuple[str, int, Mapping[str, int]]]:
-    return [
-        (alias, id(pool), pool.get_stats()) for alias, pool in list(DatabaseWrapper._connection_pools.items())
-    ]
+    pools: dict[str, Any] = DatabaseWrapper._connection_pools  # type: ignore[attr-defined]  # not in the stubs
+    return [(alias, id(pool), pool.get_stats()) for alias, pool in list(pools.items())]

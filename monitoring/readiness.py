@@ -47,6 +47,7 @@ def must_be_append_only(*tables: str) -> None:
 
 def checks() -> dict[str, Callable[[], str]]:
     """Return the checks by name."""
+    migrations_on_disk()  # reads many files the first time: not within the time that a check has
     parameters = connections["default"].get_connection_params()
     return {"database": lambda: database(parameters), "redis": redis}
 
@@ -77,13 +78,14 @@ def redis() -> str:
 
 def _migrations(cursor: psycopg.Cursor[Any]) -> str:
     cursor.execute(_APPLIED)
-    missing = _migrations_on_disk() - set(cursor.fetchall())
+    missing = migrations_on_disk() - set(cursor.fetchall())
     return f"{len(missing)} migrations are not applied" if missing else ""
 
 
 @lru_cache(maxsize=1)
-def _migrations_on_disk() -> frozenset[tuple[str, str]]:
-    loader = MigrationLoader(None, ignore_no_initial=True)
+def migrations_on_disk() -> frozenset[tuple[str, str]]:
+    """Return app and name of every migration that this code brings."""
+    loader = MigrationLoader(None)
     return frozenset(key for key, migration in loader.disk_migrations.items() if not migration.replaces)
 
 

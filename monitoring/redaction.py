@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any
 
 REDACTED = "[redacted]"
@@ -16,27 +17,25 @@ MAX_TEXT = 8_192  # characters of one value; longer ones are cut
 MAX_DEPTH = 8
 MAX_ITEMS = 200
 
-_SECRET_WORDS = (
-    "password", "passwd", "passphrase", "pwd", "secret", "token", "api_?key", "access_?key", "private_?key",
-    "master_?key", "signing_?key", "pepper", "authorization", "cookie", "credential",
-    "session_?id", "session_?key", "csrf", "otp", "totp", "mfa", "backup_?code", "recovery_?code",
-    "cvv", "cvc", "card_?number", "pan",
-    "seed", "assertion", "signature", "contrase(?:n|ñ)a", "clave",
+# Words that mean a secret wherever they stand in a name: newpassword, clientSecret, X-Api-Key.
+_LONG_WORDS = (
+    "password", "passwd", "passphrase", "secret", "token", "pepper", "authorization", "cookie", "credential",
+    "api[_-]?key", "access[_-]?key", "private[_-]?key", "master[_-]?key", "signing[_-]?key",
+    "session[_-]?key", "session[_-]?id", "backup[_-]?code", "recovery[_-]?code", "card[_-]?number",
+    "assertion", "signature", "contrase(?:n|ñ)a",
 )  # fmt: skip
-_WORDS = "|".join(_SECRET_WORDS)
-# A name holds a secret when one of the words is a whole part of it: client_secret, X-Api-Key, mfaToken, but
-# not "span" or "hotpot".
-_SECRET_NAME = re.compile(
-    rf"(?:^|[^a-z]|(?<=[a-z])(?=[A-Z]))(?i:{_WORDS})(?:s|_?hash)?(?:$|[^a-z])", re.IGNORECASE
-)
+# Words that do so only as a whole part of it: otp_code, but not hotpot; pan, but not span.
+_SHORT_WORDS = ("pwd", "csrf", "otp", "totp", "mfa", "cvv", "cvc", "pan", "seed", "clave")
+_WORDS = rf"(?:{'|'.join(_LONG_WORDS)}|(?<![a-z])(?:{'|'.join(_SHORT_WORDS)})s?(?![a-z]))"
+_SECRET_NAME = re.compile(_WORDS, re.IGNORECASE)
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_SAFE_NAMES = frozenset({"token_type", "session_id_public", "grant_type"})
+_SAFE_NAMES = frozenset({"token_type", "session_id"})  # the id of a session is public; its key is not
 # SQL parameters: nobody can tell which of them is a secret.
 _WHOLE_NAMES = frozenset({"params", "sql_params", "code", "pin", "body", "query_string", "args"})
 
 _NAMED_VALUE = re.compile(
     rf"""(?ix)
-    (?P<name> [\w.-]{{0,40}} (?:{_WORDS}) [\w.-]{{0,40}} )
+    (?P<name> [\w.-]{{0,40}} {_WORDS} [\w.-]{{0,40}} )
     (?P<mark> ["']? \s* (?:=>|[:=]|%3[ad]) \s* )
     (?: (?P<quote>["']) (?: \\. | (?!(?P=quote)) . )* (?P=quote)?
       | (?:(?:bearer|basic|token)\s+)? [^\s"'&;,)}}\]]+ )
@@ -58,15 +57,16 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 _DIGITS = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w-])")
 _LITERAL = re.compile(r"'(?:[^']|'')*'?")
-# A text without any of these cannot match a shape: most texts that are logged.
-_TELLTALE = re.compile(r"[=:@]|eyJ|(?i:bearer|basic|otpauth|%3[ad])|\d(?:[ -]?\d){12}|Failing row|-----BEGIN")
+# A text without any of these, and without a secret's name and a colon, matches no shape: most texts.
+_TELLTALE = re.compile(r"[=@]|eyJ|(?i:bearer|basic|otpauth|%3[ad])|\d(?:[ -]?\d){12}|Failing row|-----BEGIN")
+_OURS = frozenset({"at", "level", "logger"})  # written by the way out itself
 
 
 def text(value: str) -> str:
     """Return `value` without what looks like a secret in it."""
     if len(value) > MAX_TEXT:
         value = f"{value[:MAX_TEXT]}…"
-    if not _TELLTALE.search(value):
+    if not _TELLTALE.search(value) and not (":" in value and _SECRET_NAME.search(value)):
         return value
     for pattern, replacement in _SHAPES:
         value = pattern.sub(replacement, value)
@@ -79,6 +79,7 @@ def statement(sql: str) -> str:
     return text(_LITERAL.sub("?", sql))
 
 
+@lru_cache(maxsize=2_048)
 def is_secret_name(name: str) -> bool:
     """Return whether a value called `name` must not be shown whatever it looks like."""
     if name in _SAFE_NAMES:
@@ -114,6 +115,8 @@ def redact(value: Any, depth: int = 0) -> Any:
 def processor(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """The last step before a log line is written (structlog's processor signature)."""
     for name, value in event.items():
+        if name in _OURS:
+            continue
         if is_secret_name(name) and value not in (None, ""):
             event[name] = REDACTED
         else:

@@ -36,10 +36,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def _configure_connection(self, connection: Any) -> bool:
         # Runs once for each connection to the server: from the pool when it opens one, else from Django.
         statistics.OPENED.labels(alias=self.alias).inc()
-        return bool(super()._configure_connection(connection))
+        return bool(super()._configure_connection(connection))  # type: ignore[misc]  # not in the stubs
 
     def _close(self) -> None:
         if self.connection is not None and self._taken_at is not None:
             statistics.CHECKOUT.labels(alias=self.alias).observe(time.perf_counter() - self._taken_at)
             self._taken_at = None
-        super()._close()
+        super()._close()  # type: ignore[misc]  # not in the stubs

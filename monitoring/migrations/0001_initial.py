@@ -170,13 +170,13 @@ def _text(**options: Any) -> models.TextField[Any, Any]:
     return models.TextField(editable=False, **options)
 
 
-def _bytes(**options: Any) -> models.BinaryField[Any]:
+def _bytes(**options: Any) -> models.BinaryField[Any, Any]:
     return models.BinaryField(editable=False, **options)
 
 
 class Migration(migrations.Migration):
     initial = True
-    dependencies: list[tuple[str, str]] = []
+    dependencies = []
     operations = [
         migrations.RunSQL(LOCK_TIMEOUT, LOCK_TIMEOUT),
         migrations.RunSQL(

@@ -1,0 +1,170 @@
+"""Nobody changes an event: not the application, not the table's owner, not a superuser in replica mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import errors, sql
+
+pytestmark = pytest.mark.django_db(databases=["default", "audit"])
+
+INSERT = """
+INSERT INTO audit_event (id, occurred_at, type, outcome, actor_kind, canon, leaf_hash)
+VALUES (gen_random_uuid(), now(), 'test.event', 'SUCCESS', 'system', '{}'::bytea,
+        sha256('\\x00'::bytea || '{}'))
+"""
+PARTITION = "SELECT 'audit_event_' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMM')"
+CHANGES = [
+    "UPDATE {table} SET outcome = 'FAILURE'",
+    "UPDATE {table} SET canon = '{{}}', leaf_hash = leaf_hash",
+    "DELETE FROM {table}",
+    "TRUNCATE {table}",
+]
+
+Connection = psycopg.Connection[Any]
+
+
+def _connect(dsn: str) -> Iterator[Connection]:
+    """A connection that has just inserted an event and keeps nothing."""
+    with psycopg.connect(dsn) as connection:
+        connection.execute(INSERT)
+        yield connection
+        connection.rollback()
+
+
+@pytest.fixture
+def runtime(app_dsn: str) -> Iterator[Connection]:
+    yield from _connect(app_dsn)
+
+
+@pytest.fixture
+def owner(owner_dsn: str) -> Iterator[Connection]:
+    yield from _connect(owner_dsn)
+
+
+@pytest.fixture
+def superuser(superuser_dsn: str) -> Iterator[Connection]:
+    with psycopg.connect(superuser_dsn) as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute(INSERT)
+        yield connection
+        connection.rollback()
+
+
+def _attack(connection: Connection, change: str, table: str) -> None:
+    connection.execute(sql.SQL(change).format(table=sql.Identifier("public", table)))
+
+
+def _partition(connection: Connection) -> str:
+    row = connection.execute(PARTITION).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("direct", [False, True], ids=["parent", "partition"])
+class TestChange:
+    def test_is_refused_to_the_runtime_role(self, runtime: Connection, change: str, direct: bool) -> None:
+        table = _partition(runtime) if direct else "audit_event"
+
+        with pytest.raises(errors.InsufficientPrivilege):
+            _attack(runtime, change, table)
+
+    def test_is_refused_to_the_owner(self, owner: Connection, change: str, direct: bool) -> None:
+        table = _partition(owner) if direct else "audit_event"
+
+        with pytest.raises(errors.RestrictViolation, match="append-only"):
+            _attack(owner, change, table)
+
+    def test_is_refused_to_a_superuser_in_replica_mode(
+        self, superuser: Connection, change: str, direct: bool
+    ) -> None:
+        table = _partition(superuser) if direct else "audit_event"
+
+        with pytest.raises(errors.RestrictViolation, match="append-only"):
+            _attack(superuser, change, table)
+
+
+def test_runtime_role_cannot_reach_a_partition_around_the_parent(runtime: Connection) -> None:
+    with pytest.raises(errors.InsufficientPrivilege):
+        _attack(runtime, "SELECT * FROM {table}", _partition(runtime))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit_pending SET occurred_at = now()",
+        "TRUNCATE audit_pending",
+        "UPDATE subject_key SET wrapped = NULL",
+        "DELETE FROM subject_key",
+        "ALTER TABLE audit_event DISABLE TRIGGER ALL",
+        "DROP TABLE audit_event",
+        "CREATE TRIGGER t BEFORE INSERT ON audit_event FOR EACH ROW EXECUTE FUNCTION audit_refuse_change()",
+        "SET session_replication_role = replica",
+    ],
+)
+def test_runtime_role_may_not(runtime: Connection, statement: str) -> None:
+    with pytest.raises(errors.InsufficientPrivilege):
+        runtime.execute(statement)
+
+
+def test_event_whose_leaf_is_not_the_hash_of_its_bytes_is_refused(runtime: Connection) -> None:
+    with pytest.raises(errors.CheckViolation):
+        runtime.execute(INSERT.replace("|| '{}')", "|| '{ }')"))
+
+
+def test_event_of_a_month_nobody_prepared_is_refused(runtime: Connection) -> None:
+    with pytest.raises(errors.CheckViolation, match="no partition"):
+        runtime.execute(INSERT.replace("now()", "now() + interval '5 years'"))
+
+
+class TestPartitions:
+    def test_this_month_and_a_year_ahead_are_there(self, runtime: Connection) -> None:
+        made = runtime.execute("SELECT audit_ensure_partitions(12)").fetchone()
+
+        assert made == (0,)
+
+    @pytest.mark.parametrize("months", ["-1", "37", "NULL"])
+    def test_nonsense_is_refused(self, runtime: Connection, months: str) -> None:
+        with pytest.raises(errors.InvalidParameterValue):
+            runtime.execute(f"SELECT audit_ensure_partitions({months})")
+
+    def test_a_later_one_is_protected_like_the_first(self, owner: Connection) -> None:
+        assert owner.execute("SELECT audit_ensure_partitions(14)").fetchone() == (2,)
+
+        name = owner.execute(PARTITION.replace("now()", "(now() + interval '14 months')")).fetchone()
+        assert name is not None
+        states = owner.execute(
+            """SELECT tgname, tgenabled::text FROM pg_trigger
+               WHERE tgrelid = %s::regclass AND NOT tgisinternal""",
+            [name[0]],
+        ).fetchall()
+        grants = owner.execute("SELECT relacl::text FROM pg_class WHERE relname = %s", [name[0]]).fetchone()
+        user = owner.info.user
+
+        assert sorted(states) == [("audit_event_append_only", "A"), ("audit_event_no_truncate", "A")]
+        assert grants is not None
+        assert all(grant.startswith(f"{user}=") for grant in grants[0].strip("{}").split(","))
+        with pytest.raises(errors.RestrictViolation):
+            _attack(owner, "TRUNCATE {table}", name[0])
+
+    def test_function_cannot_be_bent_by_the_callers_search_path(self, runtime: Connection) -> None:
+        runtime.execute("CREATE TEMPORARY TABLE audit_event (occurred_at timestamptz)")
+        runtime.execute("SET search_path = pg_temp, public")
+
+        assert runtime.execute("SELECT audit_ensure_partitions(12)").fetchone() == (0,)
+
+
+def test_every_partition_is_held_by_triggers_that_always_fire(runtime: Connection) -> None:
+    rows = runtime.execute(
+        """SELECT c.relname, count(*) FILTER (WHERE t.tgenabled = 'A'), count(*)
+           FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+           JOIN pg_trigger t ON t.tgrelid = c.oid AND NOT t.tgisinternal
+           WHERE i.inhparent = 'audit_event'::regclass GROUP BY 1"""
+    ).fetchall()
+
+    assert len(rows) >= 13
+    assert all(always == total == 2 for _name, always, total in rows)

@@ -1,0 +1,118 @@
+"""The engine: what is measured at a checkout, and telling an empty pool from an absent server."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection, connections, transaction
+from psycopg_pool import PoolTimeout, TooManyRequests
+
+from monitoring.database.counting import count_statements
+from monitoring.database.exhaustion import is_pool_exhausted
+from monitoring.registry import REGISTRY
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "audit", "owner"])
+
+
+def _value(name: str, alias: str = "default") -> float:
+    return REGISTRY.get_sample_value(name, {"alias": alias}) or 0.0
+
+
+def test_checkout_is_measured_once() -> None:
+    connection.close()
+    waits, checkouts = (
+        _value("mestore_db_pool_wait_seconds_count"),
+        _value("mestore_db_pool_checkout_seconds_count"),
+    )
+
+    connection.ensure_connection()
+    connection.close()
+    connection.close()
+
+    assert _value("mestore_db_pool_wait_seconds_count") == waits + 1
+    assert _value("mestore_db_pool_checkout_seconds_count") == checkouts + 1
+
+
+def test_taking_from_the_pool_opens_nothing_new() -> None:
+    connection.ensure_connection()
+    connection.close()
+    opened = _value("mestore_db_connections_opened_total")
+
+    for _ in range(5):
+        connection.ensure_connection()
+        connection.close()
+
+    assert _value("mestore_db_connections_opened_total") == opened
+
+
+def test_connection_without_a_pool_is_counted_when_opened() -> None:
+    owner = connections["owner"]
+    owner.close()
+    opened = _value("mestore_db_connections_opened_total", "owner")
+
+    owner.ensure_connection()
+    owner.close()
+
+    assert _value("mestore_db_connections_opened_total", "owner") == opened + 1
+
+
+def test_pool_that_ran_dry_is_recognised(settings: Any) -> None:
+    connection.close()
+    pool: Any = connection.pool  # type: ignore[attr-defined]  # not in the stubs
+    size = pool.max_size
+    held = [pool.getconn() for _ in range(size)]
+    pool.timeout, patience = 0.05, pool.timeout
+    dry = _value("mestore_db_pool_timeouts_total")
+    try:
+        with pytest.raises(OperationalError) as caught:
+            connection.ensure_connection()
+    finally:
+        pool.timeout = patience
+        for one in held:
+            pool.putconn(one)
+
+    assert is_pool_exhausted(caught.value)
+    assert _value("mestore_db_pool_timeouts_total") == dry + 1
+
+
+def test_pool_is_told_from_server() -> None:
+    refused = OperationalError("connection refused")
+    queue = OperationalError("too many")
+    queue.__cause__ = TooManyRequests("x")
+
+    assert not is_pool_exhausted(refused)
+    assert is_pool_exhausted(PoolTimeout("x"))
+    assert is_pool_exhausted(queue)
+
+
+def test_statements_are_counted_without_begin_and_commit() -> None:
+    with count_statements("default") as sent, transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        cursor.execute("SELECT %s", [2])
+
+    assert sent == ["SELECT 1", "SELECT %s"]
+
+
+def test_statements_of_every_alias_are_counted() -> None:
+    with count_statements() as sent:
+        for alias in ("default", "audit"):
+            with connections[alias].cursor() as cursor:
+                cursor.execute("SELECT 1")
+
+    assert len(sent) == 2
+
+
+def test_statements_of_another_thread_are_not_ours() -> None:
+    def elsewhere() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        connections.close_all()
+
+    with count_statements() as sent:
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+
+    assert sent == []

@@ -1,0 +1,107 @@
+"""The canonical bytes of an event, whatever is put into it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.utils.translation import gettext_lazy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mestore.lib import actor, canonical
+from monitoring import events, leaves
+
+NIL = UUID(int=0)
+
+scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.text(st.characters()), st.decimals(),
+    st.uuids(), st.datetimes(), st.dates(), st.frozensets(st.integers()),
+)  # fmt: skip
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=5), st.dictionaries(st.text(), inner, max_size=5)),
+    max_leaves=20,
+)
+
+
+def _canon(data: dict[str, Any]) -> bytes:
+    entry = leaves.Entry(events.USER_CREATED, by=actor.system("test"), data=data)
+    return leaves.canon(
+        entry,
+        leaves.columns(entry),
+        event_id=NIL,
+        at="2026-01-01T00:00:00.000000Z",
+        subject=None,
+        personal=None,
+    )
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.text(), values, max_size=6))
+def test_anything_has_canonical_bytes(data: dict[str, Any]) -> None:
+    written = _canon(data)
+
+    assert canonical.dumps(json.loads(written)) == written
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.text(), st.one_of(st.text(), st.integers(-(2**53) + 1, 2**53 - 1), st.booleans())))
+def test_fast_writer_writes_what_the_standard_says(data: dict[str, Any]) -> None:
+    cleaned = leaves._clean(data)
+
+    assert leaves._canonical(cleaned) == canonical.dumps(cleaned)
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (2**53 - 1, 2**53 - 1),
+        (2**53, "9007199254740992"),
+        (-(2**64), "-18446744073709551616"),
+        (1.5, "1.5"),
+        (float("nan"), "nan"),
+        (Decimal("1.10"), "1.10"),
+        (NIL, str(NIL)),
+        (dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC), "2026-01-31T12:00:00+00:00"),
+        (dt.date(2026, 1, 31), "2026-01-31"),
+        ({"b", "a"}, ["a", "b"]),
+        ((1, None, True), [1, None, True]),
+        (gettext_lazy("Sessions"), str(gettext_lazy("Sessions"))),
+        ("a\x00b", "a\ufffdb"),
+        ("\ud800", "\ufffd"),
+    ],
+)
+def test_value_is_written_as(value: object, written: object) -> None:
+    assert json.loads(_canon({"x": value}))["data"]["x"] == written
+
+
+def test_integer_of_any_length_is_recordable() -> None:
+    assert json.loads(_canon({"x": 10**10_000}))["data"]["x"].startswith("0x")
+
+
+def test_depth_and_breadth_are_bounded() -> None:
+    deep: Any = "bottom"
+    for _ in range(500):
+        deep = [deep]
+
+    document = json.loads(_canon({"deep": deep, "broad": list(range(5_000))}))
+
+    assert "bottom" not in json.dumps(document)
+    assert len(document["data"]["broad"]) == leaves.MAX_ITEMS
+
+
+def test_parts_that_are_absent_are_not_written() -> None:
+    entry = leaves.Entry(events.SIGN_IN_FAILED, by=actor.Actor(kind="anonymous"))
+
+    document = json.loads(
+        leaves.canon(entry, leaves.columns(entry), event_id=NIL, at="t", subject=None, personal=None)
+    )
+
+    assert document["actor"] == {"kind": "anonymous"}
+    assert not {"target", "session", "request", "data", "subject", "pii_commit"} & document.keys()
+    assert leaves.subject_of(entry, dt.datetime.now(dt.UTC)) is None

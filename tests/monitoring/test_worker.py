@@ -1,0 +1,70 @@
+"""The worker: does the jobs that wait, as the runtime role, and stops when told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from django.conf import settings
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
+
+from monitoring import tasks
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "audit", "owner"])
+PATIENCE_SECONDS = 60
+
+
+def _worker(*arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "manage.py", "worker", *arguments],
+        cwd=settings.BASE_DIR, env=dict(os.environ), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def _has_reported(worker: subprocess.Popen[bytes]) -> bool:
+    """Wait until the worker has entered itself in the table of workers; False when it ended before."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while worker.poll() is None and time.monotonic() < deadline:
+        if ProcrastinateWorker.objects.exists():
+            return True
+        threading.Event().wait(0.02)
+    return False
+
+
+def test_waiting_job_is_done_and_removed() -> None:
+    app.configure_task("monitoring.audit_ensure_partitions").defer(timestamp=0)
+
+    worker = _worker("--once", "--concurrency", "1")
+    _out, err = worker.communicate(timeout=PATIENCE_SECONDS)
+
+    assert worker.returncode == 0, err
+    assert not ProcrastinateJob.objects.exists()
+
+
+@pytest.mark.parametrize("order", [signal.SIGTERM, signal.SIGINT])
+def test_worker_stops_cleanly_when_told(order: signal.Signals) -> None:
+    worker = _worker()
+    try:
+        has_reported = _has_reported(worker)
+        worker.send_signal(order)
+        _out, err = worker.communicate(timeout=PATIENCE_SECONDS)
+    finally:
+        worker.kill()
+
+    assert has_reported, err
+    assert worker.returncode == 0, err
+    assert not ProcrastinateWorker.objects.exists()
+
+
+def test_partitions_are_ensured_every_day() -> None:
+    assert "monitoring.audit_ensure_partitions" in {
+        task.task.name for task in app.periodic_registry.periodic_tasks.values()
+    }
+
+    tasks.audit_ensure_partitions(timestamp=0)
