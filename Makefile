@@ -40,8 +40,8 @@ clean: ## Delete the demo's data and everything generated, but not .venv
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 requirements: .venv/.complete ## Resolve requirements*.in again into pinned, hashed files
-	.venv/bin/uv pip compile -q --generate-hashes --python-version 3.11 requirements.in -o requirements.txt
-	.venv/bin/uv pip compile -q --generate-hashes --python-version 3.11 requirements-dev.in -o requirements-dev.txt
+	.venv/bin/uv pip compile -q --generate-hashes --universal --python-version 3.11 requirements.in -o requirements.txt
+	.venv/bin/uv pip compile -q --generate-hashes --universal --python-version 3.11 requirements-dev.in -o requirements-dev.txt
 
 .venv: .venv/.complete ## Build the environment from the pinned, hashed requirements
 
