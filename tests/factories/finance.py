@@ -68,7 +68,12 @@ class CommissionFactory(factory.django.DjangoModelFactory[Commission]):
 
 def sale(book: UUID, order_id: int = 1, **changes: Any) -> postings.Posting:
     """The posting of a sale of COP 100,000.00 with 5 % commission, shipping and IVA."""
-    amounts: dict[str, Any] = {"goods": 10_000_000, "shipping": 1_500_000, "tax": 1_900_000, "rate_ppm": 50_000}
+    amounts: dict[str, Any] = {
+        "goods": 10_000_000,
+        "shipping": 1_500_000,
+        "tax": 1_900_000,
+        "rate_ppm": 50_000,
+    }
     amounts |= {name: changes.pop(name) for name in list(changes) if name in amounts}
     figures = postings.vendor_sale(vendor=book, currency=changes.pop("currency", "COP"), **amounts)
     values: dict[str, Any] = {
