@@ -141,7 +141,7 @@ class SecurityHeadersMiddleware:
         for name, value in FIXED_HEADERS.items():
             response.setdefault(name, value)
         response.setdefault("Content-Security-Policy", API_POLICY if api else CONSOLE_POLICY)
-        response["Referrer-Policy"] = "strict-origin-when-cross-origin" if api else "no-referrer"
+        response["Referrer-Policy"] = "strict-origin-when-cross-origin" if api else "same-origin"
         # The shipped front ends live on other origins: what CORS lets them read, CORP must not withhold.
         cross = response.has_header("Access-Control-Allow-Origin")
         response.setdefault("Cross-Origin-Resource-Policy", "cross-origin" if cross else "same-origin")

@@ -28,7 +28,7 @@ def test_headers_are_on_every_answer(path: str) -> None:
         assert response[name] == value, (path, name)
     assert "default-src 'none'" in response["Content-Security-Policy"]
     assert "unsafe" not in response["Content-Security-Policy"]
-    assert response["Referrer-Policy"] in {"no-referrer", "strict-origin-when-cross-origin"}
+    assert response["Referrer-Policy"] in {"same-origin", "strict-origin-when-cross-origin"}
     assert "camera=()" in response["Permissions-Policy"]
 
 

@@ -69,7 +69,7 @@ def test_walk_finds_the_secrets_it_is_about() -> None:
     assert {
         "password",
         "user__password",
-        "totpdevice__secret",
+        "sessions__secret__key_hash",
         "key_hash",
         "user__machine_client__key_hash",
     } <= reached
