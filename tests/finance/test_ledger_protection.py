@@ -116,7 +116,9 @@ def test_owner_can_change_nothing(owner: Connection, posted: Posting, attack: An
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_superuser_in_replica_mode_can_change_nothing(superuser: Connection, posted: Posting, attack: Any) -> None:
+def test_superuser_in_replica_mode_can_change_nothing(
+    superuser: Connection, posted: Posting, attack: Any
+) -> None:
     before = snapshot(superuser)
 
     with pytest.raises(psycopg.errors.RestrictViolation):
@@ -126,7 +128,8 @@ def test_superuser_in_replica_mode_can_change_nothing(superuser: Connection, pos
 
 
 @pytest.mark.parametrize(
-    ("amount", "same", "currency"), [(0, False, "COP"), (-1, False, "COP"), (10**15 + 1, False, "COP"), (1, True, "COP")]
+    ("amount", "same", "currency"),
+    [(0, False, "COP"), (-1, False, "COP"), (10**15 + 1, False, "COP"), (1, True, "COP")],
 )
 def test_superuser_cannot_write_what_is_no_amount(
     superuser: Connection, posted: Posting, amount: int, same: bool, currency: str
@@ -219,7 +222,9 @@ def test_every_protecting_trigger_is_always_on(owner: Connection) -> None:
     assert {state for _name, state in states} == {"A"}
 
 
-def test_posting_function_is_the_owners_and_nobody_bends_its_path(owner: Connection, runtime: Connection) -> None:
+def test_posting_function_is_the_owners_and_nobody_bends_its_path(
+    owner: Connection, runtime: Connection
+) -> None:
     is_definer, config, grants = owner.execute(
         "SELECT prosecdef, proconfig, proacl::text FROM pg_proc WHERE proname = 'ledger_post'"
     ).fetchone() or (None, None, None)
@@ -255,7 +260,9 @@ def test_check_names_what_was_broken_behind_every_guard(superuser_dsn: str, post
         try:
             connection.execute("UPDATE ledger_transfer SET amount = amount + 1 WHERE seq = 1")
         finally:
-            connection.execute("ALTER TABLE ledger_transfer ENABLE ALWAYS TRIGGER ledger_transfer_append_only")
+            connection.execute(
+                "ALTER TABLE ledger_transfer ENABLE ALWAYS TRIGGER ledger_transfer_append_only"
+            )
 
     found = ledger.check(signatures=True)
 

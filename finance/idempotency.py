@@ -1,0 +1,141 @@
+"""Requests that count once: the same key never has two effects, and a repetition gets the first answer.
+
+The key is claimed by the first statement of the transaction that has the effect. A twin waits at the unique
+index until the first commits (then it gets the stored answer) or rolls back (then it runs); after the lock
+timeout it is told to come back. What is compared is a hash of the *validated* values, so white space and
+the order of keys do not matter. Answers and decided refusals are stored; validation errors and our own
+failures are not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import simplejson
+from django.db import OperationalError
+from django.http import HttpResponse
+from django.utils.translation import gettext_lazy as _
+
+from mestore.lib import canonical, crypto, errors, sql
+from mestore.lib.actor import Actor
+from monitoring import audit, events
+
+HEADER: Final = "Idempotency-Key"
+REPLAYED: Final = "Idempotent-Replayed"
+_SHAPE: Final = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
+_PURPOSE: Final = "idempotent-answer"
+_LOCK_NOT_AVAILABLE: Final = "55P03"
+
+_CLAIM = """
+INSERT INTO finance_idempotencykey (scope, key, request_hash) VALUES (%s, %s, %s)
+ON CONFLICT (scope, key) DO NOTHING RETURNING id
+"""
+_READ = "SELECT id, request_hash, status, body FROM finance_idempotencykey WHERE scope = %s AND key = %s"
+_STORE = "UPDATE finance_idempotencykey SET status = %s, body = %s WHERE id = %s"
+
+
+class KeyMissing(errors.BadRequest):
+    code = "IDEMPOTENCY_KEY_REQUIRED"
+    message = _("The header Idempotency-Key is required: 1 to 255 visible ASCII characters.")
+
+
+class KeyReused(errors.Unprocessable):
+    code = "IDEMPOTENCY_KEY_REUSED"
+    message = _("This idempotency key was used for a request with other contents.")
+
+
+class TwinInFlight(errors.Conflict):
+    code = "IDEMPOTENCY_KEY_IN_USE"
+    message = _("A request with this idempotency key is still being processed.")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is sent back: status and body, and whether it was sent before."""
+
+    status: int
+    body: bytes
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A key held by the current transaction, or, with `stored`, one that has its answer."""
+
+    id: int
+    binding: bytes
+    stored: Answer | None = None
+
+
+def key_of(request: Any) -> str:
+    """Return the request's key. Raises `KeyMissing` when there is none or it is no plain word."""
+    key = str(request.headers.get(HEADER, ""))
+    if not _SHAPE.fullmatch(key):
+        raise KeyMissing
+    return key
+
+
+def hash_of(values: Mapping[str, Any]) -> bytes:
+    """Return the hash of validated values."""
+    return crypto.digest(canonical.dumps(values))
+
+
+def claim(route: str, key: str, request_hash: bytes, *, by: Actor) -> Claim:
+    """Claim `key` for this caller and route, in the current transaction.
+
+    Raises `KeyReused` for other contents (recorded as a refusal) and `TwinInFlight` when the first request
+    has not ended within the lock timeout.
+    """
+    scope = f"{by.id}:{route}"
+    binding = crypto.row_binding(scope, key)
+    try:
+        made = sql.fetch_one(_CLAIM, [scope, key, request_hash])
+    except OperationalError as error:
+        if getattr(error.__cause__, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+            raise
+        raise TwinInFlight(headers={"Retry-After": "1"}) from error
+    if made is not None:
+        return Claim(made[0], binding)
+    row_id, known_hash, status, body = sql.fetch_one(_READ, [scope, key]) or (0, request_hash, None, None)
+    if not crypto.equal(bytes(known_hash), request_hash):
+        audit.record_refusal(events.IDEMPOTENCY_MISMATCH, by=by, data={"route": route})
+        raise KeyReused
+    if status is None or body is None:
+        raise TwinInFlight(headers={"Retry-After": "1"})
+    opened = crypto.unseal(body, purpose=_PURPOSE, bound_to=binding)
+    return Claim(row_id, binding, Answer(status, opened, replayed=True))
+
+
+def seal(claim: Claim, body: bytes) -> bytes:
+    """Return `body` as it is stored with the claim: it may hold a buyer's address."""
+    return crypto.seal(body, purpose=_PURPOSE, bound_to=claim.binding)
+
+
+def store_refusal(claim: Claim, refusal: errors.MeStoreError) -> None:
+    """Store a decided refusal: the same key gets it again, whatever has changed since."""
+    details = [[item.field, str(item.message), item.error_type] for item in refusal.details or ()]
+    body = simplejson.dumps({"code": refusal.code, "details": details}).encode()
+    sql.execute(_STORE, [refusal.status, seal(claim, body), claim.id])
+
+
+def refusal_from(
+    stored: Answer, known: Mapping[str, type[errors.MeStoreError]]
+) -> errors.MeStoreError | None:
+    """Return the refusal that was stored, or None when the stored answer is a success."""
+    if stored.status < 400:
+        return None
+    told = simplejson.loads(stored.body)
+    details = [errors.FieldError(*item) for item in told["details"]]
+    return known[told["code"]](details=details or None, headers={REPLAYED: "true"})
+
+
+def respond(answer: Answer) -> HttpResponse:
+    """Return the answer as it is sent."""
+    response = HttpResponse(answer.body, status=answer.status, content_type="application/json")
+    response["Cache-Control"] = "no-store"
+    if answer.replayed:
+        response[REPLAYED] = "true"
+    return response
