@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
+from django.conf import settings
 from psycopg import errors, sql
 
 pytestmark = pytest.mark.django_db(databases=["default", "audit"])
@@ -156,6 +158,25 @@ class TestPartitions:
         runtime.execute("SET search_path = pg_temp, public")
 
         assert runtime.execute("SELECT audit_ensure_partitions(12)").fetchone() == (0,)
+
+
+def test_migration_can_be_undone_and_done_again(owner_dsn: str) -> None:
+    migration = importlib.import_module("monitoring.migrations.0001_initial")
+    runtime = settings.DATABASES["default"]["USER"]
+
+    with psycopg.connect(owner_dsn) as connection:
+        for step in (migration.LOCK_TIMEOUT, migration.DROP, migration.TABLES, migration.PROTECTION):
+            connection.execute(step)
+        connection.execute(migration.RUNTIME_ROLE, [runtime])
+        connection.execute(migration.GRANTS)
+        rights = connection.execute(
+            """SELECT name FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) name
+               WHERE has_table_privilege(%s, 'audit_event', name)""",
+            [runtime],
+        ).fetchall()
+        connection.rollback()
+
+    assert rights == [("SELECT",), ("INSERT",)]
 
 
 def test_every_partition_is_held_by_triggers_that_always_fire(runtime: Connection) -> None:
