@@ -104,6 +104,7 @@ def sign_out(request: HttpRequest) -> HttpResponseBase:
 def _open(request: HttpRequest, mfa_token: str, code: str) -> None:
     """Prove the code and give this browser a new session; whatever it had before ends."""
     by = actor.of(request)
+    totp.six_digits(code)  # a slip of the finger costs no attempt
     pending = signin.take_attempt(mfa_token, purposes=CONSOLE)
     device = totp.verify(pending.user, code, by=by)
     store: Any = request.session

@@ -35,20 +35,20 @@ words (SQL is not glued together here); a test compares them."""
 _USER_FIELDS = (
     "id", "email", "user_type", "nombre", "is_active", "account_verified", "email_verified", "phone_verified",
     "security_clearance_level", "department_id", "auth_epoch", "force_password_change", "source",
-    "external_reference",
+    "deleted_at", "external_reference",
 )  # fmt: skip
 _SESSION_FIELDS = (
     "id", "user_id", "kind", "amr", "created_at", "last_seen_at", "idle_expires_at", "absolute_expires_at",
-    "address", "auth_epoch", "client_id", "risk",
+    "address", "auth_epoch", "client_id", "risk", "revoked_at",
 )  # fmt: skip
 # The columns stand in the order of the two lists above; each statement ends with the words of `LIVE`.
 _SELECT_BEARER = """
     SELECT
     u.id, u.email, u.user_type, u.nombre, u.is_active, u.account_verified, u.email_verified, u.phone_verified,
     u.security_clearance_level, u.department_id, u.auth_epoch, u.force_password_change,
-    u.source, u.external_reference,
+    u.source, u.deleted_at, u.external_reference,
     s.id, s.user_id, s.kind, s.amr, s.created_at, s.last_seen_at, s.idle_expires_at, s.absolute_expires_at,
-    s.address, s.auth_epoch, s.client_id, s.risk,
+    s.address, s.auth_epoch, s.client_id, s.risk, s.revoked_at,
     c.networks
     FROM sessions_security_usersession s
     JOIN accounts_user u ON u.id = s.user_id
@@ -62,9 +62,9 @@ _SELECT_COOKIE = """
     SELECT
     u.id, u.email, u.user_type, u.nombre, u.is_active, u.account_verified, u.email_verified, u.phone_verified,
     u.security_clearance_level, u.department_id, u.auth_epoch, u.force_password_change,
-    u.source, u.external_reference,
+    u.source, u.deleted_at, u.external_reference,
     s.id, s.user_id, s.kind, s.amr, s.created_at, s.last_seen_at, s.idle_expires_at, s.absolute_expires_at,
-    s.address, s.auth_epoch, s.client_id, s.risk,
+    s.address, s.auth_epoch, s.client_id, s.risk, s.revoked_at,
     k.payload
     FROM sessions_security_sessionsecret k
     JOIN sessions_security_usersession s ON s.id = k.session_id

@@ -99,6 +99,7 @@ def with_password(email: str, password: str, *, purpose: Purpose, by: Actor) -> 
 
 def with_code(mfa_token: str, code: str, *, by: Actor) -> SignedIn:
     """Finish a sign-in at the API. Raises `SignInOver`, `totp.WrongCode`, `totp.MalformedCode`."""
+    totp.six_digits(code)  # a slip of the finger costs no attempt
     pending = take_attempt(mfa_token, purposes=("api", "admin"))
     totp.verify(pending.user, code, by=by)
     keys.ring()  # outside the transaction: a key made on first use must not be rolled back with it

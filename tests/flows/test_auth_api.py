@@ -13,7 +13,6 @@ import pytest
 from django.conf import settings
 from django.db import connection, connections
 from django.db.models import F
-from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
@@ -47,7 +46,7 @@ def me(access_token: str) -> Any:
     return Client().get(AUTH + "me", headers={"Authorization": f"Bearer {access_token}"})
 
 
-def problem(response: HttpResponse, status: int, code: str) -> dict[str, Any]:
+def problem(response: Any, status: int, code: str) -> dict[str, Any]:
     body: dict[str, Any] = json.loads(response.content)
     assert (response.status_code, body["error_code"]) == (status, code), body
     assert response["Content-Type"] == "application/problem+json"
@@ -55,13 +54,24 @@ def problem(response: HttpResponse, status: int, code: str) -> dict[str, Any]:
 
 
 def staff_with_device(factory: Any = people.AdminFactory) -> tuple[User, TotpDevice]:
-    user = factory()
-    return user, people.TotpDeviceFactory(user=user)
+    user = factory.create()
+    return user, people.TotpDeviceFactory.create(user=user)
 
 
 def mfa_token(user: User, path: str = "admin-login") -> str:
     token: str = problem(login(user, path), 401, "MFA_REQUIRED")["mfa_token"]
     return token
+
+
+def strangers_may(monkeypatch: pytest.MonkeyPatch, requests: int) -> None:
+    """Give strangers a small budget that does not refill while a slow test runs."""
+    monkeypatch.setattr(settings, "RATE_LIMITS", {**settings.RATE_LIMITS, "anonymous": [(requests, 86_400)]})
+
+
+def wrong_code(device: TotpDevice) -> str:
+    """Six digits that are the code of no accepted step."""
+    accepted = {people.code_of(device, steps=steps) for steps in (-2, -1, 0, 1)}
+    return next(code for code in ("000000", "111111", "222222", "333333", "444444") if code not in accepted)
 
 
 # Not getting in
@@ -84,8 +94,9 @@ def test_bad_token_is_401(header: str) -> None:
     assert response["WWW-Authenticate"] == 'Bearer error="invalid_token"'
 
 
-def test_bad_tokens_use_up_the_strangers_budget() -> None:
-    limit = settings.RATE_LIMITS["anonymous"][0][0]
+def test_bad_tokens_use_up_the_strangers_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = 3
+    strangers_may(monkeypatch, limit)
     client = Client(headers={"Authorization": "Bearer mock-token"})
 
     statuses = [client.get(AUTH + "me").status_code for _attempt in range(limit + 1)]
@@ -98,8 +109,16 @@ def test_bad_tokens_use_up_the_strangers_budget() -> None:
     assert other_network.status_code == 401
 
 
+def test_malformed_requests_use_it_up_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    strangers_may(monkeypatch, 3)
+
+    statuses = [post("login", {}).status_code for _attempt in range(4)]
+
+    assert statuses == [422, 422, 422, 429]
+
+
 def test_signed_in_callers_have_the_budget_of_their_role() -> None:
-    response = Client().get(AUTH + "me", headers=made.bearer(people.VendorFactory()))
+    response = Client().get(AUTH + "me", headers=made.bearer(people.VendorFactory.create()))
 
     assert response["X-RateLimit-Limit"] == "500"
     assert response["X-RateLimit-Remaining"] == "499"
@@ -107,7 +126,7 @@ def test_signed_in_callers_have_the_budget_of_their_role() -> None:
 
 @pytest.mark.parametrize("path", ["login", "admin-login"])
 def test_unknown_name_and_wrong_password_read_alike(path: str) -> None:
-    user = people.BuyerFactory()
+    user = people.BuyerFactory.create()
 
     wrong = post(path, {"email": user.email, "password": "wrong"})
     unknown = post(path, {"email": "nobody@example.com", "password": "wrong"})
@@ -153,9 +172,12 @@ def test_sign_in_that_is_not_json_is_refused_and_counted() -> None:
     assert broken["X-RateLimit-Limit"]
 
 
-def test_attempts_on_one_account_are_limited_wherever_they_come_from() -> None:
-    user = people.BuyerFactory()
-    limit = settings.SIGN_IN_RATE_LIMITS["account"][0][0]
+def test_attempts_on_one_account_are_limited_wherever_they_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    user = people.BuyerFactory.create()
+    limit = 3
+    monkeypatch.setattr(
+        settings, "SIGN_IN_RATE_LIMITS", {"network": [(30, 60)], "account": [(limit, 86_400)]}
+    )
 
     answers = [
         post("login", {"email": user.email, "password": people.PASSWORD}, REMOTE_ADDR=f"198.51.100.{number}")
@@ -166,14 +188,14 @@ def test_attempts_on_one_account_are_limited_wherever_they_come_from() -> None:
 
 
 def test_closed_account_cannot_sign_in() -> None:
-    user = people.BuyerFactory()
+    user = people.BuyerFactory.create()
     User.objects.filter(pk=user.pk).update(is_active=False)
 
     problem(login(user), 401, "UNAUTHORIZED")
 
 
 def test_machine_account_has_no_password_door() -> None:
-    user = people.UserFactory(user_type="SYSTEM")
+    user = people.UserFactory.create(user_type="SYSTEM")
 
     problem(login(user), 401, "UNAUTHORIZED")
     problem(login(user, "admin-login"), 401, "UNAUTHORIZED")
@@ -192,7 +214,7 @@ def test_staff_are_sent_to_their_own_entrance_only_after_the_right_password(fact
 
 @pytest.mark.parametrize("factory", [people.BuyerFactory, people.VendorFactory])
 def test_others_are_refused_at_the_administrators_entrance(factory: Any) -> None:
-    user = factory()
+    user = factory.create()
 
     problem(login(user, "admin-login", password="wrong"), 401, "UNAUTHORIZED")
     problem(login(user, "admin-login"), 403, "FORBIDDEN")
@@ -202,7 +224,7 @@ def test_others_are_refused_at_the_administrators_entrance(factory: Any) -> None
 
 @pytest.mark.parametrize("factory", [people.AdminFactory, people.SuperuserFactory])
 def test_staff_without_a_factor_are_refused_with_a_clear_code(factory: Any) -> None:
-    problem(login(factory(), "admin-login"), 403, "MFA_ENROLMENT_REQUIRED")
+    problem(login(factory.create(), "admin-login"), 403, "MFA_ENROLMENT_REQUIRED")
 
     assert not PendingSignIn.objects.exists()
 
@@ -212,7 +234,7 @@ def test_staff_without_a_factor_are_refused_with_a_clear_code(factory: Any) -> N
 
 @pytest.mark.parametrize("factory", [people.BuyerFactory, people.VendorFactory])
 def test_sign_in_answers_the_token_response_of_the_contract(factory: Any) -> None:
-    user = factory()
+    user = factory.create()
 
     response = login(user)
 
@@ -244,23 +266,23 @@ def test_sign_in_answers_the_token_response_of_the_contract(factory: Any) -> Non
 
 @pytest.mark.parametrize("path", ["login", "login/"])
 def test_both_slashes_answer(path: str) -> None:
-    assert login(people.BuyerFactory(), path).status_code == 200
+    assert login(people.BuyerFactory.create(), path).status_code == 200
 
 
 def test_name_is_found_in_any_spelling() -> None:
-    user = people.BuyerFactory(email="ana@example.com")
+    user = people.BuyerFactory.create(email="ana@example.com")
 
     assert login(user, email="ANA@Example.com").status_code == 200
 
 
 def test_no_secret_is_stored_or_recorded_in_clear() -> None:
-    user = people.BuyerFactory()
+    user = people.BuyerFactory.create()
     body = login(user).json()
 
     with connection.cursor() as cursor:
         for table in connection.introspection.table_names(cursor):
             if table.startswith(("sessions_security_", "audit_")):
-                cursor.execute(f'SELECT string_agg(t::text, \'\') FROM "{table}" t')  # noqa: S608  # names from the catalogue
+                cursor.execute(f"SELECT string_agg(t::text, '') FROM \"{table}\" t")  # noqa: S608  # names from the catalogue
                 held = cursor.fetchone()[0] or ""
                 for secret in (body["access_token"], body["refresh_token"], people.PASSWORD):
                     assert secret not in held
@@ -268,18 +290,21 @@ def test_no_secret_is_stored_or_recorded_in_clear() -> None:
 
 
 def test_token_in_the_query_opens_nothing() -> None:
-    token = login(people.BuyerFactory()).json()["access_token"]
+    token = login(people.BuyerFactory.create()).json()["access_token"]
 
     assert Client().get(AUTH + "me", {"access_token": token, "token": token}).status_code == 401
 
 
 @committed
 def test_sign_in_takes_at_most_twelve_statements_and_a_read_one() -> None:
-    user = people.BuyerFactory()
+    user = people.BuyerFactory.create()
     keys.ring()
     login(user)  # the connection pool and the keys are warm, as in a running service
 
-    with CaptureQueriesContext(connection) as sign_in, CaptureQueriesContext(connections["audit"]) as refusals:
+    with (
+        CaptureQueriesContext(connection) as sign_in,
+        CaptureQueriesContext(connections["audit"]) as refusals,
+    ):
         token = login(user).json()["access_token"]
     with CaptureQueriesContext(connection) as read:
         assert me(token).status_code == 200
@@ -311,8 +336,8 @@ def test_administrator_signs_in_with_password_and_code() -> None:
 
 
 def test_buyer_with_a_confirmed_device_is_asked_too() -> None:
-    user = people.BuyerFactory()
-    device = people.TotpDeviceFactory(user=user)
+    user = people.BuyerFactory.create()
+    device = people.TotpDeviceFactory.create(user=user)
 
     token = mfa_token(user, "login")
 
@@ -320,8 +345,8 @@ def test_buyer_with_a_confirmed_device_is_asked_too() -> None:
 
 
 def test_unconfirmed_device_is_not_asked_for() -> None:
-    user = people.BuyerFactory()
-    people.TotpDeviceFactory(user=user, confirmed=False, confirmed_at=None)
+    user = people.BuyerFactory.create()
+    people.TotpDeviceFactory.create(user=user, confirmed=False, confirmed_at=None)
 
     assert login(user).status_code == 200
 
@@ -339,7 +364,13 @@ def test_invented_mfa_token_is_refused(token: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"mfa_token": "x"}, {"mfa_token": "x", "code": "1", "method": "sms"}, {"mfa_token": "x", "code": 123456}]
+    "body",
+    [
+        {},
+        {"mfa_token": "x"},
+        {"mfa_token": "x", "code": "1", "method": "sms"},
+        {"mfa_token": "x", "code": 123456},
+    ],
 )
 def test_malformed_second_step_is_422(body: dict[str, Any]) -> None:
     problem(post("mfa/verify", body), 422, "VALIDATION_ERROR")
@@ -348,10 +379,19 @@ def test_malformed_second_step_is_422(body: dict[str, Any]) -> None:
 def test_wrong_code_is_refused_and_the_right_one_still_works() -> None:
     user, device = staff_with_device()
     token = mfa_token(user)
-    wrong = f"{(int(people.code_of(device)) + 1) % 10**6:06d}"
 
-    assert post("mfa/verify", {"mfa_token": token, "code": wrong}).status_code == 401
+    assert post("mfa/verify", {"mfa_token": token, "code": wrong_code(device)}).status_code == 401
     assert post("mfa/verify", {"mfa_token": token, "code": people.code_of(device)}).status_code == 200
+
+
+@pytest.mark.parametrize("code", ["12345", "1234567", "१२३४५६", "+12345", "12 456", ""])
+def test_slip_of_the_finger_costs_no_attempt(code: str) -> None:
+    user, _device = staff_with_device()
+
+    answer = post("mfa/verify", {"mfa_token": mfa_token(user), "code": code})
+
+    assert answer.status_code in {400, 422}
+    assert PendingSignIn.objects.get().attempts == 0
 
 
 def test_mfa_token_works_once() -> None:
@@ -370,7 +410,7 @@ def test_sixth_attempt_is_refused_even_with_the_right_code() -> None:
     user, device = staff_with_device()
     token = mfa_token(user)
     for _attempt in range(5):
-        assert post("mfa/verify", {"mfa_token": token, "code": "12345"}).status_code == 400
+        assert post("mfa/verify", {"mfa_token": token, "code": wrong_code(device)}).status_code in {401, 429}
 
     sixth = post("mfa/verify", {"mfa_token": token, "code": people.code_of(device)})
 
@@ -383,7 +423,9 @@ def test_mfa_token_expires() -> None:
     token = mfa_token(user)
     PendingSignIn.objects.update(expires_at=F("created_at") - timedelta(seconds=1))
 
-    problem(post("mfa/verify", {"mfa_token": token, "code": people.code_of(device)}), 401, "MFA_TOKEN_INVALID")
+    problem(
+        post("mfa/verify", {"mfa_token": token, "code": people.code_of(device)}), 401, "MFA_TOKEN_INVALID"
+    )
 
 
 @pytest.mark.parametrize("change", [{"password": "!other"}, {"is_active": False}])
@@ -392,7 +434,9 @@ def test_mfa_token_dies_when_the_account_changes(change: dict[str, Any]) -> None
     token = mfa_token(user)
     User.objects.filter(pk=user.pk).update(**change)
 
-    problem(post("mfa/verify", {"mfa_token": token, "code": people.code_of(device)}), 401, "MFA_TOKEN_INVALID")
+    problem(
+        post("mfa/verify", {"mfa_token": token, "code": people.code_of(device)}), 401, "MFA_TOKEN_INVALID"
+    )
 
 
 def test_mfa_token_of_the_console_does_not_work_at_the_api() -> None:
@@ -400,7 +444,9 @@ def test_mfa_token_of_the_console_does_not_work_at_the_api() -> None:
     token = mfa_token(user)
     PendingSignIn.objects.update(purpose="console")
 
-    problem(post("mfa/verify", {"mfa_token": token, "code": people.code_of(device)}), 401, "MFA_TOKEN_INVALID")
+    problem(
+        post("mfa/verify", {"mfa_token": token, "code": people.code_of(device)}), 401, "MFA_TOKEN_INVALID"
+    )
 
 
 @committed
@@ -418,7 +464,7 @@ def test_one_code_sent_many_times_at_once_opens_one_session(race: Race) -> None:
 
 
 def test_refresh_answers_new_tokens_and_no_account() -> None:
-    first = login(people.BuyerFactory()).json()
+    first = login(people.BuyerFactory.create()).json()
 
     second = post("refresh-token", {"refresh_token": first["refresh_token"]})
 
@@ -426,12 +472,12 @@ def test_refresh_answers_new_tokens_and_no_account() -> None:
     assert second.json()["user"] is None
     assert second.json()["refresh_token"] != first["refresh_token"]
     assert me(second.json()["access_token"]).status_code == 200
-    problem(
-        post("refresh-token", {"refresh_token": first["refresh_token"]}), 409, "REFRESH_TOKEN_JUST_USED"
-    )
+    problem(post("refresh-token", {"refresh_token": first["refresh_token"]}), 409, "REFRESH_TOKEN_JUST_USED")
 
 
-@pytest.mark.parametrize("body", [{}, {"refresh_token": ""}, {"refresh_token": 5}, {"refresh_token": "a" * 129}])
+@pytest.mark.parametrize(
+    "body", [{}, {"refresh_token": ""}, {"refresh_token": 5}, {"refresh_token": "a" * 129}]
+)
 def test_malformed_refresh_is_422(body: dict[str, Any]) -> None:
     problem(post("refresh-token", body), 422, "VALIDATION_ERROR")
 
@@ -451,8 +497,14 @@ def test_sign_out_needs_a_session() -> None:
     problem(post("logout", {}), 401, "UNAUTHORIZED")
 
 
+def test_api_description_names_both_ways_to_prove_who_is_calling() -> None:
+    described = Client().get("/api/schema/").json()
+
+    assert set(described["components"]["securitySchemes"]) == {"bearer", "console_cookie"}
+
+
 def test_after_sign_out_access_and_refresh_token_are_dead_on_the_next_request() -> None:
-    user = people.BuyerFactory()
+    user = people.BuyerFactory.create()
     one, other = login(user).json(), login(user).json()
 
     response = logout(one["access_token"])
@@ -466,7 +518,7 @@ def test_after_sign_out_access_and_refresh_token_are_dead_on_the_next_request() 
 
 
 def test_sign_out_without_a_body_works() -> None:
-    token = login(people.BuyerFactory()).json()["access_token"]
+    token = login(people.BuyerFactory.create()).json()["access_token"]
 
     response = Client().generic("POST", AUTH + "logout/", headers={"Authorization": f"Bearer {token}"})
 
@@ -474,7 +526,7 @@ def test_sign_out_without_a_body_works() -> None:
 
 
 def test_sign_out_everywhere_ends_every_session_of_the_account() -> None:
-    user = people.BuyerFactory()
+    user = people.BuyerFactory.create()
     one, other = login(user).json(), login(user).json()
 
     assert logout(one["access_token"], {"revoke_all": True}).status_code == 200
@@ -484,13 +536,13 @@ def test_sign_out_everywhere_ends_every_session_of_the_account() -> None:
 
 
 def test_revoke_all_must_be_a_truth_value() -> None:
-    token = login(people.BuyerFactory()).json()["access_token"]
+    token = login(people.BuyerFactory.create()).json()["access_token"]
 
     problem(logout(token, {"revoke_all": "perhaps"}), 422, "VALIDATION_ERROR")
 
 
 def test_closing_the_account_by_update_kills_its_tokens_on_the_next_request() -> None:
-    user = people.BuyerFactory()
+    user = people.BuyerFactory.create()
     body = login(user).json()
     assert me(body["access_token"]).status_code == 200
 
@@ -501,7 +553,7 @@ def test_closing_the_account_by_update_kills_its_tokens_on_the_next_request() ->
 
 
 def test_new_role_is_in_force_on_the_next_request() -> None:
-    user = people.BuyerFactory()
+    user = people.BuyerFactory.create()
     token = login(user).json()["access_token"]
 
     User.objects.filter(pk=user.pk).update(user_type="VENDOR")
@@ -510,7 +562,7 @@ def test_new_role_is_in_force_on_the_next_request() -> None:
 
 
 def test_use_is_noted_after_a_minute() -> None:
-    user = people.BuyerFactory()
+    user = people.BuyerFactory.create()
     token = login(user).json()["access_token"]
     UserSession.objects.update(last_seen_at=F("last_seen_at") - timedelta(minutes=2))
     before = UserSession.objects.get().last_seen_at
@@ -531,13 +583,13 @@ def browser(user: User, **options: Any) -> tuple[UserSession, Client]:
 
 
 def test_cookie_opens_reading() -> None:
-    _session, client = browser(people.AdminFactory())
+    _session, client = browser(people.AdminFactory.create())
 
     assert client.get(AUTH + "me").json()["user_type"] == "ADMIN"
 
 
 def test_cookie_without_csrf_proof_changes_nothing() -> None:
-    session, client = browser(people.AdminFactory(), enforce_csrf_checks=True)
+    session, client = browser(people.AdminFactory.create(), enforce_csrf_checks=True)
 
     problem(post("logout", {}, client=client), 403, "CSRF_FAILED")
 
@@ -546,7 +598,7 @@ def test_cookie_without_csrf_proof_changes_nothing() -> None:
 
 
 def test_sign_out_by_cookie_kills_it_and_asks_the_browser_to_forget() -> None:
-    session, client = browser(people.AdminFactory())
+    session, client = browser(people.AdminFactory.create())
     value = client.cookies[settings.SESSION_COOKIE_NAME].value
 
     response = post("logout", {}, client=client)
@@ -561,7 +613,7 @@ def test_sign_out_by_cookie_kills_it_and_asks_the_browser_to_forget() -> None:
 
 
 def test_bad_bearer_is_not_saved_by_a_good_cookie() -> None:
-    _session, client = browser(people.AdminFactory())
+    _session, client = browser(people.AdminFactory.create())
 
     problem(client.get(AUTH + "me", headers={"Authorization": "Bearer x"}), 401, "UNAUTHORIZED")
 
@@ -588,7 +640,9 @@ def test_machine_receives_a_token_that_works_and_nothing_to_refresh(form: dict[s
     client, key = made.machine()
 
     response = ask_token(client.client_id, key, "grant_type=client_credentials", **form)
-    as_json = ask_token(client.client_id, key, {"grant_type": "client_credentials"}, content_type="application/json")
+    as_json = ask_token(
+        client.client_id, key, {"grant_type": "client_credentials"}, content_type="application/json"
+    )
 
     assert set(response.json()) == {"access_token", "token_type", "expires_in"}
     assert me(response.json()["access_token"]).json()["user_type"] == "SYSTEM"
@@ -630,7 +684,8 @@ def test_only_client_credentials_are_granted(body: str, form: dict[str, str]) ->
 
 
 @pytest.mark.parametrize(
-    "header", ["", "Basic", "Basic !!", "Basic " + base64.b64encode(b"no colon").decode(), "Basic /w==", "Basic Og=="]
+    "header",
+    ["", "Basic", "Basic !!", "Basic " + base64.b64encode(b"no colon").decode(), "Basic /w==", "Basic Og=="],
 )
 def test_malformed_basic_header_is_refused(header: str) -> None:
     problem(Client().post(AUTH + "token", headers={"Authorization": header}), 401, "INVALID_CLIENT")
@@ -649,7 +704,7 @@ def test_published_keys_verify_our_tokens_and_hold_nothing_private() -> None:
 
 
 def test_forged_token_is_recorded_an_expired_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    token = login(people.BuyerFactory()).json()["access_token"]
+    token = login(people.BuyerFactory.create()).json()["access_token"]
     header, payload, signature = token.split(".")
     forged = f"{header}.{payload}.{signature[:-4]}AAAA"
     refusals = AuditEvent.objects.using("audit").filter(type="auth.token.refused")

@@ -46,7 +46,9 @@ def test_wrong_key_is_refused_and_recorded(key: str) -> None:
     with pytest.raises(clients.InvalidClient):
         clients.authenticate(client.client_id, key, by=made.HERE)
 
-    assert AuditEvent.objects.using("audit").filter(type="client.refused", target_id=str(client.pk)).count() == 1
+    assert (
+        AuditEvent.objects.using("audit").filter(type="client.refused", target_id=str(client.pk)).count() == 1
+    )
 
 
 def test_unknown_client_reads_like_a_wrong_key() -> None:

@@ -42,19 +42,19 @@ def expire(session: UserSession, **moments: timedelta) -> None:
 
 
 def test_unknown_session_is_not_alive() -> None:
-    user = people.BuyerFactory()
+    user = people.BuyerFactory.create()
 
     assert session_check.by_token(UserSession().pk, user.pk, address="127.0.0.1") is None
 
 
 def test_session_of_somebody_else_is_not_alive_under_my_name() -> None:
-    session = made.session_of(people.BuyerFactory())
+    session = made.session_of(people.BuyerFactory.create())
 
-    assert session_check.by_token(session.pk, people.BuyerFactory().pk, address="127.0.0.1") is None
+    assert session_check.by_token(session.pk, people.BuyerFactory.create().pk, address="127.0.0.1") is None
 
 
 def test_idle_session_is_dead() -> None:
-    session = made.session_of(people.BuyerFactory())
+    session = made.session_of(people.BuyerFactory.create())
 
     expire(session, idle_expires_at=timedelta(seconds=1))
 
@@ -62,7 +62,7 @@ def test_idle_session_is_dead() -> None:
 
 
 def test_session_is_dead_at_its_absolute_end_however_busy() -> None:
-    session = made.session_of(people.BuyerFactory())
+    session = made.session_of(people.BuyerFactory.create())
 
     expire(session, absolute_expires_at=timedelta(seconds=1), idle_expires_at=timedelta(seconds=1))
 
@@ -81,7 +81,7 @@ def test_session_is_dead_at_its_absolute_end_however_busy() -> None:
     ],
 )
 def test_change_of_the_account_kills_the_session_however_it_was_written(change: dict[str, Any]) -> None:
-    user = people.BuyerFactory()
+    user = people.BuyerFactory.create()
     session = made.session_of(user)
 
     User.objects.filter(pk=user.pk).update(**change)
@@ -90,7 +90,7 @@ def test_change_of_the_account_kills_the_session_however_it_was_written(change: 
 
 
 def test_ended_session_is_dead_and_says_why_and_by_whom() -> None:
-    session = made.session_of(people.BuyerFactory())
+    session = made.session_of(people.BuyerFactory.create())
 
     assert sessions.end(session, by=made.HERE, why="console", reason="lost the telephone")
 
@@ -101,7 +101,7 @@ def test_ended_session_is_dead_and_says_why_and_by_whom() -> None:
 
 
 def test_ending_twice_happens_once() -> None:
-    session = made.session_of(people.BuyerFactory())
+    session = made.session_of(people.BuyerFactory.create())
     sessions.end(session, by=made.HERE, why="sign_out")
 
     assert not sessions.end(session, by=made.HERE, why="console")
@@ -134,7 +134,7 @@ def test_every_statement_about_live_sessions_has_the_same_words() -> None:
 
 
 def test_account_that_changed_during_sign_in_gets_no_session() -> None:
-    user = people.BuyerFactory()
+    user = people.BuyerFactory.create()
     User.objects.filter(pk=user.pk).update(password="!changed")
 
     with pytest.raises(sessions.AccountChanged), transaction.atomic():
@@ -147,11 +147,11 @@ def test_role_without_a_policy_gets_no_session(settings: Any) -> None:
     settings.SESSION_POLICY = {}
 
     with pytest.raises(policy.NoPolicy):
-        made.session_of(people.BuyerFactory())
+        made.session_of(people.BuyerFactory.create())
 
 
 def test_session_keeps_who_where_and_which_factors() -> None:
-    user = people.AdminFactory()
+    user = people.AdminFactory.create()
 
     session = made.session_of(user, kind="cookie", amr=("pwd", "otp"))
 
@@ -164,7 +164,7 @@ def test_session_keeps_who_where_and_which_factors() -> None:
 
 
 def test_start_records_the_sign_in_in_the_name_of_the_account() -> None:
-    user = people.BuyerFactory()
+    user = people.BuyerFactory.create()
 
     made.session_of(user)
 
@@ -174,7 +174,7 @@ def test_start_records_the_sign_in_in_the_name_of_the_account() -> None:
 
 
 def test_limit_ends_the_least_recently_seen_and_counts_kinds_apart() -> None:
-    user = people.SuperuserFactory()
+    user = people.SuperuserFactory.create()
     first = made.session_of(user)
     browser = made.session_of(user, kind="cookie")
 
@@ -189,7 +189,7 @@ def test_limit_ends_the_least_recently_seen_and_counts_kinds_apart() -> None:
 
 
 def test_limit_spares_what_was_seen_last() -> None:
-    user = people.AdminFactory()
+    user = people.AdminFactory.create()
     busy, quiet = made.session_of(user), made.session_of(user)
     UserSession.objects.filter(pk=quiet.pk).update(last_seen_at=F("last_seen_at") - timedelta(minutes=5))
 
@@ -200,7 +200,7 @@ def test_limit_spares_what_was_seen_last() -> None:
 
 
 def test_end_all_spares_the_one_to_keep_and_other_people() -> None:
-    user, stranger = people.BuyerFactory(), made.session_of(people.BuyerFactory())
+    user, stranger = people.BuyerFactory.create(), made.session_of(people.BuyerFactory.create())
     mine = made.session_of(user)
     made.session_of(user)
     made.session_of(user, kind="cookie")
@@ -213,7 +213,7 @@ def test_end_all_spares_the_one_to_keep_and_other_people() -> None:
 
 @pytest.mark.django_db(transaction=True, databases=[*DATABASES, "owner"])
 def test_simultaneous_sign_ins_never_exceed_the_limit(race: Race) -> None:
-    user = people.VendorFactory()
+    user = people.VendorFactory.create()
 
     outcomes = race([partial(made.session_of, user)] * 8)
 
@@ -225,7 +225,7 @@ def test_simultaneous_sign_ins_never_exceed_the_limit(race: Race) -> None:
 
 
 def test_use_is_noted_at_most_once_a_minute() -> None:
-    session = made.session_of(people.BuyerFactory())
+    session = made.session_of(people.BuyerFactory.create())
 
     with CaptureQueriesContext(connection) as queries:
         sessions.touch(session)
@@ -234,7 +234,7 @@ def test_use_is_noted_at_most_once_a_minute() -> None:
 
 
 def test_use_moves_the_idle_end_but_not_past_the_absolute_one() -> None:
-    session = made.session_of(people.BuyerFactory())
+    session = made.session_of(people.BuyerFactory.create())
     long_ago = timezone.now() - timedelta(minutes=30)
     nearly = timezone.now() + timedelta(minutes=10)
     UserSession.objects.filter(pk=session.pk).update(
@@ -250,7 +250,7 @@ def test_use_moves_the_idle_end_but_not_past_the_absolute_one() -> None:
 
 
 def test_use_does_not_revive_what_idled_out() -> None:
-    session = made.session_of(people.BuyerFactory())
+    session = made.session_of(people.BuyerFactory.create())
     expire(session, idle_expires_at=timedelta(seconds=1))
     session.refresh_from_db()
 
@@ -277,10 +277,10 @@ def test_machine_sessions_do_not_idle_out() -> None:
 
 
 def test_lists_and_counts_leave_out_what_ended() -> None:
-    buyer, admin = people.BuyerFactory(), people.AdminFactory()
+    buyer, admin = people.BuyerFactory.create(), people.AdminFactory.create()
     older, newer = made.session_of(buyer), made.session_of(buyer)
     made.session_of(admin, kind="cookie")
-    gone = made.session_of(people.VendorFactory())
+    gone = made.session_of(people.VendorFactory.create())
     User.objects.filter(pk=gone.user_id).update(is_active=False)
 
     first_page = selectors.live_sessions(limit=2)
@@ -295,7 +295,7 @@ def test_lists_and_counts_leave_out_what_ended() -> None:
 
 
 def test_purge_deletes_what_ended_long_ago_and_nothing_else() -> None:
-    user = people.BuyerFactory()
+    user = people.BuyerFactory.create()
     alive, _pair = made.tokens_of(user)
     recent, _pair = made.tokens_of(user)
     ancient, _pair = made.tokens_of(user)
@@ -307,7 +307,12 @@ def test_purge_deletes_what_ended_long_ago_and_nothing_else() -> None:
         )
         RefreshToken.objects.filter(session=session).update(expires_at=end)
     PendingSignIn.objects.create(
-        user=user, token_hash=b"x" * 32, purpose="api", auth_epoch=1, created_at=last_year, expires_at=yesterday
+        user=user,
+        token_hash=b"x" * 32,
+        purpose="api",
+        auth_epoch=1,
+        created_at=last_year,
+        expires_at=yesterday,
     )
 
     assert tasks.purge(0) == 5
@@ -320,10 +325,15 @@ def test_purge_deletes_what_ended_long_ago_and_nothing_else() -> None:
 
 def test_purge_works_through_more_than_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "BATCH", 2)
-    user, past = people.BuyerFactory(), timezone.now() - timedelta(days=1)
+    user, past = people.BuyerFactory.create(), timezone.now() - timedelta(days=1)
     for number in range(5):
         PendingSignIn.objects.create(
-            user=user, token_hash=bytes([number]) * 32, purpose="api", auth_epoch=1, created_at=past, expires_at=past
+            user=user,
+            token_hash=bytes([number]) * 32,
+            purpose="api",
+            auth_epoch=1,
+            created_at=past,
+            expires_at=past,
         )
 
     assert tasks.purge(0) == 5
@@ -331,10 +341,14 @@ def test_purge_works_through_more_than_one_batch(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"kind": "paper"}, {"revoked_why": "no moment"}, {"absolute_expires_at": timezone.now() - timedelta(days=9)}],
+    [
+        {"kind": "paper"},
+        {"revoked_why": "no moment"},
+        {"absolute_expires_at": timezone.now() - timedelta(days=9)},
+    ],
 )
 def test_database_refuses_impossible_sessions(wrong: dict[str, Any]) -> None:
-    session = made.session_of(people.BuyerFactory())
+    session = made.session_of(people.BuyerFactory.create())
 
     with pytest.raises(Exception, match="session_"), transaction.atomic():
         UserSession.objects.filter(pk=session.pk).update(**wrong)

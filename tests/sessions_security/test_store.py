@@ -35,7 +35,7 @@ def test_visitor_gets_no_row_whatever_is_put_into_the_session() -> None:
 
 @pytest.mark.parametrize("cookie", ["", "x", "' OR 1=1 --", "a" * 43, "á" * 43, "a" * 5_000])
 def test_invented_cookie_opens_nothing(cookie: str) -> None:
-    made.cookie_of(people.AdminFactory())
+    made.cookie_of(people.AdminFactory.create())
 
     assert SessionStore(cookie).user_session is None
 
@@ -48,7 +48,7 @@ def test_malformed_cookie_costs_no_statement() -> None:
 
 
 def test_what_the_tables_hold_is_no_cookie() -> None:
-    session, cookie = made.cookie_of(people.AdminFactory())
+    session, cookie = made.cookie_of(people.AdminFactory.create())
     secret = SessionSecret.objects.get(session=session)
 
     assert bytes(secret.key_hash) == crypto.digest(cookie.encode())
@@ -57,7 +57,7 @@ def test_what_the_tables_hold_is_no_cookie() -> None:
 
 
 def test_payload_in_the_table_cannot_be_read() -> None:
-    session, cookie = made.cookie_of(people.AdminFactory())
+    session, cookie = made.cookie_of(people.AdminFactory.create())
     store = SessionStore(cookie)
     store["remember"] = "the-needle"
     store.save()
@@ -67,8 +67,8 @@ def test_payload_in_the_table_cannot_be_read() -> None:
 
 
 def test_payload_swapped_between_sessions_opens_neither() -> None:
-    one, cookie_of_one = made.cookie_of(people.AdminFactory())
-    two, cookie_of_two = made.cookie_of(people.SuperuserFactory())
+    one, cookie_of_one = made.cookie_of(people.AdminFactory.create())
+    two, cookie_of_two = made.cookie_of(people.SuperuserFactory.create())
     first, second = SessionSecret.objects.get(session=one), SessionSecret.objects.get(session=two)
 
     SessionSecret.objects.filter(session=one).update(payload=second.payload)
@@ -79,8 +79,8 @@ def test_payload_swapped_between_sessions_opens_neither() -> None:
 
 
 def test_secret_moved_to_another_session_opens_nothing() -> None:
-    weak, cookie = made.cookie_of(people.AdminFactory())
-    strong, _other = made.cookie_of(people.SuperuserFactory())
+    weak, cookie = made.cookie_of(people.AdminFactory.create())
+    strong, _other = made.cookie_of(people.SuperuserFactory.create())
     SessionSecret.objects.filter(session=strong).delete()
 
     SessionSecret.objects.filter(session=weak).update(session=strong)
@@ -89,7 +89,7 @@ def test_secret_moved_to_another_session_opens_nothing() -> None:
 
 
 def test_payload_takes_json_only() -> None:
-    _session, cookie = made.cookie_of(people.AdminFactory())
+    _session, cookie = made.cookie_of(people.AdminFactory.create())
     store = SessionStore(cookie)
 
     store["object"] = object()
@@ -100,7 +100,7 @@ def test_payload_takes_json_only() -> None:
 
 @pytest.mark.parametrize("end", ["idle_expires_at", "absolute_expires_at"])
 def test_expired_cookie_opens_nothing(end: str) -> None:
-    session, cookie = made.cookie_of(people.AdminFactory())
+    session, cookie = made.cookie_of(people.AdminFactory.create())
     past = timezone.now() - timedelta(seconds=1)
     UserSession.objects.filter(pk=session.pk).update(
         **{"created_at": past - timedelta(days=1), "idle_expires_at": past, end: past}
@@ -110,7 +110,7 @@ def test_expired_cookie_opens_nothing(end: str) -> None:
 
 
 def test_token_session_has_no_cookie_door() -> None:
-    session, cookie = made.cookie_of(people.AdminFactory())
+    session, cookie = made.cookie_of(people.AdminFactory.create())
 
     UserSession.objects.filter(pk=session.pk).update(kind="token")
 
@@ -118,7 +118,7 @@ def test_token_session_has_no_cookie_door() -> None:
 
 
 def test_ended_session_takes_its_secret_with_it() -> None:
-    session, cookie = made.cookie_of(people.AdminFactory())
+    session, cookie = made.cookie_of(people.AdminFactory.create())
 
     sessions.end(session, by=made.HERE, why="console")
 
@@ -127,7 +127,7 @@ def test_ended_session_takes_its_secret_with_it() -> None:
 
 
 def test_saving_a_session_that_ended_meanwhile_fails() -> None:
-    session, cookie = made.cookie_of(people.AdminFactory())
+    session, cookie = made.cookie_of(people.AdminFactory.create())
     store = SessionStore(cookie)
     store["late"] = True
     sessions.end(session, by=made.HERE, why="console")
@@ -139,7 +139,7 @@ def test_saving_a_session_that_ended_meanwhile_fails() -> None:
 
 
 def test_new_key_keeps_the_session_and_kills_the_old_cookie() -> None:
-    session, cookie = made.cookie_of(people.AdminFactory())
+    session, cookie = made.cookie_of(people.AdminFactory.create())
     store = SessionStore(cookie)
     store["kept"] = 1
     store.cycle_key()
@@ -153,7 +153,7 @@ def test_new_key_keeps_the_session_and_kills_the_old_cookie() -> None:
 
 
 def test_unchanged_session_writes_nothing() -> None:
-    _session, cookie = made.cookie_of(people.AdminFactory())
+    _session, cookie = made.cookie_of(people.AdminFactory.create())
     store = SessionStore(cookie)
     assert store.user_session is not None
 
@@ -166,7 +166,7 @@ def test_unchanged_session_writes_nothing() -> None:
 
 
 def test_loading_asks_the_database_once_account_included() -> None:
-    _session, cookie = made.cookie_of(people.AdminFactory())
+    _session, cookie = made.cookie_of(people.AdminFactory.create())
 
     with CaptureQueriesContext(connection) as queries:
         found = SessionStore(cookie).user_session
@@ -177,7 +177,7 @@ def test_loading_asks_the_database_once_account_included() -> None:
 
 
 def test_flush_ends_the_session_even_when_nothing_was_loaded() -> None:
-    session, cookie = made.cookie_of(people.AdminFactory())
+    session, cookie = made.cookie_of(people.AdminFactory.create())
 
     SessionStore(cookie).flush()
 
@@ -187,7 +187,7 @@ def test_flush_ends_the_session_even_when_nothing_was_loaded() -> None:
 
 
 def test_cookie_lives_no_longer_than_the_session() -> None:
-    session, cookie = made.cookie_of(people.AdminFactory())
+    session, cookie = made.cookie_of(people.AdminFactory.create())
     store = SessionStore(cookie)
     store["changed"] = 1
 
@@ -196,7 +196,7 @@ def test_cookie_lives_no_longer_than_the_session() -> None:
 
 
 def test_pickled_payload_is_never_loaded() -> None:
-    session, cookie = made.cookie_of(people.AdminFactory())
+    session, cookie = made.cookie_of(people.AdminFactory.create())
     store = SessionStore(cookie)
     assert store.user_session is not None
     binding: Any = store._binding()

@@ -17,6 +17,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from accounts.models import User
+from mestore.lib import crypto
 from mestore.lib.actor import Actor
 from monitoring.models import AuditEvent
 from sessions_security import keys, sessions, tokens
@@ -38,7 +39,7 @@ def _fresh_keys() -> None:
 
 @pytest.fixture
 def session() -> UserSession:
-    return made.session_of(people.BuyerFactory())
+    return made.session_of(people.BuyerFactory.create())
 
 
 def payload_of(session: UserSession, **changes: Any) -> dict[str, Any]:
@@ -77,7 +78,9 @@ def refused(token: str) -> tokens.InvalidToken:
 # Access tokens that must not open anything
 
 
-@pytest.mark.parametrize("token", ["", ".", "..", "a.b.c", "mock-token", "e30.e30.e30", "[].a.b", "\x00.\x00.\x00"])
+@pytest.mark.parametrize(
+    "token", ["", ".", "..", "a.b.c", "mock-token", "e30.e30.e30", "[].a.b", "\x00.\x00.\x00"]
+)
 def test_nonsense_is_refused(token: str) -> None:
     assert refused(token).forged
 
@@ -200,7 +203,7 @@ def test_remembered_token_still_expires(session: UserSession, monkeypatch: pytes
     tokens.verify_access(token)
     later = time.time() + 61
 
-    monkeypatch.setattr(tokens.time, "time", lambda: later)
+    monkeypatch.setattr("sessions_security.tokens.time.time", lambda: later)
 
     refused(token)
 
@@ -217,7 +220,7 @@ def test_remembered_token_dies_with_its_key(session: UserSession) -> None:
 
 def test_what_is_remembered_is_bounded() -> None:
     memory = tokens._VerifiedTokens(2)
-    claims = tokens.Claims(made.UserSession().pk, made.UserSession().pk, "j", "k", 0)
+    claims = tokens.Claims(UserSession().pk, UserSession().pk, "j", "k", 0)
 
     for name in (b"a", b"b"):
         memory.put(name, claims)
@@ -291,7 +294,7 @@ def test_ring_is_remembered_and_read_again_for_a_newer_key(monkeypatch: pytest.M
     assert keys.ring() is first
     assert keys.ring(wanted="invented") is first  # not again within a second: invented ids cannot load us
 
-    monkeypatch.setattr(keys.time, "monotonic", lambda: first.read_at + keys.REREAD_SECONDS)
+    monkeypatch.setattr("sessions_security.keys.time.monotonic", lambda: first.read_at + keys.REREAD_SECONDS)
     assert keys.ring(wanted=first.current_kid) is first
     assert keys.ring(wanted="newer") is not first
 
@@ -300,7 +303,7 @@ def test_ring_is_remembered_and_read_again_for_a_newer_key(monkeypatch: pytest.M
 
 
 def age(token: str, seconds: int) -> None:
-    RefreshToken.objects.filter(token_hash=tokens.crypto.digest(token.encode())).update(
+    RefreshToken.objects.filter(token_hash=crypto.digest(token.encode())).update(
         used_at=F("used_at") - timedelta(seconds=seconds)
     )
 
@@ -321,16 +324,16 @@ def test_access_token_is_no_refresh_token(session: UserSession) -> None:
 
 
 def test_refresh_token_is_stored_as_a_hash_only() -> None:
-    _session, pair = made.tokens_of(people.BuyerFactory())
+    _session, pair = made.tokens_of(people.BuyerFactory.create())
     row = RefreshToken.objects.get()
 
     assert pair.refresh_token is not None
-    assert bytes(row.token_hash) == tokens.crypto.digest(pair.refresh_token.encode())
+    assert bytes(row.token_hash) == crypto.digest(pair.refresh_token.encode())
     assert str(row.pk) in str(row)
 
 
 def test_reuse_within_ten_seconds_is_a_conflict_and_changes_nothing() -> None:
-    session, pair = made.tokens_of(people.BuyerFactory())
+    session, pair = made.tokens_of(people.BuyerFactory.create())
     child = rotate(str(pair.refresh_token))
     age(str(pair.refresh_token), 9)
 
@@ -342,7 +345,7 @@ def test_reuse_within_ten_seconds_is_a_conflict_and_changes_nothing() -> None:
 
 
 def test_later_reuse_ends_the_family_and_its_session() -> None:
-    session, pair = made.tokens_of(people.BuyerFactory())
+    session, pair = made.tokens_of(people.BuyerFactory.create())
     child = rotate(str(pair.refresh_token))
     age(str(pair.refresh_token), 11)
     thief = Actor(kind="anonymous", address="203.0.113.9", agent="other")
@@ -361,7 +364,7 @@ def test_later_reuse_ends_the_family_and_its_session() -> None:
 
 
 def test_reuse_after_the_session_ended_is_simply_refused() -> None:
-    session, pair = made.tokens_of(people.BuyerFactory())
+    session, pair = made.tokens_of(people.BuyerFactory.create())
     rotate(str(pair.refresh_token))
     sessions.end(session, by=made.HERE, why="sign_out")
 
@@ -373,7 +376,7 @@ def test_reuse_after_the_session_ended_is_simply_refused() -> None:
 
 @pytest.mark.parametrize("end", ["idle_expires_at", "absolute_expires_at"])
 def test_refresh_token_does_not_outlive_its_session(end: str) -> None:
-    session, pair = made.tokens_of(people.BuyerFactory())
+    session, pair = made.tokens_of(people.BuyerFactory.create())
     past = timezone.now() - timedelta(seconds=1)
     UserSession.objects.filter(pk=session.pk).update(
         **{"created_at": past - timedelta(days=1), "idle_expires_at": past, end: past}
@@ -384,7 +387,7 @@ def test_refresh_token_does_not_outlive_its_session(end: str) -> None:
 
 
 def test_refresh_token_dies_with_the_account() -> None:
-    user = people.BuyerFactory()
+    user = people.BuyerFactory.create()
     _session, pair = made.tokens_of(user)
     User.objects.filter(pk=user.pk).update(is_active=False)
 
@@ -393,7 +396,7 @@ def test_refresh_token_dies_with_the_account() -> None:
 
 
 def test_family_ends_when_its_sign_in_does_however_often_it_is_exchanged() -> None:
-    session, pair = made.tokens_of(people.BuyerFactory())
+    session, pair = made.tokens_of(people.BuyerFactory.create())
 
     child = rotate(str(pair.refresh_token))
     rotate(str(child.refresh_token))
@@ -403,7 +406,7 @@ def test_family_ends_when_its_sign_in_does_however_often_it_is_exchanged() -> No
 
 
 def test_exchange_counts_as_use_of_the_session() -> None:
-    session, pair = made.tokens_of(people.BuyerFactory())
+    session, pair = made.tokens_of(people.BuyerFactory.create())
     long_ago = timezone.now() - timedelta(minutes=30)
     UserSession.objects.filter(pk=session.pk).update(last_seen_at=long_ago)
 
@@ -415,14 +418,14 @@ def test_exchange_counts_as_use_of_the_session() -> None:
 
 @racing
 def test_twenty_simultaneous_exchanges_have_one_winner(race: Race) -> None:
-    session, pair = made.tokens_of(people.BuyerFactory())
+    session, pair = made.tokens_of(people.BuyerFactory.create())
 
     outcomes = race([partial(rotate, str(pair.refresh_token))] * 20)
 
     winners = [outcome for outcome in outcomes if isinstance(outcome, tokens.TokenPair)]
     assert len(winners) == 1
-    assert all(
-        isinstance(outcome, tokens.TokenPair | tokens.RefreshTokenJustUsed) for outcome in outcomes
-    ), outcomes
+    assert all(isinstance(outcome, tokens.TokenPair | tokens.RefreshTokenJustUsed) for outcome in outcomes), (
+        outcomes
+    )
     assert RefreshToken.objects.filter(session=session).count() == 2
     assert rotate(str(winners[0].refresh_token)).refresh_token
