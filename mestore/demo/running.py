@@ -157,14 +157,15 @@ def _serve(demo: Demo) -> None:
     environment = installation.process_environment(
         demo.variables | {"PROMETHEUS_MULTIPROC_DIR": str(metrics)}
     )
-    manage = [sys.executable, str(ROOT / "manage.py")]
-    demo.servers.run("worker", [*manage, "worker"], cwd=ROOT, env=environment)
     demo.servers.run("web", _granian(demo), cwd=ROOT, env=environment | _granian_defaults(demo))
     deadline = time.monotonic() + READY_SECONDS
     while not _is_ready(demo.port):
         if demo.servers.control("status", "web") is None or time.monotonic() > deadline:
             raise DemoError(f"the web server does not answer: {_last_words(demo.servers.log('web'))}")
         time.sleep(0.05)
+    # Nothing that a request needs waits for the worker: it starts when the web server is up.
+    manage = [sys.executable, str(ROOT / "manage.py")]
+    demo.servers.run("worker", [*manage, "worker"], cwd=ROOT, env=environment)
 
 
 def _granian(demo: Demo) -> list[str]:
