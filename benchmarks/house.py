@@ -82,6 +82,7 @@ class House:
             **os.environ,
             **keys.generate(),
             **self._servers.environment(),
+            "DJANGO_SETTINGS_MODULE": "mestore.settings",
             "MESTORE_ENV": "production",
             "MESTORE_PUBLIC_URL": f"https://{HOST}",
             "MESTORE_ALLOWED_HOSTS": HOST,

@@ -42,30 +42,31 @@ INSERT INTO finance_order (order_number, source, external_reference, buyer_refer
 VALUES ('P' || :r, 'pgbench', :r::text, 'buyer', 'BRL', 'confirmed', 10000, 0, 950, 10950, now(), now())
 RETURNING id AS sale \\gset
 INSERT INTO finance_orderitem (order_id, line, product_id, vendor_id, unit_price_minor, quantity,
-    line_total_minor, shipping_minor) VALUES (:sale, 1, 'product', :'vendor', 10000, 1, 10000, 950);
+    line_total_minor, shipping_minor) VALUES (:sale, 1, 'product', :vendor::uuid, 10000, 1, 10000, 950);
 INSERT INTO finance_orderpayment (order_id, sequence, method, installments, amount_minor, provider, status)
 VALUES (:sale, 1, 'credit_card', 1, 10950, 'pgbench', 'approved');
 INSERT INTO ledger_entry (book_id, id, kind, source_event, occurred_at, actor_kind, actor_id, transfer_count,
     control_total, mac)
-VALUES (:'vendor', :'entry', 'sale', 'pgbench/' || :r, now(), 'system', 'pgbench', 3, 10950, sha256('mac'));
+VALUES (:vendor::uuid, :entry::uuid, 'sale', 'pgbench/' || :r, now(), 'system', 'pgbench', 3, 10950,
+    sha256('mac'));
 INSERT INTO ledger_transfer (book_id, entry_id, seq, debit, credit, currency, amount)
-VALUES (:'vendor', :'entry', 1, :clearing, :pending, 'BRL', 9500),
-       (:'vendor', :'entry', 2, :clearing, :fee, 'BRL', 500),
-       (:'vendor', :'entry', 3, :clearing, :shipping, 'BRL', 950);
+VALUES (:vendor::uuid, :entry::uuid, 1, :clearing::bigint, :pending::bigint, 'BRL', 9500),
+       (:vendor::uuid, :entry::uuid, 2, :clearing::bigint, :fee::bigint, 'BRL', 500),
+       (:vendor::uuid, :entry::uuid, 3, :clearing::bigint, :shipping::bigint, 'BRL', 950);
 INSERT INTO finance_commission (id, commission_number, order_id, vendor_id, currency, order_amount_minor,
     rate_ppm, commission_amount_minor, vendor_amount_minor, commission_type, entry_id, calculated_at)
-VALUES (:'commission', 'P' || :r, :sale, :'vendor', 'BRL', 10000, 50000, 500, 9500, 'STANDARD', :'entry',
-    now());
+VALUES (:commission::uuid, 'P' || :r, :sale, :vendor::uuid, 'BRL', 10000, 50000, 500, 9500, 'STANDARD',
+    :entry::uuid, now());
 INSERT INTO audit_event (id, occurred_at, type, outcome, actor_kind, actor_id, target_type, target_id, canon,
     writer_mac, leaf_hash)
 SELECT id, now(), type, 'SUCCESS', 'system', 'pgbench', target, :r::text, canon, sha256('mac'),
        sha256('\\x00'::bytea || canon)
-FROM (VALUES (:'entry'::uuid, 'finance.ledger_entry.posted', 'ledger_entry'),
-             (:'recorded'::uuid, 'order.recorded', 'order'),
-             (:'calculated'::uuid, 'commission.calculated', 'commission')) AS e (id, type, target),
+FROM (VALUES (:entry::uuid, 'finance.ledger_entry.posted', 'ledger_entry'),
+             (:recorded::uuid, 'order.recorded', 'order'),
+             (:calculated::uuid, 'commission.calculated', 'commission')) AS e (id, type, target),
      convert_to(repeat('{"pgbench": "a leaf of usual length"}', 10), 'UTF8') AS canon;
 INSERT INTO audit_pending (id, occurred_at)
-VALUES (:'entry', now()), (:'recorded', now()), (:'calculated', now());
+VALUES (:entry::uuid, now()), (:recorded::uuid, now()), (:calculated::uuid, now());
 COMMIT;
 """
 
