@@ -16,11 +16,16 @@ from collections.abc import Callable, Iterator, Sequence  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 from django.test import TransactionTestCase  # noqa: E402
 
 from mestore import servers  # noqa: E402
 from tests.harness import caches, databases, live, racing  # noqa: E402
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("mestore", deadline=None)
+hypothesis.settings.load_profile("mestore")
 
 
 def _remove_what_was_committed(_test_case: TransactionTestCase) -> None:

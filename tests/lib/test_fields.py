@@ -231,6 +231,16 @@ class TestRefusals:
             Device.objects.update(note=value)
         assert Device.objects.get().note == "note"
 
+    def test_a_foreign_text_on_its_way_to_the_database_is_refused(self) -> None:
+        field = Device._meta.get_field("seed")
+        assert isinstance(field, EncryptedField)
+
+        for prepare in (field.get_db_prep_save, field.get_db_prep_value):
+            with pytest.raises(FieldError, match="encrypted"):
+                prepare("x", connection)
+        with pytest.raises(FieldError, match="encrypted"):
+            field.get_transform("lower")
+
     def test_bulk_update_is_refused(self) -> None:
         device = Device.objects.create(seed="seed")
         device.seed = "new"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -35,7 +36,11 @@ class Clock:
 
 @pytest.fixture(autouse=True)
 def own_counters(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A breaker and a local limiter of the test's own."""
+    """A breaker, a local limiter and connections of the test's own, with more patience than a busy machine."""
+    patience = redis().connection_pool.connection_kwargs
+    monkeypatch.setitem(patience, "socket_timeout", 30)
+    monkeypatch.setitem(patience, "socket_connect_timeout", 30)
+    monkeypatch.setattr(throttle, "_connections", throttle._Connections(None))
     monkeypatch.setattr(throttle, "_local", throttle._LocalLimiter())
     monkeypatch.setattr(
         throttle, "_redis", breaker.Breaker("throttle", counted=throttle._redis._counted, clock=lambda: 0.0)
@@ -103,7 +108,7 @@ class TestInRedis:
 
         stored = list(redis().scan_iter("mestore:throttle:*"))
         assert len(stored) == 2
-        assert not any(b"ana" in key or b"203" in key for key in stored)
+        assert not any(b"ana@" in key or b"203.0" in key for key in stored)
 
     def test_the_tightest_of_several_limits_is_told(self) -> None:
         assert hit([(MINUTE, "a"), (HOUR, "a")]).limit_name == "hour"
@@ -241,12 +246,21 @@ class TestBadQuestions:
                 hit([(MINUTE, "a")], cost=cost)
 
 
+@pytest.fixture(scope="module")
+def spare_servers() -> Iterator[servers.Servers]:
+    with servers.start() as running:
+        yield running
+
+
 @pytest.fixture
-def own_redis(own_servers: servers.Servers, settings: Any) -> servers.Servers:
+def own_redis(spare_servers: servers.Servers, settings: Any) -> Iterator[servers.Servers]:
     """A Redis that the test may take away."""
-    cache = {**settings.CACHES["default"], "LOCATION": own_servers.redis_url()}
+    options = {"SOCKET_TIMEOUT": 30, "SOCKET_CONNECT_TIMEOUT": 30}
+    cache = {**settings.CACHES["default"], "LOCATION": spare_servers.redis_url(), "OPTIONS": options}
     settings.CACHES = {"default": cache}
-    return own_servers
+    yield spare_servers
+    if spare_servers.control("status", "redis") is None:
+        spare_servers.control("start", "redis")
 
 
 class TestWithoutRedis:
@@ -303,6 +317,8 @@ class TestWithoutRedis:
             return ask(*given)
 
         monkeypatch.setattr(throttle, "_ask_redis", counting)
+        monkeypatch.setitem(redis().connection_pool.connection_kwargs, "socket_timeout", 0.1)
+        throttle._connections._idle.clear()
         own_redis.control("pause", "redis")
         try:
             decisions = take(10, (MINUTE, "a"))
@@ -388,7 +404,7 @@ class TestLocalLimiter:
         limit=st.integers(1, 30), window=st.integers(1, 60), costs=st.lists(st.integers(1, 4), max_size=20)
     )
     def test_it_decides_as_redis_does(self, limit: int, window: int, costs: list[int]) -> None:
-        tested = Limit(f"twin {os.urandom(8).hex()}", limit, window * 100)
+        tested = Limit(f"twin {os.urandom(8).hex()}", limit, window * 1_000)
         local = throttle._LocalLimiter(Clock())
 
         for cost in costs:
