@@ -274,8 +274,10 @@ class _Reader:
         if len(value) > longest:
             message = _("This text is longer than %(most)d characters.") % {"most": longest}
             self.wrong(name, message, "string_too_long")
-        elif not value.strip() or _CONTROL.search(value.replace("\n", "") if multiline else value):
+            return ""
+        if not value.strip() or _CONTROL.search(value.replace("\n", "") if multiline else value):
             self.wrong(name, _("This text has characters that are not accepted."), "string_invalid")
+            return ""
         return value
 
     def matching(self, name: str, shape: re.Pattern[str]) -> str:
