@@ -64,16 +64,19 @@ def ring(*, wanted: str | None = None) -> Ring:
 
 
 def rotate(*, by: Actor) -> str:
-    """Put a new key in force and let the previous one verify until the last token it signed has expired."""
+    """Put a new key in force and return its id; the previous one verifies until its last token has expired.
+
+    Two rotations at the same moment are one: both return the key that is then in force.
+    """
     # Another process may go on signing with its cached ring for a minute.
     overlap = timedelta(seconds=settings.ACCESS_TOKEN_SECONDS + 2 * RING_SECONDS)
     with transaction.atomic():
         SigningKey.objects.filter(state=SigningKey.State.CURRENT).update(
             state=SigningKey.State.PREVIOUS, verify_until=timezone.now() + overlap
         )
-        kid = _create(by=by)
+        _create(by=by)
     forget()
-    return kid
+    return ring().current_kid
 
 
 def forget() -> None:
@@ -115,8 +118,8 @@ def _usable() -> list[SigningKey]:
     return list(SigningKey.objects.filter(Q(verify_until=None) | Q(verify_until__gt=timezone.now())))
 
 
-def _create(*, by: Actor) -> str:
-    """Insert a new current key, unless another process was faster; return the id that was tried."""
+def _create(*, by: Actor) -> None:
+    """Insert a new current key, unless another process was faster."""
     private = Ed25519PrivateKey.generate()
     kid = secrets.token_urlsafe(12)
     key = SigningKey(
@@ -129,7 +132,6 @@ def _create(*, by: Actor) -> str:
     SigningKey.objects.bulk_create([key], ignore_conflicts=True)
     if SigningKey.objects.filter(kid=kid).exists():
         audit.record(events.SIGNING_KEY_CREATED, by=by, target=("signing_key", kid))
-    return kid
 
 
 def _binding(kid: str) -> bytes:

@@ -27,7 +27,7 @@ def answer(rule: Any, user: Any) -> bool:
     return bool(rule().has_permission(request_of(user), APIView()))
 
 
-NAME = "orders.approve.global"
+NAME = "reports.export.global"
 
 RULES = [
     permissions.HasPermission("orders.read.global"),
