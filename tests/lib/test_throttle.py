@@ -36,7 +36,7 @@ class Clock:
 
 @pytest.fixture(autouse=True)
 def own_counters(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A breaker, a local limiter and connections of the test's own, with more patience than a busy machine."""
+    """A breaker, a local limiter and connections of the test's own, with patience for a busy machine."""
     patience = redis().connection_pool.connection_kwargs
     monkeypatch.setitem(patience, "socket_timeout", 30)
     monkeypatch.setitem(patience, "socket_connect_timeout", 30)
