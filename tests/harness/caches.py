@@ -9,6 +9,7 @@ import redis
 
 from mestore.lib import breaker, throttle
 from monitoring import subjects
+from sessions_security import keys
 
 
 def forget() -> None:
@@ -18,6 +19,7 @@ def forget() -> None:
         circuit._reopens_at = 0.0
     throttle._local._whole_at.clear()
     subjects.forget_cached_keys()
+    keys.forget()
     _forget_redis()
 
 
