@@ -6,7 +6,7 @@ attribute decrypts, saving encrypts. In between the instance holds ciphertext, o
 when printed.
 
 Because only a row can encrypt, `.update()`, `bulk_update()`, expressions and fixtures are refused; so are
-filters and ordering, which could only compare ciphertext. Find such a row by a blind index beside it.
+filters and ordering by name, which could only compare ciphertext. Find such a row by a blind index beside it.
 """
 
 from __future__ import annotations

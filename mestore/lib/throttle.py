@@ -1,8 +1,9 @@
 """Load limits: how often, counted in Redis in one round trip whose cost does not depend on limit or window.
 
 The rule is GCRA: a key stores one number, the time at which its budget would be whole again. A limit of 60 in
-60 seconds allows 60 at once and then one more each second. Several limits are judged together: when one
-refuses, none is charged, so asking again does not prolong the wait.
+60 seconds allows 60 at once and then one more each second, so that a window that begins with a burst may hold
+up to twice the limit. Several limits are judged together: when one refuses, none is charged, so asking again
+does not prolong the wait.
 
 Redis away or slow: a breaker stops asking, and a limiter inside this process answers with a quarter of each
 limit (at least 1). Without Redis in the settings (one process, by construction) that limiter applies the
