@@ -50,6 +50,18 @@ class Database:
     options: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class MailServer:
+    """A mail server's URL, taken apart for Django; without a host there is none."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+    scheme: str
+
+
+NO_MAIL_SERVER = MailServer("", 0, "", "", "")
 NO_DATABASE = Database("", "", "", "", "", {})
 
 
@@ -190,6 +202,26 @@ class Environment:
         elif options.get("ssl_cert_reqs", ["required"])[-1] != "required":
             self.complain(f"{name} must not switch off the check of the server's certificate.")
         return value
+
+    def mail_server(self, name: str, about: str, *, required: bool) -> MailServer:
+        """Return a mail server's URL taken apart: TLS from the first byte (smtps) or by STARTTLS."""
+        value = self.text(name, about, default=None if required else "")
+        if not value:
+            return NO_MAIL_SERVER
+        parts = self._split(value)
+        ports = {"smtps": 465, "smtp+starttls": 587}
+        if parts is None or parts.scheme not in ports or not parts.hostname:
+            self.complain(
+                f"{name} must look like smtps://user:password@host:465 or smtp+starttls://user:password@host:587."
+            )
+            return NO_MAIL_SERVER
+        return MailServer(
+            host=parts.hostname,
+            port=parts.port or ports[parts.scheme],
+            user=unquote(parts.username or ""),
+            password=unquote(parts.password or ""),
+            scheme=parts.scheme,
+        )
 
     def _raw(self, name: str) -> str:
         path = self.source.get(f"{name}_FILE", "")

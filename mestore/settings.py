@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from mestore.environment import Database, Environment
 from monitoring.logging import logging_config
 
+SMS_CONSOLE = "monitoring.sms.Console"
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment()
 
@@ -330,6 +331,26 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 BUSINESS_TIME_ZONE = "America/Bogota"
 
+# --- Messages to people -----------------------------------------------------------------------------------
+_mail = env.mail_server(
+    "MESTORE_MAIL_URL", "the mail server; the demo prints its mail instead",
+    required=MESTORE_ENV in {"staging", "production"},
+)  # fmt: skip
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if _mail.host else 'console'}.EmailBackend"
+EMAIL_HOST, EMAIL_PORT = _mail.host, _mail.port
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail.user, _mail.password
+EMAIL_USE_SSL, EMAIL_USE_TLS = _mail.scheme == "smtps", _mail.scheme == "smtp+starttls"
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.text(
+    "MESTORE_MAIL_FROM", "whom mail comes from", default=f"MeStore <no-reply@{urlsplit(PUBLIC_URL).hostname}>"
+)
+SMS_BACKEND = env.text(
+    "MESTORE_SMS_BACKEND", "class that sends text messages; unset: none are sent",
+    default="" if MESTORE_ENV in {"staging", "production"} else SMS_CONSOLE,
+)  # fmt: skip
+if SMS_BACKEND == SMS_CONSOLE and MESTORE_ENV in {"staging", "production"}:
+    env.complain("MESTORE_SMS_BACKEND prints codes instead of sending them: name a provider's class.")
+
 # --- Files and logs ---------------------------------------------------------------------------------------
 STATIC_URL = "/static/"
 STATIC_ROOT = Path(
@@ -346,7 +367,6 @@ STORAGES = {
 WHITENOISE_USE_FINDERS = True  # the console has one stylesheet: served from the package itself
 WHITENOISE_MAX_AGE = 300
 WHITENOISE_ALLOW_ALL_ORIGINS = False
-EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"  # this service sends no mail yet
 LOG_LEVEL = env.text("MESTORE_LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR", default="INFO")
 LOGGING = logging_config(MESTORE_ENV)
 

@@ -216,6 +216,29 @@ VENDOR_IMPORTED: Final = _event(
     "vendor.imported", Category.VENDOR_MANAGEMENT, _SUCCESS, "A vendor was created from a marketplace file."
 )
 
+# --- Messages ---------------------------------------------------------------------------------------------
+MESSAGE_QUEUED: Final = _event(
+    "message.queued",
+    Category.MONITORING,
+    Outcome.PENDING,
+    "A message to a person was written; it is sent soon.",
+)
+MESSAGE_SENT: Final = _event(
+    "message.sent", Category.MONITORING, _SUCCESS, "A message was handed to the mail server or provider."
+)
+MESSAGE_GIVEN_UP: Final = _event(
+    "message.given_up",
+    Category.MONITORING,
+    _FAILURE,
+    "A message could not be sent before it lost its use; it was deleted.",
+)
+MESSAGE_NOT_DUE: Final = _event(
+    "message.not_due",
+    Category.MONITORING,
+    _BLOCKED,
+    "A message was asked for where nobody is to be told; the answer did not show it.",
+)
+
 # --- Machines and keys ------------------------------------------------------------------------------------
 CLIENT_CREATED: Final = _event(
     "client.created",

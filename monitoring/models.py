@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from django.db import models
 
+from monitoring.outbox import OutboxMessage
+
+__all__ = ["AuditEvent", "AuditPending", "OutboxMessage", "SubjectKey"]
+
 
 class AuditEvent(models.Model):
     """One thing that happened. The database's key is (id, occurred_at); the table is partitioned by month."""

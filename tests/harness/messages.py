@@ -30,8 +30,8 @@ def asked_for() -> dict[Message, str]:
     found: dict[Message, str] = {}
     for file in sorted(_files()):
         text = file.read_text(encoding="utf-8")
-        source = templatize(text, origin=str(file)) if file.suffix == ".html" else text
-        for message in _messages(source, is_template=file.suffix == ".html"):
+        source = templatize(text, origin=str(file)) if file.suffix != ".py" else text
+        for message in _messages(source, is_template=file.suffix != ".py"):
             found.setdefault(message, str(file.relative_to(ROOT)))
     return found
 
@@ -41,6 +41,7 @@ def _files() -> Iterator[Path]:
         yield from (file for file in (ROOT / package).rglob("*.py") if "migrations" not in file.parts)
         yield from (ROOT / package).rglob("templates/**/*.html")
     yield from (ROOT / "templates").rglob("*.html")
+    yield from (ROOT / "templates").rglob("*.txt")  # mail and text messages
 
 
 def _messages(source: str, *, is_template: bool) -> Iterator[Message]:
