@@ -247,7 +247,26 @@ LOGIN_LIMITS = {
     "login": {"network": 10, "account": 5, "window_seconds": 3_600, "lock_seconds": 900},
     "admin_login": {"network": 3, "account": 3, "window_seconds": 3_600, "lock_seconds": 1_800},
     "factor": {"network": 10, "account": 5, "window_seconds": 3_600, "lock_seconds": 600},
+    "otp": {"network": 10, "account": 5, "window_seconds": 3_600, "lock_seconds": 600},
+    "register": {"network": 5, "account": 1, "window_seconds": 3_600, "lock_seconds": 7_200},
 }
+
+# --- Registration and verification ------------------------------------------------------------------------
+# Accounts opened from one network in an hour. On the demo's one machine everybody has the same address.
+REGISTRATIONS_PER_HOUR = env.integer(
+    "MESTORE_REGISTRATIONS_PER_HOUR", "accounts that one network may open in an hour",
+    default=200 if IS_LOOPBACK_DEMO else 5, minimum=1, maximum=100_000,
+)  # fmt: skip
+REGISTRATION_HIDE_EXISTING = env.boolean(
+    "MESTORE_REGISTRATION_HIDE_EXISTING",
+    "answer 202 to every registration, whether the address is taken or not",
+    default=False,
+)
+VENDOR_AUTO_APPROVE = env.boolean(
+    "MESTORE_VENDOR_AUTO_APPROVE", "new vendors sell at once, without anybody's approval", default=False
+)
+# Codes that prove an address or a number: life, tries per code, pause between two, codes per hour.
+VERIFICATION = {"valid_seconds": 600, "attempts": 5, "cooldown_seconds": 60, "per_hour": 5}
 
 # --- Sessions and tokens (design: policy tables) ----------------------------------------------------------
 SESSION_POLICY: dict[str, dict[str, int | None]] = {

@@ -7,24 +7,9 @@ from typing import Any
 from rest_framework import serializers
 
 from accounts.models import User
-from mestore.lib.http import JsonNumber
+from mestore.lib.shapes import Text
 from sessions_security import signin
 from sessions_security.tokens import TokenPair
-
-_LONGEST = 4_096
-
-
-class Text(serializers.CharField):
-    """A JSON string as it was sent: nothing is trimmed, and a number is not taken for one."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**{"trim_whitespace": False, "max_length": _LONGEST, **options})
-
-    def to_internal_value(self, data: Any) -> str:
-        if not isinstance(data, str) or isinstance(data, JsonNumber):
-            self.fail("invalid")
-        return super().to_internal_value(data)
-
 
 class SignInRequest(serializers.Serializer[Any]):
     """E-mail address and password."""
