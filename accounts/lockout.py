@@ -36,6 +36,7 @@ _PURPOSE = "lockout"
 LOGIN: Final = "login"
 ADMIN_LOGIN: Final = "admin_login"
 FACTOR: Final = "factor"
+BACKUP_CODE: Final = "backup_code"
 
 
 class LockedOut(errors.TooManyRequests):
@@ -258,7 +259,7 @@ class LockoutHandler(AxesDatabaseHandler):  # type: ignore[misc] # the library h
 
 
 def _account_keys(user: User) -> list[bytes]:
-    names = {FACTOR: str(user.pk)}
+    names = {FACTOR: str(user.pk), BACKUP_CODE: str(user.pk)}
     return [_key(kind, "account", names.get(kind, user.email_key or "")) for kind in settings.LOGIN_LIMITS]
 
 

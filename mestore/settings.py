@@ -247,6 +247,7 @@ LOGIN_LIMITS = {
     "login": {"network": 10, "account": 5, "window_seconds": 3_600, "lock_seconds": 900},
     "admin_login": {"network": 3, "account": 3, "window_seconds": 3_600, "lock_seconds": 1_800},
     "factor": {"network": 10, "account": 5, "window_seconds": 3_600, "lock_seconds": 600},
+    "backup_code": {"network": 10, "account": 5, "window_seconds": 3_600, "lock_seconds": 600},
     "otp": {"network": 10, "account": 5, "window_seconds": 3_600, "lock_seconds": 600},
     "register": {"network": 5, "account": 1, "window_seconds": 3_600, "lock_seconds": 7_200},
 }
@@ -267,6 +268,42 @@ VENDOR_AUTO_APPROVE = env.boolean(
 )
 # Codes that prove an address or a number: life, tries per code, pause between two, codes per hour.
 VERIFICATION = {"valid_seconds": 600, "attempts": 5, "cooldown_seconds": 60, "per_hour": 5}
+
+TOTP_ENROLMENT_SECONDS = 600  # how long a new secret waits for its first code
+TOTP_ENROLMENT_ATTEMPTS = 5
+TOTP_DEVICES = 5  # confirmed ones per account
+BACKUP_CODES = 10
+BACKUP_CODES_LOW = 3  # so few left: say so
+RECOVERY_SECONDS = 3_600  # how long a recovery may take until both proofs are there
+RECOVERY_CODE_SECONDS = 600
+RECOVERY_ATTEMPTS = 5
+# How long a reset of all factors waits, so that its owner can say that it was somebody else.
+FACTOR_RESET_HOLD_SECONDS = {"BUYER": 3_600, "VENDOR": 86_400, "ADMIN": 86_400, "SUPERUSER": 86_400}
+
+# What must be proved again before an action, and how long ago that may be. "password" counts only for
+# accounts without a second factor. An action that is not here is refused.
+STEP_UP: dict[str, dict[str, Any]] = {
+    "factors.enrol": {"methods": ["passkey", "totp", "backup_code", "password"], "max_age_seconds": 300},
+    "factors.remove": {"methods": ["passkey", "totp", "backup_code"], "max_age_seconds": 300},
+    "factors.backup_codes": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
+    "passkeys.register": {"methods": ["passkey", "totp", "backup_code", "password"], "max_age_seconds": 300},
+    "passkeys.remove": {"methods": ["passkey", "totp", "backup_code"], "max_age_seconds": 300},
+    "account.change_password": {
+        "methods": ["passkey", "totp", "backup_code", "password"],
+        "max_age_seconds": 300,
+    },
+    "account.change_email": {
+        "methods": ["passkey", "totp", "backup_code", "password"],
+        "max_age_seconds": 300,
+    },
+    "users.end_sessions": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
+    "users.impersonate": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
+    "users.factor_reset": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
+    "permissions.grant": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
+    "permissions.grant_system": {"methods": ["passkey"], "max_age_seconds": 300},
+    "keys.rotate": {"methods": ["passkey"], "max_age_seconds": 300},
+    "break_glass.seal": {"methods": ["passkey"], "max_age_seconds": 300},
+}
 
 # --- Sessions and tokens (design: policy tables) ----------------------------------------------------------
 SESSION_POLICY: dict[str, dict[str, int | None]] = {

@@ -142,6 +142,50 @@ FACTOR_REFUSED: Final = _event(
     "auth.factor.refused", _AUTH, _FAILURE, "A second factor was wrong, malformed, used before or locked."
 )
 
+FACTOR_REMOVED: Final = _event(
+    "auth.factor.removed", _AUTH, _SUCCESS, "A second factor was taken off an account.", retention=_LONG
+)
+BACKUP_CODES_MADE: Final = _event(
+    "auth.backup_codes.made", _AUTH, _SUCCESS, "An account received new backup codes; the old ones ended.",
+    retention=_LONG,
+)  # fmt: skip
+BACKUP_CODE_USED: Final = _event(
+    "auth.backup_codes.used", _AUTH, _SUCCESS, "A backup code was used up; another took its place."
+)
+STEP_UP_PROVED: Final = _event(
+    "auth.step_up.proved", _AUTH, _SUCCESS, "A person proved a factor again within a session."
+)
+STEP_UP_REQUIRED: Final = _event(
+    "auth.step_up.required",
+    Category.SECURITY,
+    _BLOCKED,
+    "An action was refused until a factor is proved again.",
+)
+RECOVERY_BEGUN: Final = _event(
+    "auth.recovery.begun", _AUTH, Outcome.PENDING, "Somebody said that they lost a second factor."
+)
+RECOVERY_PROVED: Final = _event(
+    "auth.recovery.proved", _AUTH, Outcome.PENDING, "One of the two proofs of a recovery was given."
+)
+RECOVERY_REFUSED: Final = _event(
+    "auth.recovery.refused",
+    Category.SECURITY,
+    _FAILURE,
+    "A proof of a recovery was wrong, late or one too many.",
+)
+FACTOR_RESET_REQUESTED: Final = _event(
+    "auth.factor_reset.requested", Category.SECURITY, Outcome.PENDING,
+    "Two proofs were given: all second factors of an account end after a while.", retention=_LONG,
+)  # fmt: skip
+FACTOR_RESET_CANCELLED: Final = _event(
+    "auth.factor_reset.cancelled", Category.SECURITY, Outcome.CANCELLED,
+    "A factor reset was stopped before it took effect.", retention=_LONG,
+)  # fmt: skip
+FACTOR_RESET_DONE: Final = _event(
+    "auth.factor_reset.done", Category.SECURITY, _SUCCESS, "All second factors of an account were removed.",
+    retention=_LONG,
+)  # fmt: skip
+
 # --- Sessions and tokens ----------------------------------------------------------------------------------
 SESSION_STARTED: Final = _event("session.started", _AUTH, _SUCCESS, "A session began.")
 SESSION_ENDED: Final = _event(

@@ -12,4 +12,7 @@ class SessionsSecurityConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from sessions_security import schema  # noqa: F401  # registers how to authenticate with the API description
+        from mestore.lib import guard
+        from sessions_security import schema, stepup  # noqa: F401  # schema registers how to authenticate
+
+        guard.register_step_up(stepup.check)

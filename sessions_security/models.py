@@ -194,6 +194,23 @@ class PendingSignIn(models.Model):
         return f"pending sign-in {self.id}"
 
 
+class StepUpProof(models.Model):
+    """That one factor was proved in one session, and when. What it opens is decided in `stepup`."""
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    session = models.ForeignKey(UserSession, on_delete=models.CASCADE, related_name="step_up_proofs")
+    method = models.CharField(max_length=16)
+    factor = models.CharField(max_length=128)  # the device's own name in the framework; "password"
+    bound_at = models.DateTimeField()  # since when the account has this factor
+    proved_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["session", "factor"], name="step_up_proof_latest")]
+
+    def __str__(self) -> str:
+        return f"{self.method} proved in {self.session_id}"
+
+
 class SigningKey(models.Model):
     """An Ed25519 key that signs access tokens: one current, earlier ones only to verify."""
 

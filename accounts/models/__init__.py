@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from accounts.models.backup_code import BackupCode, BackupCodeSet
 from accounts.models.factor import TotpDevice
+from accounts.models.identity import IdentityCard
 from accounts.models.lockout import LockoutCounter
 from accounts.models.permission import Grant, Permission
+from accounts.models.recovery import FactorReset, RecoveryCase
 from accounts.models.user import User
 from accounts.models.vendor import VendorProfile
+from accounts.models.verification import VerificationCode
 
-__all__ = ["Grant", "LockoutCounter", "Permission", "TotpDevice", "User", "VendorProfile"]
+__all__ = [
+    "BackupCode",
+    "BackupCodeSet",
+    "FactorReset",
+    "Grant",
+    "IdentityCard",
+    "LockoutCounter",
+    "Permission",
+    "RecoveryCase",
+    "TotpDevice",
+    "User",
+    "VendorProfile",
+    "VerificationCode",
+]

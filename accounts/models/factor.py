@@ -31,12 +31,20 @@ class TotpDevice(Device):  # type: ignore[misc] # the library has no types
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
     name = models.CharField(_("name"), max_length=64)
     confirmed = models.BooleanField(_("confirmed"), default=False)
-    secret = EncryptedField()
+    # Bound to the account as well as to the row: a device that is handed to another account by SQL is dead.
+    secret = EncryptedField(bound_with=("user_id",))
     # The last time step whose code was accepted; a code counts only when its step is later.
     last_step = models.BigIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
     confirmed_at = models.DateTimeField(_("confirmed"), null=True, editable=False)
     last_used_at = models.DateTimeField(_("last used"), null=True, editable=False)
+    # Of a device that is not confirmed yet: how long its secret waits, and how many codes were tried.
+    expires_at = models.DateTimeField(_("waits until"), null=True, editable=False)
+    attempts = models.PositiveSmallIntegerField(default=0, db_default=0, editable=False)
+    bound_session = models.UUIDField(_("session of binding"), null=True, editable=False)
+    bound_address = models.CharField(
+        _("address of binding"), max_length=45, default="", db_default="", blank=True, editable=False
+    )
 
     objects: ClassVar[models.Manager[TotpDevice]] = DeviceManager()
 

@@ -11,6 +11,7 @@ filters and ordering by name, which could only compare ciphertext. Find such a r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from django.core import checks
@@ -108,7 +109,9 @@ class EncryptedField(_Field):
     descriptor_class = _EncryptedAttribute
     empty_strings_allowed = False
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, bound_with: Sequence[str] = (), **kwargs: Any) -> None:
+        """`bound_with` names columns of the same row that the value is bound to beside the primary key."""
+        self.bound_with = tuple(bound_with)
         kwargs.setdefault("editable", False)
         super().__init__(*args, **kwargs)
 
@@ -122,7 +125,8 @@ class EncryptedField(_Field):
         key = meta.pk.to_python(instance.pk)
         if key is None:
             raise ValueError(f"{meta.label}.{self.name} is encrypted for its row: set the primary key first")
-        return crypto.row_binding(meta.db_table, self.column or "", key)
+        others = [getattr(instance, name) for name in self.bound_with]
+        return crypto.row_binding(meta.db_table, self.column or "", key, *others)
 
     # From and to the database
 

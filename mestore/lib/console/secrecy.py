@@ -27,7 +27,7 @@ SECRET_WORDS = frozenset(
             "sealed",
         ),
         *("wrapped", "canon", "payload", "private", "pepper", "otp", "pin", "ct", "ciphertext", "encrypted"),
-        *("credential", "cvv", "iban"),
+        *("credential", "cvv", "iban", "verifier"),
     }
 )
 

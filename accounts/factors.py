@@ -1,0 +1,106 @@
+"""What an account can prove beside its password, and the one way in which every factor counts failures.
+
+A kind of factor (`accounts.totp`, `accounts.backup_codes`, `accounts.passkeys`) finds out whether an answer
+is right; `open_attempt`, `refuse` and `accept` around it do what all share: budgets, audit, metrics.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Final, NoReturn
+
+from django.db.models import Exists, F, Model, OuterRef, Q
+
+from accounts import lockout
+from accounts.models import BackupCode, TotpDevice, User
+from mestore.lib import errors
+from mestore.lib.actor import Actor
+from monitoring import audit, events, metrics
+
+TOTP: Final = "totp"
+BACKUP_CODE: Final = "backup_code"
+PASSKEY: Final = "passkey"
+
+
+def has_factor(user: User) -> bool:
+    """Say whether `user` has a second factor. Backup codes alone are none: they stand in for one."""
+    return any(method != BACKUP_CODE for method in methods_of(user))
+
+
+def methods_of(user: User, *, bound_before: dt.datetime | None = None) -> tuple[str, ...]:
+    """Return what `user` can prove, best first; with `bound_before` only what was there by then.
+
+    One statement.
+    """
+    found = (
+        User.objects.filter(pk=user.pk)
+        .annotate(
+            totp=_exists(TotpDevice, Q(confirmed=True), "confirmed_at", bound_before),
+            backup_code=_codes_left(bound_before),
+        )
+        .values_list("totp", "backup_code")
+        .first()
+    )
+    names = (TOTP, BACKUP_CODE)
+    return tuple(name for name, has in zip(names, found or (), strict=False) if has)
+
+
+def open_attempt(user: User, method: str, *, by: Actor) -> lockout.Attempt:
+    """Begin an attempt at one of `user`'s factors. Raises `lockout.LockedOut` when its budget is spent."""
+    attempt = lockout.attempt(_budget(method), account=str(user.pk), address=by.address)
+    try:
+        lockout.refuse_locked(attempt)
+    except lockout.LockedOut:
+        record_refusal(user, method, "locked", by=by)
+        raise
+    return attempt
+
+
+def refuse(
+    user: User, method: str, attempt: lockout.Attempt, *, error: errors.MeStoreError, by: Actor
+) -> NoReturn:
+    """Count a wrong answer and raise `error`, or `lockout.LockedOut` when it was one too many."""
+    failure = lockout.charge(attempt)
+    record_refusal(user, method, "wrong", by=by)
+    if failure.began_lock:
+        audit.record_refusal(
+            events.ACCOUNT_LOCKED, by=by, target=("user", str(user.pk)), data={"purpose": attempt.kind}
+        )
+    if failure.beyond_budget:
+        raise lockout.LockedOut(retry_after=failure.retry_after)
+    raise error
+
+
+def accept(method: str, attempt: lockout.Attempt) -> None:
+    """Take a right answer: forget the failures. Raises `lockout.LockedOut` when a lock came first."""
+    lockout.settle(attempt)
+    metrics.AUTH_ATTEMPTS.labels(outcome="accepted", factor=method).inc()
+
+
+def record_refusal(user: User, method: str, reason: str, *, by: Actor) -> None:
+    """Keep that an answer was refused, whatever becomes of the request."""
+    outcome = "locked" if reason == "locked" else "refused"
+    metrics.AUTH_ATTEMPTS.labels(outcome=outcome, factor=method).inc()
+    audit.record_refusal(
+        events.FACTOR_REFUSED,
+        by=by,
+        target=("user", str(user.pk)),
+        subject=str(user.pk),
+        data={"factor": method, "reason": reason},
+    )
+
+
+def _budget(method: str) -> str:
+    return {TOTP: lockout.FACTOR, BACKUP_CODE: lockout.BACKUP_CODE}[method]
+
+
+def _exists(model: type[Model], wanted: Q, bound: str, before: dt.datetime | None) -> Exists:
+    rows = model._default_manager.filter(wanted, user=OuterRef("pk"))
+    return Exists(rows.filter(**{f"{bound}__lte": before}) if before else rows)
+
+
+def _codes_left(before: dt.datetime | None) -> Exists:
+    codes = BackupCode.objects.filter(
+        code_set__user=OuterRef("pk"), generation=F("code_set__generation"), used_at=None
+    )
+    return Exists(codes.filter(code_set__created_at__lte=before) if before else codes)

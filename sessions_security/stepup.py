@@ -1,0 +1,145 @@
+"""Proving a factor again before something that matters: which action asks for what, and how fresh.
+
+The table is the setting STEP_UP. Every proof is kept per session and factor. A proof opens an action when its
+method is one of the action's, it is fresh enough, the account had the factor before the session began, and it
+is not the factor that the action is about. So nobody who took over a session can add a factor of their own
+and confirm the rest with that.
+
+Others ask through `mestore.lib.guard.require(action, request)`, or put `RequiresStepUp` on a DRF view.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from django.conf import settings
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from rest_framework.request import Request
+
+from accounts import factors
+from mestore.lib import actor, errors, guard
+from mestore.lib.actor import Actor
+from monitoring import audit, events
+from sessions_security.models import StepUpProof, UserSession
+
+PASSWORD = "password"  # noqa: S105 - the name of a method
+
+
+class StepUpRequired(errors.Forbidden):
+    """The session is fine, but no proof in it is fresh enough.
+
+    `methods` may be empty: nothing that the account has will do. A factor that was added in this session
+    counts from the next sign-in on.
+    """
+
+    code = "STEP_UP_REQUIRED"
+    message = _("Confirm that it is you before you go on.")
+
+    def __init__(self, action: str, methods: list[str], max_age_seconds: int) -> None:
+        super().__init__(extra={"action": action, "methods": methods, "max_age": max_age_seconds})
+        self.action, self.methods, self.max_age_seconds = action, methods, max_age_seconds
+
+
+def check(action: str, request: Any) -> None:
+    """What `mestore.lib.guard.require` asks. Raises as `require` does."""
+    require(action, request)
+
+
+def require(action: str, request: Any, *, replaced: str = "") -> str:
+    """Return the factor whose proof opens `action` for this request; `replaced` is one that may not.
+
+    Raises `StepUpRequired`; `guard.NothingRegistered` for an action that the table does not have;
+    `errors.Unauthorized` for a stranger.
+    """
+    session = getattr(request, "user_session", None)
+    if session is None:
+        raise errors.Unauthorized
+    return require_for(action, session, replaced=replaced, by=actor.of(request))
+
+
+def require_for(action: str, session: UserSession, *, replaced: str = "", by: Actor) -> str:
+    """As `require`, for a session."""
+    rule: Mapping[str, Any] | None = settings.STEP_UP.get(action)
+    if rule is None:
+        raise guard.NothingRegistered
+    methods, seconds = list(rule["methods"]), int(rule["max_age_seconds"])
+    since = timezone.now() - dt.timedelta(seconds=seconds)
+    factor = _proved(session, methods, since, replaced)
+    if factor is None and PASSWORD in methods:
+        factor = _proved_by_password(session, since)
+    if factor is None:
+        _refuse(action, session, methods, seconds, by)
+    return factor
+
+
+def methods_for(action: str, session: UserSession) -> list[str]:
+    """Return what the account behind `session` can prove for `action`, in the table's order."""
+    methods = list(settings.STEP_UP.get(action, {}).get("methods", ()))
+    return _possible(session, methods)
+
+
+def note(session: UserSession, *, method: str, factor: str, bound_at: dt.datetime) -> StepUpProof:
+    """Keep that `factor` was proved now, at sign-in or again; runs in the transaction of that proof."""
+    proof, _made = StepUpProof.objects.update_or_create(
+        session=session,
+        factor=factor,
+        defaults={"method": method, "bound_at": bound_at, "proved_at": timezone.now()},
+    )
+    return proof
+
+
+def forget(factor: str) -> None:
+    """Drop every proof of a factor that is gone."""
+    StepUpProof.objects.filter(factor=factor).delete()
+
+
+class RequiresStepUp:
+    """Put before `APIView`: `step_up = "payouts.request"`, or a dictionary from HTTP method to action."""
+
+    step_up: str | Mapping[str, str] = ""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Check permissions and limits first, the factor last."""
+        super().initial(request, *args, **kwargs)  # type: ignore[misc] # of APIView, which comes after this
+        table = self.step_up
+        action = table if isinstance(table, str) else table.get(request.method or "", "")
+        if action or isinstance(table, str):
+            guard.require(action, request)
+
+
+def _proved(session: UserSession, methods: list[str], since: dt.datetime, replaced: str) -> str | None:
+    fresh = StepUpProof.objects.filter(
+        session=session, method__in=methods, proved_at__gt=since, bound_at__lte=session.created_at
+    ).exclude(method=PASSWORD)
+    return fresh.exclude(factor=replaced).order_by("-proved_at").values_list("factor", flat=True).first()
+
+
+def _proved_by_password(session: UserSession, since: dt.datetime) -> str | None:
+    """A password is enough only where there is nothing better to ask for."""
+    at_sign_in = session.created_at > since and "pwd" in session.amr
+    again = StepUpProof.objects.filter(session=session, method=PASSWORD, proved_at__gt=since)
+    if (at_sign_in or again.exists()) and not factors.has_factor(session.user):
+        return PASSWORD
+    return None
+
+
+def _possible(session: UserSession, methods: list[str]) -> list[str]:
+    has = {*factors.methods_of(session.user, bound_before=session.created_at)}
+    if not factors.has_factor(session.user) and session.client_id is None:
+        has.add(PASSWORD)
+    return [method for method in methods if method in has]
+
+
+def _refuse(action: str, session: UserSession, methods: list[str], seconds: int, by: Actor) -> NoReturn:
+    possible = _possible(session, methods)
+    audit.record_refusal(
+        events.STEP_UP_REQUIRED,
+        by=by,
+        target=("session", str(session.pk)),
+        subject=str(session.user_id),
+        data={"action": action, "methods": possible},
+    )
+    raise StepUpRequired(action, possible, seconds)
