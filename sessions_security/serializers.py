@@ -11,6 +11,7 @@ from mestore.lib.shapes import Text
 from sessions_security import signin
 from sessions_security.tokens import TokenPair
 
+
 class SignInRequest(serializers.Serializer[Any]):
     """E-mail address and password."""
 

@@ -38,6 +38,8 @@ class User(AbstractBaseUser):
     nombre = models.CharField(_("first name"), max_length=100, blank=True)
     apellido = models.CharField(_("last name"), max_length=100, blank=True)
     telefono = models.CharField(_("telephone"), max_length=16, blank=True)
+    # In which language messages are written; empty: the default one.
+    language = models.CharField(_("language"), max_length=8, blank=True, default="", db_default="")
     ciudad = models.CharField(_("city"), max_length=100, blank=True)
     empresa = models.CharField(_("company"), max_length=200, blank=True)
     direccion = models.CharField(_("address"), max_length=300, blank=True)

@@ -20,6 +20,10 @@ class VendorProfile(models.Model):
         APPROVED = "approved", _("approved")
         REJECTED = "rejected", _("rejected")
 
+    class BusinessType(models.TextChoices):
+        PERSON = "persona_natural", _("natural person")
+        COMPANY = "empresa", _("company")
+
     user = models.OneToOneField(
         User, on_delete=models.CASCADE, primary_key=True, related_name="vendor_profile"
     )
@@ -30,6 +34,11 @@ class VendorProfile(models.Model):
     city = models.CharField(_("city"), max_length=100, blank=True)
     state = models.CharField(_("state"), max_length=100, blank=True)
     postal_code = models.CharField(_("postal code"), max_length=16, blank=True)
+    business_type = models.CharField(
+        _("kind of business"), max_length=20, blank=True, default="", db_default="", choices=BusinessType
+    )
+    primary_category = models.CharField(_("category"), max_length=32, blank=True, default="", db_default="")
+    terms_accepted_at = models.DateTimeField(_("terms accepted"), null=True, blank=True, editable=False)
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
 
