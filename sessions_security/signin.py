@@ -89,9 +89,17 @@ class SignedIn:
     tokens: tokens.TokenPair
 
 
-def with_password(email: str, password: str, *, purpose: Purpose, by: Actor) -> SignedIn:
-    """Sign in at the API. Raises `MfaRequired` when a code is due, and what `check_password` raises."""
+def with_password(
+    email: str, password: str, *, purpose: Purpose, by: Actor, only: Role | None = None
+) -> SignedIn:
+    """Sign in at the API. Raises `MfaRequired` when a code is due, and what `check_password` raises.
+
+    With `only`, accounts of other roles get the answer of a wrong password.
+    """
     user = check_password(email, password, purpose=purpose, by=by)
+    if only is not None and user.user_type != only:
+        _refuse(user, "role_at_entrance", by)
+        raise login.InvalidCredentials
     if user.is_staff or has_factor(user):
         raise MfaRequired(require_second_step(user, purpose=purpose, by=by))
     return _open_tokens(user, (PASSWORD,), by=by)
@@ -123,6 +131,11 @@ def with_client_key(client_id: str, key: str, *, by: Actor) -> SignedIn:
         issued = tokens.issue_access(session)
     AUTH_ATTEMPTS.labels(outcome="accepted", factor="key").inc()
     return SignedIn(client.user, session, issued)
+
+
+def newcomer(user: User, *, by: Actor) -> SignedIn:
+    """Sign in an account that was opened in this very request, by the password it was opened with."""
+    return _open_tokens(user, (PASSWORD,), by=by)
 
 
 def sign_out(session: UserSession, *, everywhere: bool, by: Actor) -> int:

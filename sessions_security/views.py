@@ -20,7 +20,7 @@ from mestore.lib import actor, errors, http
 from sessions_security import clients, keys, limits, serializers, signin, tokens
 
 
-class _Entrance(APIView):
+class Entrance(APIView):
     """A view for strangers: nothing they send along can sign them in by the way."""
 
     authentication_classes = []
@@ -35,7 +35,7 @@ class _Entrance(APIView):
         return super().handle_exception(exc)
 
 
-class SignIn(_Entrance):
+class SignIn(Entrance):
     """Sign in with e-mail address and password."""
 
     purpose: signin.Purpose = "api"
@@ -56,7 +56,7 @@ class AdminSignIn(SignIn):
     purpose = "admin"
 
 
-class SecondStep(_Entrance):
+class SecondStep(Entrance):
     """Finish a sign-in with the second factor."""
 
     @extend_schema(request=serializers.SecondStepRequest, responses=serializers.TokenResponse)
@@ -67,7 +67,7 @@ class SecondStep(_Entrance):
         return Response(serializers.token_response(done.tokens, done.user))
 
 
-class RefreshTokens(_Entrance):
+class RefreshTokens(Entrance):
     """Exchange a refresh token for new tokens."""
 
     @extend_schema(request=serializers.RefreshRequest, responses=serializers.TokenResponse)
@@ -78,7 +78,7 @@ class RefreshTokens(_Entrance):
         return Response(serializers.token_response(pair, None))
 
 
-class ClientToken(_Entrance):
+class ClientToken(Entrance):
     """Give a machine account an access token (OAuth 2.0 client credentials, HTTP Basic)."""
 
     parser_classes = [FormParser, http.StrictJSONParser]
