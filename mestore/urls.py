@@ -9,8 +9,10 @@ from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.views import SpectacularJSONAPIView
 from rest_framework.permissions import AllowAny
 
+import accounts.urls
 import finance.urls
 import sessions_security.console_urls
+import sessions_security.registration_urls
 import sessions_security.urls
 from mestore import api_docs, middleware
 from monitoring import health, metrics
@@ -35,6 +37,11 @@ OPEN: dict[str, str] = {
     "auth-mfa-verify": "second step of signing in",
     "auth-refresh-token": "the refresh token is the credential",
     "auth-token": "machine accounts sign in",
+    "auth-register": "opening an account",
+    "vendors-register": "opening an account",
+    "vendedores-registro": "opening an account",
+    "vendors-login": "signing in",
+    "vendedores-login": "signing in",
     "console-sign-in": "signing in",
     "admin:login": "the same page, by the name the console site gives it",
     "root": "says what this is, nothing more",
@@ -59,6 +66,9 @@ urlpatterns = [
     path("api/docs/", api_docs.reference, name="api-docs"),
     path("api/docs/errors", api_docs.error_codes, name="api-docs-errors"),
     path("api/v1/auth/", include(sessions_security.urls)),
+    path("api/v1/auth/", include(accounts.urls.auth_urlpatterns)),
+    path("api/v1/", include(accounts.urls)),
+    path("api/v1/", include(sessions_security.registration_urls)),
     path("api/v1/", include(finance.urls)),
     # The shipped front end calls these on the bare host (contract, decision 17).
     path("", include((finance.urls.commission_urlpatterns, "finance"), namespace="commissions-alias")),

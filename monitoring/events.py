@@ -256,6 +256,18 @@ GRANT_GIVEN: Final = _event(
 GRANT_REVOKED: Final = _event(
     "grant.revoked", _PEOPLE, _SUCCESS, "A permission was taken back.", retention=_LONG
 )
+USER_REGISTERED: Final = _event(
+    "user.registered", _PEOPLE, _SUCCESS, "Somebody opened an account of their own.", retention=_LONG
+)
+REGISTRATION_REFUSED: Final = _event(
+    "user.registration_refused", _PEOPLE, _BLOCKED, "A registration was refused: the address has an account."
+)
+CONTACT_VERIFIED: Final = _event(
+    "user.contact_verified", _PEOPLE, _SUCCESS, "An e-mail address or a telephone was proved by a code."
+)
+VERIFICATION_REFUSED: Final = _event(
+    "user.verification_refused", _PEOPLE, _FAILURE, "A code for an address was wrong, late or used before."
+)
 VENDOR_IMPORTED: Final = _event(
     "vendor.imported", Category.VENDOR_MANAGEMENT, _SUCCESS, "A vendor was created from a marketplace file."
 )
