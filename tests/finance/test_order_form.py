@@ -78,15 +78,18 @@ def test_a_wrong_member_is_named(changes: dict[str, Any], field: str, error_type
 @pytest.mark.parametrize(
     ("name", "value", "error_type"),
     [
-        ("unit_price", ..., "missing"), ("unit_price", "0", "greater_than"), ("unit_price", "-1", "amount_invalid"),
+        ("unit_price", ..., "missing"), ("unit_price", "0", "greater_than"),
+        ("unit_price", "-1", "amount_invalid"),
         ("unit_price", "1e3", "amount_invalid"), ("unit_price", "0.105", "amount_too_precise"),
         ("unit_price", "１２", "amount_invalid"), ("unit_price", True, "amount_invalid"),
         ("unit_price", "99999999999999.99", "amount_too_large"), ("unit_price", {}, "amount_invalid"),
         ("quantity", ..., "missing"), ("quantity", 0, "out_of_range"), ("quantity", -1, "out_of_range"),
-        ("quantity", 1_000_001, "out_of_range"), ("quantity", "1", "int_type"), ("quantity", True, "int_type"),
+        ("quantity", 1_000_001, "out_of_range"), ("quantity", "1", "int_type"),
+        ("quantity", True, "int_type"),
         ("product_id", ..., "missing"), ("product_id", 7, "string_type"),
         ("vendor_id", ..., "missing"), ("vendor_id", "x", "uuid_parsing"),
-        ("name", ["x"], "string_type"), ("line_total", "1", "amount_mismatch"), ("price", "1", "extra_forbidden"),
+        ("name", ["x"], "string_type"), ("line_total", "1", "amount_mismatch"),
+        ("price", "1", "extra_forbidden"),
     ],
 )  # fmt: skip
 def test_a_wrong_member_of_an_item_is_named(name: str, value: Any, error_type: str) -> None:
@@ -147,7 +150,8 @@ def test_the_amount_paid_must_be_the_total() -> None:
 @pytest.mark.parametrize(
     "number",
     [
-        "4111111111111111", "4111 1111 1111 1111", "4111-1111-1111-1111", "5555555555554444", "378282246310005",
+        "4111111111111111", "4111 1111 1111 1111", "4111-1111-1111-1111", "5555555555554444",
+        "378282246310005",
         "30569309025904", "6011111111111117", "3530111333300000", "2223003122003222", "6200000000000005",
         "4222222222222", "4111.1111.1111.1111", 4111111111111111, "paid with 4111111111111111, thanks",
     ],
@@ -189,7 +193,8 @@ def test_a_card_number_in_a_list_is_found() -> None:
 @pytest.mark.parametrize(
     "harmless",
     [
-        "4111111111111112", "+57 300 123 4567", "0190a0a0-0000-7000-8000-000000000001", "900123456789012345678",
+        "4111111111111112", "+57 300 123 4567", "0190a0a0-0000-7000-8000-000000000001",
+        "900123456789012345678",
         "x4111111111111111", "1234567890123456", "41111111-1111-1111-1111-111111111111", "4111111111111111a",
     ],
 )  # fmt: skip
@@ -200,8 +205,10 @@ def test_long_numbers_that_are_no_cards_pass(harmless: str) -> None:
 def test_a_valid_order_is_read_whole() -> None:
     made = form(
         body(
-            buyer_id=str(VENDOR).upper(), buyer_reference="b-1", notes="line 1\nline 2", shipping_email="ana@example.com",
-            items=[item(VENDOR, parse_json(b"10.50"), 2, name="Café", category="food")], shipping_country="BR",
+            buyer_id=str(VENDOR).upper(), buyer_reference="b-1", notes="line 1\nline 2",
+            shipping_email="ana@example.com",
+            items=[item(VENDOR, parse_json(b"10.50"), 2, name="Café", category="food")],
+            shipping_country="BR",
             payment=payment(method="pse", installments=3),
         )
     )  # fmt: skip
