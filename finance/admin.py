@@ -61,7 +61,7 @@ def book(book_id: UUID) -> SafeString | str:
     """Whose book it is: the platform's own, or a vendor's with a link to the account."""
     if book_id == PLATFORM_BOOK:
         return _("platform")
-    return display.link(reverse("admin:accounts_user_change", args=[book_id]), str(book_id))
+    return display.link(reverse("admin:accounts_user_change", args=[book_id]), display.short_id(book_id))
 
 
 def entry_link(entry_id: UUID | None) -> SafeString | str:
@@ -91,6 +91,8 @@ class OrderAdmin(ConsoleModelAdmin):
         Ordering("placed", gettext_lazy("newest placed"), ("-placed_at", "-id")),
         Ordering("recorded", gettext_lazy("newest recorded"), ("-id",)),
     )
+    numeric_columns = ("total_amount",)
+    labels = {"shipping_city": gettext_lazy("city"), "shipping_country": gettext_lazy("country")}
     search_in = (SearchField("order_number", "exact", str.upper), SearchField("id"))
     search_help_text = gettext_lazy("The whole order number or id")
     sections = (
@@ -283,6 +285,7 @@ class CommissionAdmin(ConsoleModelAdmin):
         Ordering("calculated", gettext_lazy("newest sale"), ("-calculated_at", "-id")),
         Ordering("recorded", gettext_lazy("newest recorded"), ("-id",)),
     )
+    numeric_columns = ("rate_text", "kept", "paid_on")
     search_in = (SearchField("commission_number"), SearchField("id"))
     search_help_text = gettext_lazy("The whole commission number or id")
     sections = (
@@ -362,6 +365,7 @@ class LedgerEntryAdmin(LedgerPage):
     empty = gettext_lazy("Entries appear here when a sale counts.")
     secret_fields = ("mac",)
     list_display = ("what", "whose", "occurred_at", "legs", "total")
+    numeric_columns = ("legs", "total")
     open_lookups = ("book_id",)
     orderings = (Ordering("newest", gettext_lazy("newest first"), ("-id",)),)
     search_in = (SearchField("id"), SearchField("book_id"))
@@ -456,6 +460,7 @@ class LedgerTransferAdmin(LedgerPage):
     summary = gettext_lazy("Every amount that moved, newest first. Rows are never changed.")
     empty = gettext_lazy("Transfers appear here with the entries they belong to.")
     list_display = ("what", "debit_account", "credit_account", "moved")
+    numeric_columns = ("moved",)
     list_select_related = ("debit", "credit", "entry")
     orderings = (Ordering("newest", gettext_lazy("newest first"), ("-id",)),)
     search_in = (SearchField("id"),)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from django.utils import translation
 
 from mestore.lib.console import figures
 from tests.console import house
@@ -14,6 +15,13 @@ def _no_kept_figures() -> Iterator[None]:
     figures.forget()
     yield
     figures.forget()
+
+
+@pytest.fixture(autouse=True)
+def _in_english() -> Iterator[None]:
+    """Texts are compared with the English ones; a request says for itself which language it wants."""
+    with translation.override("en"):
+        yield
 
 
 @pytest.fixture
