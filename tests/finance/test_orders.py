@@ -17,7 +17,7 @@ from finance.idempotency import KeyReused, TwinInFlight
 from finance.models import Commission, IdempotencyKey, LedgerEntry, Order, OrderItem, OrderPayment
 from finance.orders import BuyerRefused, OrderKnown, PaymentUsed, VendorRefused
 from finance.postings import PLATFORM_FEE, PSP_CLEARING, SHIPPING_PAYABLE, TAX_PAYABLE_GOODS, VENDOR_PENDING
-from mestore.lib import actor, sql
+from mestore.lib import actor, crypto, sql
 from mestore.lib.errors import MeStoreError, SecurityServiceFailure
 from tests.factories.accounts import BuyerFactory, ImportedVendorFactory, VendorFactory, VendorProfileFactory
 from tests.finance.conftest import MACHINE, form, item, payment
@@ -381,7 +381,7 @@ def test_a_twin_in_flight_is_told_to_come_back(order_body: Body, app_dsn: str) -
             cursor.execute("BEGIN")
             cursor.execute(
                 "INSERT INTO finance_idempotencykey (scope, key, request_hash) VALUES (%s, 'key-1', %s)",
-                [f"{MACHINE.id}:{orders.ROUTE}", idempotency.hash_of(ready.canonical())],
+                [f"{MACHINE.id}:{orders.ROUTE}", crypto.digest(ready.identity())],
             )
             with pytest.raises(TwinInFlight) as busy:
                 orders.place(ready, key="key-1", by=MACHINE)
