@@ -59,7 +59,11 @@ def test_migrating_twice_changes_nothing_and_leaves_no_lock(owner_dsn: str) -> N
     call_command("migrate", verbosity=0)
 
     with psycopg.connect(owner_dsn) as owner:
-        assert owner.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() == (0,)
+        held = owner.execute(
+            "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
+            " WHERE locktype = 'advisory' AND datname = current_database()"
+        ).fetchone()
+    assert held == (0,)
 
 
 def test_the_plan_is_shown_for_the_owner(capsys: pytest.CaptureFixture[str]) -> None:
