@@ -6,12 +6,13 @@ import psycopg
 import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
+from pytest_django import Settings
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "audit", "owner"])
 
 
-def test_without_an_owner_of_its_own_nothing_is_migrated(settings: object) -> None:
-    settings.RUNTIME_ROLE = settings.DATABASES["owner"]["USER"]  # type: ignore[attr-defined]
+def test_without_an_owner_of_its_own_nothing_is_migrated(settings: Settings) -> None:
+    settings.RUNTIME_ROLE = settings.DATABASES["owner"]["USER"]
 
     with pytest.raises(CommandError, match="MIGRATION_DATABASE_URL must name the role that owns"):
         call_command("migrate", verbosity=0)
