@@ -238,6 +238,7 @@ HASH_CONCURRENCY = env.integer(
     default=os.cpu_count() or 1, minimum=1, maximum=64,
 )  # fmt: skip
 TOTP_DRIFT_STEPS = 1  # one step back, for clocks that are late; codes of the future are never accepted
+AXES_VERBOSE = False  # its banner would stand in the output of every command
 AXES_HANDLER = "accounts.lockout.LockoutHandler"
 AXES_SENSITIVE_PARAMETERS = ["username", "password"]
 AXES_LOCKOUT_PARAMETERS = ["username", "ip_address"]
