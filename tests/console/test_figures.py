@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from django.utils import timezone, translation
+from django.utils import timezone
 
 from finance import ledger
 from finance import panels as finance_panels
@@ -236,7 +236,6 @@ class TestFiguresOfTheApps:
     ) -> None:
         house.fill(1)
         viewer = _Viewer("finance.view_ledgerentry")
-        translation.activate("en")  # the visitor's requests spoke Spanish
         (sound,) = finance_panels.ledger_balance(viewer)
         found = ledger.check(newest=10)
         broken = ledger.Check(found.entries, found.sums, (VendorFactory.create().pk,), ())
