@@ -29,7 +29,7 @@ from django.utils.translation import gettext as _
 
 from mestore.lib.console import actions, display, search
 from mestore.lib.console.actions import ReasonAction
-from mestore.lib.console.display import EMPTY, State
+from mestore.lib.console.display import EMPTY
 from mestore.lib.console.figures import Table
 from mestore.lib.console.paging import KeysetChangeList, Ordering
 from mestore.lib.console.search import SearchField
@@ -269,8 +269,3 @@ class ConsoleModelAdmin(ModelAdmin):  # type: ignore[type-arg]  # not generic at
     def action_view(self, request: HttpRequest) -> HttpResponse:
         """The page before a dangerous action, and the action itself."""
         return actions.confirm(self, request)
-
-
-def good_or(condition: bool, good: Any, otherwise: Any, kind: State = State.WARNING) -> SafeString:
-    """A state that is good, or `otherwise`."""
-    return display.state(State.GOOD, good) if condition else display.state(kind, otherwise)
