@@ -19,7 +19,7 @@ demo: .venv/.runtime ## Start everything on this machine, with data, at http://l
 
 test: .venv/.complete ## Run every test against private servers (installs PostgreSQL, Redis, Chromium if it may)
 	@deploy/debian-packages.sh postgresql redis-server chromium
-	.venv/bin/python -m pytest -n $(JOBS) --cov
+	.venv/bin/python -m pytest -n $(JOBS) --dist loadgroup --cov
 
 check: .venv/.complete ## Style, types, layers, migrations, deployment settings
 	.venv/bin/ruff check .

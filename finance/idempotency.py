@@ -19,7 +19,7 @@ from django.db import OperationalError
 from django.http import HttpResponse
 from django.utils.translation import gettext_lazy as _
 
-from mestore.lib import canonical, crypto, errors, sql
+from mestore.lib import crypto, errors, sql
 from mestore.lib.actor import Actor
 from monitoring import audit, events
 
@@ -76,11 +76,6 @@ def key_of(request: Any) -> str:
     if not _SHAPE.fullmatch(key):
         raise KeyMissing
     return key
-
-
-def hash_of(values: Mapping[str, Any]) -> bytes:
-    """Return the hash of validated values."""
-    return crypto.digest(canonical.dumps(values))
 
 
 def claim(route: str, key: str, request_hash: bytes, *, by: Actor) -> Claim:

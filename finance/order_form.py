@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from finance import cards, money, pricing
 from finance.money import MoneyError
 from finance.states import PaymentStatus
-from mestore.lib import errors
+from mestore.lib import crypto, errors
 from mestore.lib.errors import FieldError
 
 if TYPE_CHECKING:
@@ -130,11 +130,30 @@ class OrderForm:
         """Whether the provider approved the payment, so that the order counts as sold."""
         return self.payment is not None and self.payment.status == PaymentStatus.APPROVED
 
-    def canonical(self) -> dict[str, Any]:
-        """The validated values: what makes two requests the same request."""
-        values = asdict(self)
-        values.pop("price")
-        return values
+    def identity(self) -> bytes:
+        """The validated values as unambiguous bytes: what makes two requests the same request."""
+        parts: list[str | UUID | int] = [
+            self.buyer_id or "", self.buyer_reference, self.currency, self.external_reference or "",
+            self.notes, *(self.shipping[name] for name in sorted(self.shipping)), len(self.lines),
+        ]  # fmt: skip
+        for line in self.lines:
+            parts += (
+                line.product_id,
+                line.vendor_id,
+                line.name,
+                line.category,
+                line.unit_price,
+                line.quantity,
+            )
+        if (payment := self.payment) is not None:
+            parts += (
+                payment.provider,
+                payment.reference,
+                payment.status,
+                payment.method,
+                payment.installments,
+            )
+        return crypto.row_binding(*parts)
 
 
 def rules_for(currency: str) -> pricing.Rules:

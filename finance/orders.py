@@ -23,7 +23,7 @@ from finance.models.orders import STOREFRONT
 from finance.order_form import OrderForm
 from finance.postings import VendorSale
 from finance.states import CommissionStatus, CommissionType, OrderStatus
-from mestore.lib import errors, ids, sql
+from mestore.lib import crypto, errors, ids, sql
 from mestore.lib.actor import Actor
 from mestore.lib.errors import FieldError
 from mestore.lib.http import dumps
@@ -149,7 +149,7 @@ def place(form: OrderForm, *, key: str, by: Actor) -> Answer:
     `PaymentUsed` (stored: the same key gets the same refusal), `idempotency.KeyReused` and
     `idempotency.TwinInFlight`.
     """
-    request_hash = idempotency.hash_of(form.canonical())
+    request_hash = crypto.digest(form.identity())
     try:
         result = transactions.run(lambda: _place(form, key, request_hash, by))
     except IntegrityError as error:

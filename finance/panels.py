@@ -71,8 +71,8 @@ def ledger_balance(request: Any) -> Panel:
     order=11,
     keep_seconds=60,
 )
-def orders_by_day(request: Any) -> Panel:
-    """How many orders were placed on each day, and how many of them count as sold."""
+def orders_by_day(request: Any) -> list[Panel]:
+    """How many orders were placed on each day, how many of them count as sold, and how many in all."""
     now = timezone.now()
     rows = {
         row["day"]: row
@@ -81,7 +81,7 @@ def orders_by_day(request: Any) -> Panel:
         )
     }
     if not rows:
-        return _nothing(_("Orders"), _("orders"), now, "admin:finance_order_changelist")
+        return [_nothing(_("Orders"), _("orders"), now, "admin:finance_order_changelist")]
     days = _window(max(rows), now)
     counts = [(rows.get(day, {}).get("everything", 0), rows.get(day, {}).get("unsold", 0)) for day in days]
     chart = charts.stacked_bars(
@@ -97,7 +97,18 @@ def orders_by_day(request: Any) -> Panel:
         exact=display.number,
         note=_note(days, now),
     )
-    return _chart_panel(_("Orders by day"), chart, _("orders"), now, "admin:finance_order_changelist", 11)
+    page, everything = "admin:finance_order_changelist", sum(count for count, _unsold in counts)
+    total = Panel(
+        title=_("Orders, 30 days"),
+        value=display.number(everything),
+        detail=_("%(sold)s sold")
+        % {"sold": display.number(everything - sum(unsold for _all, unsold in counts))},
+        source=_("orders to %(last)s") % {"last": days[-1].isoformat()},
+        as_of=now,
+        link=reverse(page),
+        order=44,
+    )
+    return [total, _chart_panel(_("Orders by day"), chart, _("orders"), now, page, 11)]
 
 
 @panel(
@@ -107,14 +118,14 @@ def orders_by_day(request: Any) -> Panel:
     order=12,
     keep_seconds=60,
 )
-def commissions_by_day(request: Any) -> Panel:
+def commissions_by_day(request: Any) -> list[Panel]:
     """What the platform keeps of each day's sales, in the currency most of them are in."""
     now = timezone.now()
     found = _newest_days(Commission.objects.all(), "calculated_at", "currency").annotate(
         kept=Sum("commission_amount_minor"), sales=Count("pk")
     )
     if not found:
-        return _nothing(_("Commission"), _("commissions"), now, "admin:finance_commission_changelist")
+        return [_nothing(_("Commission"), _("commissions"), now, "admin:finance_commission_changelist")]
     days = _window(max(row["day"] for row in found), now)
     rows = [row for row in found if row["day"] >= days[0]]
     currency = _main_currency(rows)
@@ -131,9 +142,18 @@ def commissions_by_day(request: Any) -> Panel:
         exact=lambda minor: _grouped(minor, currency),
         note=" ".join(filter(None, [_note(days, now), _not_drawn(others)])),
     )
-    return _chart_panel(
-        _("Commission by day"), chart, _("commissions"), now, "admin:finance_commission_changelist", 12
+    page = "admin:finance_commission_changelist"
+    total = Panel(
+        title=_("Commission, 30 days"),
+        value=f"{_grouped(sum(kept.get(day, 0) for day in days), currency)} {currency}",
+        detail=_("of %(sales)s sales")
+        % {"sales": display.number(sum(row["sales"] for row in rows if row["currency"] == currency))},
+        source=_("commissions to %(last)s") % {"last": days[-1].isoformat()},
+        as_of=now,
+        link=reverse(page),
+        order=45,
     )
+    return [total, _chart_panel(_("Commission by day"), chart, _("commissions"), now, page, 12)]
 
 
 def _newest_days(rows: QuerySet[Any], column: str, *also: str) -> QuerySet[Any, dict[str, Any]]:

@@ -129,9 +129,10 @@ def commissions(narrowed: CommissionFilter, *, reader: User) -> QuerySet[Commiss
 
 def commission(commission_id: UUID, *, reader: User) -> Commission:
     """Return one commission. Raises `CommissionNotFound`, and `NotOwnCommission` for another vendor's."""
-    row = Commission.objects.filter(pk=commission_id).first()
-    if row is None:
-        raise CommissionNotFound
+    try:
+        row = Commission.objects.get(pk=commission_id)
+    except Commission.DoesNotExist:
+        raise CommissionNotFound from None
     if reader.user_type not in STAFF and row.vendor_id != reader.pk:
         raise NotOwnCommission
     return row
@@ -223,14 +224,13 @@ def _after(cursor: str) -> Q:
     try:
         text = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)).decode("ascii")
         moment_text, _separator, id_text = text.partition(" ")
-        moment, row_id = dt.datetime.fromisoformat(moment_text), UUID(id_text)
-    except (ValueError, binascii.Error):
+        moment, row_id = dt.datetime.fromisoformat(moment_text).astimezone(dt.UTC), UUID(id_text)
+    except (ValueError, OverflowError, binascii.Error):
         raise CursorInvalid(
             details=[errors.FieldError("query -> cursor", CursorInvalid.message, "cursor_invalid")]
         ) from None
-    if moment.utcoffset() is None:
-        raise CursorInvalid
-    return Q(calculated_at__lt=moment) | Q(calculated_at=moment, pk__lt=row_id)
+    # The first condition is implied by the second; it is what lets the index begin at the right place.
+    return Q(calculated_at__lte=moment) & (Q(calculated_at__lt=moment) | Q(pk__lt=row_id))
 
 
 def _cursor(row: Commission) -> str:

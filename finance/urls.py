@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.urls import URLPattern
 
 from finance import views
 from mestore.lib.http import path_both
 
-commission_urlpatterns: list[URLPattern] = [
-    path_both("commissions/", views.CommissionsView.as_view(), name="commissions"),
-    path_both("commissions/earnings/summary", views.EarningsView.as_view(), name="commission-earnings"),
-    path_both("commissions/<uuid:commission_id>", views.CommissionView.as_view(), name="commission"),
-]
+
+def _commissions(**options: Any) -> list[URLPattern]:
+    return [
+        path_both("commissions/", views.CommissionsView.as_view(**options), name="commissions"),
+        path_both(
+            "commissions/earnings/summary", views.EarningsView.as_view(**options), name="commission-earnings"
+        ),
+        path_both(
+            "commissions/<uuid:commission_id>", views.CommissionView.as_view(**options), name="commission"
+        ),
+    ]
+
+
 urlpatterns: list[URLPattern] = [
     path_both("orders/", views.OrdersView.as_view(), name="orders"),
-    *commission_urlpatterns,
+    *_commissions(),
 ]
+# The shipped front end calls these without the prefix; the published description names them once.
+commission_urlpatterns: list[URLPattern] = _commissions(schema=None)

@@ -23,6 +23,7 @@ class OrdersView(APIView):
     permission_classes = [IsMachine]
 
     @extend_schema(
+        operation_id="orders_place",
         summary="Place an order",
         parameters=[OpenApiParameter(idempotency.HEADER, location="header", required=True)],
         request={"application/json": schemas.ORDER},
@@ -41,6 +42,7 @@ class CommissionsView(APIView):
     permission_classes = [IsVendorOrStaff]
 
     @extend_schema(
+        operation_id="commissions_list",
         summary="List commissions",
         parameters=schemas.COMMISSION_PARAMETERS,
         responses=schemas.COMMISSION_PAGE,
@@ -63,7 +65,7 @@ class CommissionView(APIView):
 
     permission_classes = [IsVendorOrStaff]
 
-    @extend_schema(summary="Read a commission", responses=schemas.COMMISSION)
+    @extend_schema(operation_id="commissions_read", summary="Read a commission", responses=schemas.COMMISSION)
     def get(self, request: Request, commission_id: UUID) -> Response:
         """Return one commission: a vendor's own, or any for administrators."""
         row = selectors.commission(commission_id, reader=_reader(request))
@@ -76,7 +78,10 @@ class EarningsView(APIView):
     permission_classes = [IsVendorOrStaff]
 
     @extend_schema(
-        summary="Summarise earnings", parameters=schemas.EARNINGS_PARAMETERS, responses=schemas.EARNINGS
+        operation_id="commissions_earnings",
+        summary="Summarise earnings",
+        parameters=schemas.EARNINGS_PARAMETERS,
+        responses=schemas.EARNINGS,
     )
     def get(self, request: Request) -> Response:
         """Sum up commissions and earnings by status, in one currency."""

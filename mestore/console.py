@@ -134,7 +134,7 @@ class ConsoleSite(OTPAdminSite):  # type: ignore[misc]  # django-otp has no type
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """The overview: every app's panels."""
         panels = sorted(dashboard(request), key=lambda panel: panel.order)
-        urgent = sum(panel.state is State.CRITICAL for panel in panels)
+        urgent = sum(panel.state in {State.CRITICAL, State.WARNING} for panel in panels)
         context = {
             **self.each_context(request),
             "title": self.index_title,

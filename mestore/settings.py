@@ -81,7 +81,7 @@ def _database(url: Database, *, pool_size: int | None) -> dict[str, Any]:
         "PORT": url.port,
         "OPTIONS": options,
         "CONN_MAX_AGE": 0,
-        "CONN_HEALTH_CHECKS": True,
+        "CONN_HEALTH_CHECKS": False,  # the engine checks at every checkout, without a round trip
         "ATOMIC_REQUESTS": False,
     }
 
@@ -188,7 +188,9 @@ SECURE_HSTS_SECONDS = 63_072_000
 SECURE_HSTS_INCLUDE_SUBDOMAINS = True
 SECURE_HSTS_PRELOAD = True
 SECURE_CONTENT_TYPE_NOSNIFF = True
-SECURE_REFERRER_POLICY = "same-origin"  # with no-referrer browsers send "Origin: null" and every form of ours fails
+SECURE_REFERRER_POLICY = (
+    "same-origin"  # with no-referrer browsers send "Origin: null" and every form of ours fails
+)
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 SESSION_ENGINE = "sessions_security.store"
@@ -237,6 +239,7 @@ HASH_CONCURRENCY = env.integer(
     default=os.cpu_count() or 1, minimum=1, maximum=64,
 )  # fmt: skip
 TOTP_DRIFT_STEPS = 1  # one step back, for clocks that are late; codes of the future are never accepted
+AXES_VERBOSE = False  # its banner would stand in the output of every command
 AXES_HANDLER = "accounts.lockout.LockoutHandler"
 AXES_SENSITIVE_PARAMETERS = ["username", "password"]
 AXES_LOCKOUT_PARAMETERS = ["username", "ip_address"]

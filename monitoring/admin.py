@@ -45,6 +45,18 @@ class AuditEventAdmin(ConsoleModelAdmin):
     label = gettext_lazy("Audit")
     summary = gettext_lazy("What happened, newest first. Rows cannot be changed or removed by anybody.")
     empty = gettext_lazy("Events appear here as people and programs do things.")
+    labels = {
+        "id": gettext_lazy("id"),
+        "type": gettext_lazy("type"),
+        "occurred_at": gettext_lazy("when"),
+        "actor_kind": gettext_lazy("kind of actor"),
+        "actor_id": gettext_lazy("actor"),
+        "actor_role": gettext_lazy("role"),
+        "target_type": gettext_lazy("kind of target"),
+        "target_id": gettext_lazy("target"),
+        "session_id": gettext_lazy("session"),
+        "request_id": gettext_lazy("request"),
+    }
     secret_fields = ("canon", "pii_ct", "writer_mac", "leaf_hash")
     list_display = ("what", "outcome_mark", "occurred_at", "actor", "target")
     list_filter = (
@@ -73,8 +85,8 @@ class AuditEventAdmin(ConsoleModelAdmin):
     sections = (
         (
             gettext_lazy("Event"),
-            ("id", "type", "meaning", "occurred_at", "actor_kind", "actor_id", "actor_role", "target",
-             "session_id", "request_id"),
+            ("id", "type", "meaning", "occurred_at", "actor_kind", "actor_id", "actor_role", "target_type",
+             "target_id", "session_id", "request_id"),
         ),
         (gettext_lazy("Evidence"), ("leaf", "leaf_check", "writer_check", "sequenced", "personal")),
         (gettext_lazy("Canonical bytes"), ("canonical",)),
@@ -109,13 +121,13 @@ class AuditEventAdmin(ConsoleModelAdmin):
 
     @admin.display(description=gettext_lazy("actor"))
     def actor(self, event: AuditEvent) -> SafeString:
-        return display.two_lines(event.actor_id or event.actor_kind, event.actor_role)
+        return display.two_lines(display.short_id(event.actor_id or event.actor_kind), event.actor_role)
 
     @admin.display(description=gettext_lazy("target"))
     def target(self, event: AuditEvent) -> SafeString | str:
         if event.target_type is None:
             return display.EMPTY
-        return display.two_lines(event.target_id, event.target_type)
+        return display.two_lines(display.short_id(event.target_id), event.target_type)
 
     @admin.display(description=gettext_lazy("meaning"))
     def meaning(self, event: AuditEvent) -> str:

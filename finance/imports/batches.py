@@ -54,10 +54,11 @@ _COPY_COMMISSIONS = """
         rate_ppm, commission_amount_minor, vendor_amount_minor, commission_type, entry_id, calculated_at)
         FROM STDIN"""
 
-# Plans of foreign keys and of ledger_post are made once per connection, while the tables may still be empty; the
-# import then fills them by the ten thousand. An index is right for each of these look-ups at any size.
+# Plans of foreign keys and of ledger_post are made once per connection, while the tables may still be empty;
+# the import then fills them by the ten thousand. An index is right for each of these look-ups at any size.
 _BEGIN_BATCH = """
-    SELECT pg_advisory_xact_lock(%s), set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)"""
+    SELECT pg_advisory_xact_lock(%s), set_config('enable_seqscan', 'off', true),
+           set_config('jit', 'off', true)"""
 
 # A payment of the file was taken; only orders that nobody paid for, or that were undone, are without a yes.
 _PAYMENT_STATUS = {

@@ -231,9 +231,7 @@ class Staging:
 
     def one(self, query: Any, parameters: Sequence[object] = ()) -> tuple[Any, ...]:
         """The single row of a query on this connection."""
-        row = self.connection.execute(query, parameters).fetchone()
-        if row is None:
-            raise LookupError("the query gave no row")
+        (row,) = self.all(query, parameters)
         return row
 
     def all(self, query: Any, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:

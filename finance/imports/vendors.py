@@ -90,8 +90,8 @@ def _write(sellers: Sequence[tuple[Any, ...]], *, source: str, by: Actor) -> Non
 
 
 def _user(source: str, seller: str, city: str) -> User:
-    # No address and no password: nobody can sign in, and no mail is sent, until an administrator gives the owner
-    # credentials.
+    # No address and no password: nobody can sign in, and no mail is sent, until an administrator gives the
+    # owner credentials.
     return User(
         id=vendor_id(source, seller),
         password=make_password(None),

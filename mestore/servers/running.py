@@ -127,18 +127,17 @@ class Servers:
 
     def _start_on(self, name: str, port: int) -> int:
         log = self.log(name)
-        log.unlink(missing_ok=True)
         runs = self.cluster if name == "postgresql" or self.cache is None else self.cache
-        self._ask("start", name, runs.plan(port, log))
         deadline = time.monotonic() + READY_SECONDS
-        while not self._answers(name):
-            if self._ask("status", name) is None or time.monotonic() > deadline:
-                said = log.read_text(errors="replace").strip()
-                if "in use" in said:
-                    raise PortTakenError
-                last = " / ".join(said.splitlines()[-3:])
-                raise ServersUnavailableError(f"{name} did not start: {last or 'it says nothing'}")
+        pid = None
+        while pid is None or not self._answers(name):
+            if pid is None:
+                log.unlink(missing_ok=True)
+                self._ask("start", name, runs.plan(port, log))
             time.sleep(0.01)
+            pid = self._ask("status", name)
+            if pid is None or time.monotonic() > deadline:
+                _refuse_unless_temporary(name, log, is_late=time.monotonic() > deadline)
         return self._ask("status", name) or 0
 
     def _answers(self, name: str) -> bool:
@@ -229,6 +228,17 @@ def _stop_keeper(keeper: subprocess.Popen[str]) -> None:
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
     keeper.wait()
+
+
+def _refuse_unless_temporary(name: str, log: Path, *, is_late: bool) -> None:
+    """Raise for a server that ended at its start, unless only the children of a killed one are in its way."""
+    said = log.read_text(errors="replace").strip()
+    if "shared memory block" in said and not is_late:
+        return
+    if "Address already in use" in said:
+        raise PortTakenError
+    last = " / ".join(said.splitlines()[-3:])
+    raise ServersUnavailableError(f"{name} did not start: {last or 'it says nothing'}")
 
 
 def _free_port(wanted: int | None) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.backends.postgresql import base
 
-from monitoring.database import statistics
+from monitoring.database import liveness, statistics
 from monitoring.database.exhaustion import is_pool_exhausted
 
 
@@ -24,13 +24,29 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """Take a connection from the pool, or open one, and note how long that took."""
         started = time.perf_counter()
         try:
-            connection = super().get_new_connection(conn_params)
+            connection = self._live_connection(conn_params)
         except Exception as error:
             if is_pool_exhausted(error):
                 statistics.EXHAUSTED.labels(alias=self.alias).inc()
             raise
         self._taken_at = time.perf_counter()
         statistics.WAIT.labels(alias=self.alias).observe(self._taken_at - started)
+        return connection
+
+    def _live_connection(self, conn_params: dict[str, Any]) -> Any:
+        """Take connections until one is alive; a dead one is given back closed, and the pool replaces it.
+
+        After the server restarted all idle ones are dead: they are passed over at once. psycopg's own check
+        asks the server each time, and waits longer and longer between dead ones.
+        """
+        pool: Any = self.pool
+        connection = super().get_new_connection(conn_params)
+        for _ in range(pool.max_size if pool else 0):
+            if liveness.is_alive(connection):
+                break
+            connection.close()
+            pool.putconn(connection)
+            connection = super().get_new_connection(conn_params)
         return connection
 
     def _configure_connection(self, connection: Any) -> bool:

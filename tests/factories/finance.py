@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-import factory
+from factory.declarations import LazyAttribute, Sequence, SubFactory
+from factory.django import DjangoModelFactory
 
 from finance import numbers, postings
 from finance.models import Commission, Order, OrderItem
@@ -18,51 +19,47 @@ MOMENT = datetime(2026, 3, 4, 15, 30, tzinfo=UTC)
 PROVIDER = "testpay"
 
 
-class OrderFactory(factory.django.DjangoModelFactory[Order]):
+class OrderFactory(DjangoModelFactory[Order]):
     class Meta:
         model = Order
 
-    order_number = factory.LazyAttribute(lambda made: numbers.order_number(made.placed_at))
+    order_number = LazyAttribute(lambda made: numbers.order_number(made.placed_at))
     source = STOREFRONT
-    external_reference = factory.Sequence(lambda n: f"cart-{n}")
+    external_reference = Sequence(lambda n: f"cart-{n}")
     currency = "COP"
     status = "confirmed"
     subtotal_minor = 10_000_000
     tax_minor = 1_900_000
     shipping_minor = 1_500_000
-    total_minor = factory.LazyAttribute(
-        lambda made: made.subtotal_minor + made.tax_minor + made.shipping_minor
-    )
+    total_minor = LazyAttribute(lambda made: made.subtotal_minor + made.tax_minor + made.shipping_minor)
     placed_at = MOMENT
 
 
-class OrderItemFactory(factory.django.DjangoModelFactory[OrderItem]):
+class OrderItemFactory(DjangoModelFactory[OrderItem]):
     class Meta:
         model = OrderItem
 
-    order = factory.SubFactory(OrderFactory)
+    order = SubFactory(OrderFactory)
     line = 1
-    product_id = factory.Sequence(lambda n: f"product-{n}")
-    vendor = factory.SubFactory(VendorFactory)
+    product_id = Sequence(lambda n: f"product-{n}")
+    vendor = SubFactory(VendorFactory)
     unit_price_minor = 10_000_000
     quantity = 1
-    line_total_minor = factory.LazyAttribute(lambda made: made.unit_price_minor * made.quantity)
+    line_total_minor = LazyAttribute(lambda made: made.unit_price_minor * made.quantity)
 
 
-class CommissionFactory(factory.django.DjangoModelFactory[Commission]):
+class CommissionFactory(DjangoModelFactory[Commission]):
     class Meta:
         model = Commission
 
-    commission_number = factory.LazyAttribute(lambda made: numbers.commission_number(made.calculated_at))
-    order = factory.SubFactory(OrderFactory)
-    vendor = factory.SubFactory(VendorFactory)
+    commission_number = LazyAttribute(lambda made: numbers.commission_number(made.calculated_at))
+    order = SubFactory(OrderFactory)
+    vendor = SubFactory(VendorFactory)
     currency = "COP"
     order_amount_minor = 10_000_000
     rate_ppm = 50_000
     commission_amount_minor = 500_000
-    vendor_amount_minor = factory.LazyAttribute(
-        lambda made: made.order_amount_minor - made.commission_amount_minor
-    )
+    vendor_amount_minor = LazyAttribute(lambda made: made.order_amount_minor - made.commission_amount_minor)
     calculated_at = MOMENT
 
 

@@ -26,8 +26,7 @@ MACHINE = actor.Actor(kind="machine", id="0190a0a0-0000-7000-8000-000000000001",
 
 @pytest.fixture
 def vendor(db: None) -> User:
-    made: User = VendorFactory()
-    return made
+    return VendorFactory.create()
 
 
 @pytest.fixture

@@ -59,7 +59,9 @@ def test_a_stranger_places_no_order(order_body: Body) -> None:
     assert not Order.objects.exists()
 
 
-@pytest.mark.parametrize("factory", [BuyerFactory, VendorFactory, AdminFactory, SuperuserFactory])
+@pytest.mark.parametrize(
+    "factory", [BuyerFactory.create, VendorFactory.create, AdminFactory.create, SuperuserFactory.create]
+)
 def test_no_person_places_orders(order_body: Body, factory: Callable[[], User]) -> None:
     response = post(order_body(), bearer(factory()))
 
@@ -170,16 +172,16 @@ def test_placing_an_order_over_http_stays_within_its_budget(
 
 
 def test_strangers_buyers_and_machines_read_no_commissions(storefront: dict[str, str]) -> None:
-    row = CommissionFactory()
+    row = CommissionFactory.create()
 
     for path in (COMMISSIONS, f"{COMMISSIONS}{row.pk}", f"{COMMISSIONS}earnings/summary"):
         assert get(path).status_code == 401
-        assert get(path, bearer(BuyerFactory())).status_code == 403
+        assert get(path, bearer(BuyerFactory.create())).status_code == 403
         assert get(path, storefront).status_code == 403
 
 
 def test_a_vendor_reads_only_the_own_commissions() -> None:
-    mine, foreign = CommissionFactory(), CommissionFactory()
+    mine, foreign = CommissionFactory.create(), CommissionFactory.create()
     headers = bearer(mine.vendor)
 
     assert [row["id"] for row in told(get(COMMISSIONS, headers))["commissions"]] == [str(mine.pk)]
@@ -194,16 +196,16 @@ def test_a_vendor_reads_only_the_own_commissions() -> None:
 
 
 def test_the_refusal_says_what_the_contract_says() -> None:
-    headers = bearer(VendorFactory()) | {"Accept-Language": "en"}
+    headers = bearer(VendorFactory.create()) | {"Accept-Language": "en"}
 
-    refused = get(f"{COMMISSIONS}{CommissionFactory().pk}", headers)
+    refused = get(f"{COMMISSIONS}{CommissionFactory.create().pk}", headers)
 
     assert told(refused)["error_message"] == "Permission denied - can only access own commissions"
 
 
-@pytest.mark.parametrize("factory", [AdminFactory, SuperuserFactory])
+@pytest.mark.parametrize("factory", [AdminFactory.create, SuperuserFactory.create])
 def test_administrators_read_all(factory: Callable[[], User]) -> None:
-    rows = [CommissionFactory(), CommissionFactory()]
+    rows = [CommissionFactory.create(), CommissionFactory.create()]
     headers = bearer(factory())
 
     assert told(get(COMMISSIONS, headers))["total"] == 2
@@ -213,14 +215,16 @@ def test_administrators_read_all(factory: Callable[[], User]) -> None:
 
 
 def test_a_commission_is_told_exactly() -> None:
-    row = CommissionFactory(order_amount_minor=29, commission_amount_minor=1, rate_ppm=50_000)
+    row = CommissionFactory.create(order_amount_minor=29, commission_amount_minor=1, rate_ppm=50_000)
 
     response = get(f"{COMMISSIONS}{row.pk}", bearer(row.vendor))
 
     assert b'"order_amount":0.29,"commission_rate":0.0500,"commission_amount":0.01' in response.content
     assert set(told(response)) == {
-        "id", "commission_number", "order_id", "vendor_id", "order_amount", "commission_rate", "commission_amount",
-        "vendor_amount", "platform_amount", "commission_type", "status", "currency", "calculated_at", "approved_at",
+        "id", "commission_number", "order_id", "vendor_id", "order_amount", "commission_rate",
+        "commission_amount",
+        "vendor_amount", "platform_amount", "commission_type", "status", "currency", "calculated_at",
+        "approved_at",
         "paid_at", "notes", "created_at", "updated_at",
     }  # fmt: skip
     assert told(response)["order_id"] == row.order_id
@@ -228,13 +232,13 @@ def test_a_commission_is_told_exactly() -> None:
 
 @pytest.mark.parametrize("path", ["/commissions", "/commissions/", "/api/v1/commissions"])
 def test_every_old_address_answers(path: str) -> None:
-    row = CommissionFactory()
+    row = CommissionFactory.create()
 
     assert told(get(path, bearer(row.vendor)))["total"] == 1
 
 
 def test_aliases_of_one_and_of_the_summary_answer() -> None:
-    row = CommissionFactory()
+    row = CommissionFactory.create()
     headers = bearer(row.vendor)
 
     assert get(f"/commissions/{row.pk}", headers).status_code == 200
@@ -242,10 +246,10 @@ def test_aliases_of_one_and_of_the_summary_answer() -> None:
 
 
 def test_filters_filter() -> None:
-    vendor = VendorFactory()
-    keep = CommissionFactory(vendor=vendor, commission_type="PREMIUM", status="PAID")
-    CommissionFactory(vendor=vendor)
-    CommissionFactory(vendor=vendor, commission_type="PREMIUM")
+    vendor = VendorFactory.create()
+    keep = CommissionFactory.create(vendor=vendor, commission_type="PREMIUM", status="PAID")
+    CommissionFactory.create(vendor=vendor)
+    CommissionFactory.create(vendor=vendor, commission_type="PREMIUM")
     headers = bearer(vendor)
 
     found = told(get(COMMISSIONS, headers, status="PAID", commission_type="PREMIUM"))
@@ -256,14 +260,14 @@ def test_filters_filter() -> None:
 
 
 def test_days_are_business_days_and_the_last_is_included() -> None:
-    vendor = VendorFactory()
+    vendor = VendorFactory.create()
     midnight = dt.datetime(2026, 3, 4, 5, 0, tzinfo=dt.UTC)  # in Bogotá
     for moment in (
         midnight - dt.timedelta(seconds=1),
         midnight,
         midnight + dt.timedelta(hours=23, minutes=59),
     ):
-        CommissionFactory(vendor=vendor, calculated_at=moment)
+        CommissionFactory.create(vendor=vendor, calculated_at=moment)
     headers = bearer(vendor)
 
     def total(**query: str) -> int:
@@ -278,30 +282,33 @@ def test_days_are_business_days_and_the_last_is_included() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("status", "paid"), ("commission_type", "FREE"), ("date_from", "yesterday"), ("date_to", "2026-02-30"),
-        ("limit", "0"), ("limit", "101"), ("limit", "x"), ("limit", "１"), ("offset", "-1"), ("offset", "10001"),
+        ("status", "paid"), ("commission_type", "FREE"), ("date_from", "yesterday"),
+        ("date_to", "2026-02-30"),
+        ("limit", "0"), ("limit", "101"), ("limit", "x"), ("limit", "１"), ("offset", "-1"),
+        ("offset", "10001"),
         ("page", "0"), ("page", "502"), ("cursor", "x"), ("cursor", "é"), ("vendor_id", "1"),
         ("date_to", "9999-12-31"), ("cursor", "MjAyNi0wMS0wMSAxMjM"), ("limit", "1" * 30),
     ],
 )  # fmt: skip
 def test_wrong_parameters_are_named(name: str, value: str) -> None:
-    response = get(COMMISSIONS, bearer(VendorFactory()), **{name: value})
+    response = get(COMMISSIONS, bearer(VendorFactory.create()), **{name: value})
 
     assert response.status_code == 422
     assert [detail["field"] for detail in told(response)["details"]] == [f"query -> {name}"]
 
 
 def test_a_far_offset_is_sent_to_the_cursor() -> None:
-    response = get(COMMISSIONS, bearer(VendorFactory()), offset=10_001)
+    response = get(COMMISSIONS, bearer(VendorFactory.create()), offset=10_001)
 
     assert "cursor" in told(response)["details"][0]["message"]
 
 
 def test_pages_hold_everything_once_in_order() -> None:
-    vendor = VendorFactory()
-    order = OrderFactory
+    vendor = VendorFactory.create()
     made = [
-        CommissionFactory(vendor=vendor, order=order(), calculated_at=MOMENT + dt.timedelta(days=n // 2))
+        CommissionFactory.create(
+            vendor=vendor, order=OrderFactory.create(), calculated_at=MOMENT + dt.timedelta(days=n // 2)
+        )
         for n in range(7)
     ]
     expected = [
@@ -330,14 +337,14 @@ def test_pages_hold_everything_once_in_order() -> None:
     assert by_cursor[-1]["next_cursor"] is None
     beyond = told(get(COMMISSIONS, headers, offset=50))
     assert (beyond["commissions"], beyond["total"], beyond["has_next"]) == ([], 7, False)
-    assert told(get(COMMISSIONS, bearer(VendorFactory())))["total_pages"] == 0
+    assert told(get(COMMISSIONS, bearer(VendorFactory.create())))["total_pages"] == 0
 
 
 def test_totals_beyond_what_is_counted_are_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selectors, "COUNTED", 2)
-    vendor = VendorFactory()
+    vendor = VendorFactory.create()
     for _ in range(4):
-        CommissionFactory(vendor=vendor)
+        CommissionFactory.create(vendor=vendor)
 
     found = told(get(COMMISSIONS, bearer(vendor)))
 
@@ -347,13 +354,13 @@ def test_totals_beyond_what_is_counted_are_estimates(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("path", [COMMISSIONS, f"{COMMISSIONS}earnings/summary"])
 def test_reading_is_one_statement_however_many_rows(path: str) -> None:
-    vendor = VendorFactory()
+    vendor = VendorFactory.create()
     headers = bearer(vendor)
     get(path, headers)
     counts = []
     for _ in range(2):
         for _row in range(5):
-            CommissionFactory(vendor=vendor)
+            CommissionFactory.create(vendor=vendor)
         with CaptureQueriesContext(connection) as queries:
             assert get(path, headers).status_code == 200
         counts.append(sum("finance_commission" in query["sql"] for query in queries))
@@ -365,10 +372,10 @@ def test_reading_is_one_statement_however_many_rows(path: str) -> None:
 
 
 def test_earnings_are_summed_by_status() -> None:
-    vendor = VendorFactory()
+    vendor = VendorFactory.create()
     for status in ("PENDING", "PENDING", "APPROVED", "PAID", "CANCELLED"):
-        CommissionFactory(vendor=vendor, status=status)
-    CommissionFactory()
+        CommissionFactory.create(vendor=vendor, status=status)
+    CommissionFactory.create()
 
     found = told(
         get(f"{COMMISSIONS}earnings/summary", bearer(vendor), date_from="2026-03-01", date_to="2026-03-31")
@@ -387,9 +394,11 @@ def test_earnings_are_summed_by_status() -> None:
 
 
 def test_two_currencies_are_never_added() -> None:
-    vendor = VendorFactory()
-    CommissionFactory(vendor=vendor)
-    CommissionFactory(vendor=vendor, currency="BRL", order_amount_minor=1_000, commission_amount_minor=50)
+    vendor = VendorFactory.create()
+    CommissionFactory.create(vendor=vendor)
+    CommissionFactory.create(
+        vendor=vendor, currency="BRL", order_amount_minor=1_000, commission_amount_minor=50
+    )
     headers = bearer(vendor)
 
     pesos = told(get(f"{COMMISSIONS}earnings/summary", headers))
@@ -402,7 +411,7 @@ def test_two_currencies_are_never_added() -> None:
 
 
 def test_the_only_currency_is_the_currency() -> None:
-    row = CommissionFactory(currency="JPY", order_amount_minor=100, commission_amount_minor=5)
+    row = CommissionFactory.create(currency="JPY", order_amount_minor=100, commission_amount_minor=5)
 
     found = told(get(f"{COMMISSIONS}earnings/summary", bearer(row.vendor)))
 
@@ -410,15 +419,15 @@ def test_the_only_currency_is_the_currency() -> None:
 
 
 def test_nothing_earned_is_zero_not_an_error() -> None:
-    found = told(get(f"{COMMISSIONS}earnings/summary", bearer(AdminFactory())))
+    found = told(get(f"{COMMISSIONS}earnings/summary", bearer(AdminFactory.create())))
 
     assert (found["vendor_id"], found["currency"], found["breakdown_by_status"]) == (None, "COP", {})
     assert str(found["summary"]["average_commission_rate"]) == "0.0000"
 
 
 def test_administrators_see_one_vendors_earnings_or_all() -> None:
-    rows = [CommissionFactory(), CommissionFactory()]
-    headers = bearer(AdminFactory())
+    rows = [CommissionFactory.create(), CommissionFactory.create()]
+    headers = bearer(AdminFactory.create())
 
     one = told(get(f"{COMMISSIONS}earnings/summary", headers, vendor_id=str(rows[0].vendor_id)))
     everybody = told(get(f"{COMMISSIONS}earnings/summary", headers))
@@ -432,9 +441,9 @@ def test_administrators_see_one_vendors_earnings_or_all() -> None:
 
 def test_days_are_summed_in_business_time() -> None:
     late = dt.datetime(2026, 3, 5, 4, 59, 59, tzinfo=dt.UTC)  # still the 4th in Bogotá
-    CommissionFactory(order=OrderFactory(placed_at=late), calculated_at=late)
-    CommissionFactory(
-        order=OrderFactory(placed_at=MOMENT - dt.timedelta(days=40)),
+    CommissionFactory.create(order=OrderFactory.create(placed_at=late), calculated_at=late)
+    CommissionFactory.create(
+        order=OrderFactory.create(placed_at=MOMENT - dt.timedelta(days=40)),
         calculated_at=MOMENT - dt.timedelta(days=40),
     )
     day = dt.date(2026, 3, 4)

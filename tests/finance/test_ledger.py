@@ -177,7 +177,8 @@ def test_the_entry_is_a_leaf_of_the_audit_trail() -> None:
     ledger.post_many([made], by=BY)
 
     event, target, who, role, request, canon, leaf = sql.fetch_all(
-        "SELECT type, target_id, actor_id, actor_role, request_id, canon, leaf_hash FROM audit_event WHERE id = %s",
+        """SELECT type, target_id, actor_id, actor_role, request_id, canon, leaf_hash
+           FROM audit_event WHERE id = %s""",
         [made.entry_id],
     )[0]
     told = json.loads(bytes(canon))

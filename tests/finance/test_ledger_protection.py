@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -19,8 +19,9 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "audi
 TABLES = ["ledger_account", "ledger_entry", "ledger_transfer"]
 Connection = psycopg.Connection[Any]
 
-INSERT_ENTRY = """INSERT INTO ledger_entry (book_id, id, kind, source_event, occurred_at, actor_kind, transfer_count,
-    control_total, mac) VALUES (%s, %s, 'sale', %s, now(), 'system', %s, %s, decode(repeat('00', 32), 'hex'))"""
+INSERT_ENTRY = """INSERT INTO ledger_entry (book_id, id, kind, source_event, occurred_at, actor_kind,
+    transfer_count, control_total, mac)
+    VALUES (%s, %s, 'sale', %s, now(), 'system', %s, %s, decode(repeat('00', 32), 'hex'))"""
 INSERT_TRANSFER = """INSERT INTO ledger_transfer (book_id, entry_id, seq, debit, credit, currency, amount)
     VALUES (%s, %s, %s, %s, %s, %s, %s)"""
 
@@ -58,8 +59,18 @@ def accounts(connection: Connection, made: Posting) -> list[int]:
     return [row[0] for row in rows]
 
 
+def forge(connection: Connection, book: UUID, count: int, total: int, rows: list[list[Any]]) -> UUID:
+    """Write an entry by hand, in one transaction; each row is debit, credit, currency, amount."""
+    entry = uuid4()
+    with connection.transaction():
+        connection.execute(INSERT_ENTRY, [book, entry, "forged", count, total])
+        for seq, row in enumerate(rows, 1):
+            connection.execute(INSERT_TRANSFER, [book, entry, seq, *row])
+    return entry
+
+
 def snapshot(connection: Connection) -> list[Any]:
-    return [connection.execute(f"SELECT * FROM {table} ORDER BY id").fetchall() for table in TABLES]  # type: ignore[arg-type]  # noqa: S608  # names of this file
+    return [connection.execute(f"SELECT * FROM {table} ORDER BY id").fetchall() for table in TABLES]  # noqa: S608  # names of this file
 
 
 ATTACKS = [
@@ -157,12 +168,10 @@ def test_hand_made_entry_that_does_not_add_up_is_caught_at_commit(
     superuser: Connection, posted: Posting, count: int, total: int, amounts: list[int]
 ) -> None:
     first, second, *_ = accounts(superuser, posted)
-    entry = uuid4()
+    rows = [[first, second, "COP", amount] for amount in amounts]
 
-    with pytest.raises(psycopg.errors.CheckViolation, match="does not match"), superuser.transaction():
-        superuser.execute(INSERT_ENTRY, [posted.book, entry, "forged", count, total])
-        for seq, amount in enumerate(amounts, 1):
-            superuser.execute(INSERT_TRANSFER, [posted.book, entry, seq, first, second, "COP", amount])
+    with pytest.raises(psycopg.errors.CheckViolation, match="does not match"):
+        forge(superuser, posted.book, count, total, rows)
 
     assert ledger.check().entries == 1
 
@@ -175,11 +184,9 @@ def test_hand_made_entry_on_wrong_accounts_is_caught_though_foreign_keys_sleep(
     book = uuid4() if wrong == "other book" else posted.book
     currency = "USD" if wrong == "other currency" else "COP"
     debit = 777 if wrong == "no such account" else first
-    entry = uuid4()
 
-    with pytest.raises(psycopg.errors.CheckViolation, match="does not match"), superuser.transaction():
-        superuser.execute(INSERT_ENTRY, [book, entry, "forged", 1, 5])
-        superuser.execute(INSERT_TRANSFER, [book, entry, 1, debit, second, currency, 5])
+    with pytest.raises(psycopg.errors.CheckViolation, match="does not match"):
+        forge(superuser, book, 1, 5, [[debit, second, currency, 5]])
 
 
 def test_foreign_keys_are_checked_at_once_and_begin_with_the_book(owner: Connection) -> None:
@@ -214,8 +221,8 @@ def test_no_ledger_column_can_hold_a_fraction_or_nan(owner: Connection) -> None:
 def test_every_protecting_trigger_is_always_on(owner: Connection) -> None:
     states = owner.execute(
         """SELECT tgname, tgenabled FROM pg_trigger WHERE NOT tgisinternal
-           AND (tgrelid = ANY(%s::regclass[]) OR tgrelid = ANY('{finance_order,finance_commission}'::regclass[]))""",
-        [TABLES],
+           AND tgrelid = ANY(%s::regclass[])""",
+        [[*TABLES, "finance_order", "finance_commission"]],
     ).fetchall()
 
     assert len(states) == 10
@@ -242,11 +249,8 @@ def test_posting_function_is_the_owners_and_nobody_bends_its_path(
 
 def test_a_forged_entry_that_adds_up_has_no_valid_mac(superuser: Connection, posted: Posting) -> None:
     first, second, *_ = accounts(superuser, posted)
-    entry = uuid4()
 
-    with superuser.transaction():
-        superuser.execute(INSERT_ENTRY, [posted.book, entry, "forged", 1, 5])
-        superuser.execute(INSERT_TRANSFER, [posted.book, entry, 1, first, second, "COP", 5])
+    entry = forge(superuser, posted.book, 1, 5, [[first, second, "COP", 5]])
 
     found = ledger.check(signatures=True)
     assert found.forged == (entry,)

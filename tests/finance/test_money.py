@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from decimal import Decimal
 from typing import Any
 
@@ -30,7 +31,8 @@ def split(text: str, currency: str, ppm: int) -> tuple[str, str]:
 @pytest.mark.parametrize(
     "value",
     [
-        "", " 1", "1 ", "1\n", "+1", "-1", "-0", "01", "1.", ".5", "1e2", "1E2", "1_000", "1,000", "1.2.3", "0x10",
+        "", " 1", "1 ", "1\n", "+1", "-1", "-0", "01", "1.", ".5", "1e2", "1E2", "1_000", "1,000", "1.2.3",
+        "0x10",
         "NaN", "Infinity", "１２", "१२", "٣", "1٫5", "12345678901234567", "1" * 16, "0.001", "1\x00",
         True, False, None, 1.5, float("nan"), Decimal(1), b"1", [], {}, -1, 10**16, 10**400,
     ],
@@ -75,7 +77,7 @@ def test_only_whole_numbers_are_money(minor: Any) -> None:
 
 
 def test_two_currencies_do_not_mix() -> None:
-    for combine in (lambda a, b: a + b, lambda a, b: a - b, lambda a, b: a < b, lambda a, b: a <= b):
+    for combine in (operator.add, operator.sub, operator.lt, operator.le):
         with pytest.raises(MoneyError):
             combine(Money(1, "COP"), Money(1, "BRL"))
 
@@ -138,7 +140,8 @@ def test_yen_have_no_decimals(amount: str) -> None:
     [
         (100, 125_000, 13), (20, 25_000, 1), (60, 25_000, 2), (100, 25_000, 3),
         (2**53 + 1, 123_450, 1_111_938_747_997_776), (10**15, 123_450, 123_450_000_000_000),
-        (99_999_00, 123_450, 12_344_88), (0, 1_000_000, 0), (1, 1_000_000, 1), (1, 499_999, 0), (1, 500_000, 1),
+        (99_999_00, 123_450, 12_344_88), (0, 1_000_000, 0), (1, 1_000_000, 1), (1, 499_999, 0),
+        (1, 500_000, 1),
     ],
 )  # fmt: skip
 def test_commission_in_minor_units(minor: int, ppm: int, answer: int) -> None:

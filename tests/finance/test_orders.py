@@ -17,7 +17,7 @@ from finance.idempotency import KeyReused, TwinInFlight
 from finance.models import Commission, IdempotencyKey, LedgerEntry, Order, OrderItem, OrderPayment
 from finance.orders import BuyerRefused, OrderKnown, PaymentUsed, VendorRefused
 from finance.postings import PLATFORM_FEE, PSP_CLEARING, SHIPPING_PAYABLE, TAX_PAYABLE_GOODS, VENDOR_PENDING
-from mestore.lib import actor, sql
+from mestore.lib import actor, crypto, sql
 from mestore.lib.errors import MeStoreError, SecurityServiceFailure
 from tests.factories.accounts import BuyerFactory, ImportedVendorFactory, VendorFactory, VendorProfileFactory
 from tests.finance.conftest import MACHINE, form, item, payment
@@ -44,15 +44,14 @@ def assert_nothing_written() -> None:
 
 
 def unapproved() -> User:
-    made: User = VendorProfileFactory(vendor_status=VendorProfile.Status.PENDING_APPROVAL).user
-    return made
+    return VendorProfileFactory.create(vendor_status=VendorProfile.Status.PENDING_APPROVAL).user
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: User(pk=uuid4()), BuyerFactory, unapproved, ImportedVendorFactory,
-        lambda: VendorFactory(is_active=False), lambda: VendorFactory(profile=None),
+        lambda: User(pk=uuid4()), BuyerFactory.create, unapproved, ImportedVendorFactory.create,
+        lambda: VendorFactory.create(is_active=False), lambda: VendorFactory.create(profile=None),
     ],
     ids=["unknown", "a buyer", "not approved", "imported", "inactive", "without a shop"],
 )  # fmt: skip
@@ -69,7 +68,7 @@ def test_vendor_who_may_not_sell_is_refused_by_name(order_body: Body, make: Call
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: User(pk=uuid4()), VendorFactory, lambda: BuyerFactory(is_active=False)]
+    "make", [lambda: User(pk=uuid4()), VendorFactory.create, lambda: BuyerFactory.create(is_active=False)]
 )
 def test_buyer_who_is_none_is_refused(order_body: Body, make: Callable[[], User]) -> None:
     with pytest.raises(BuyerRefused):
@@ -198,7 +197,7 @@ def test_an_unpaid_order_is_pending_and_posts_nothing(order_body: Body, status: 
 def test_every_vendor_has_one_commission_and_one_entry_in_the_own_book(
     order_body: Body, vendor: User
 ) -> None:
-    other = VendorFactory()
+    other = VendorFactory.create()
     lines = [item(vendor.pk, "10.01"), item(other.pk, "20.01", 3), item(vendor.pk, "30.01", 2)]
 
     told = place(order_body(items=lines))["data"]
@@ -300,7 +299,7 @@ def test_the_stored_answer_is_sealed(order_body: Body) -> None:
 
 
 def test_placing_an_order_takes_five_statements(order_body: Body) -> None:
-    lines = [item(VendorFactory().pk, "10", product_id=f"sku-{n}") for n in range(4)]
+    lines = [item(VendorFactory.create().pk, "10", product_id=f"sku-{n}") for n in range(4)]
     for key, status, expected in (("a", "approved", 5), ("b", "pending", 4)):
         ready = form(order_body(items=lines, payment=payment(reference=key, status=status)))
         with CaptureQueriesContext(connection) as queries:
@@ -382,7 +381,7 @@ def test_a_twin_in_flight_is_told_to_come_back(order_body: Body, app_dsn: str) -
             cursor.execute("BEGIN")
             cursor.execute(
                 "INSERT INTO finance_idempotencykey (scope, key, request_hash) VALUES (%s, 'key-1', %s)",
-                [f"{MACHINE.id}:{orders.ROUTE}", idempotency.hash_of(ready.canonical())],
+                [f"{MACHINE.id}:{orders.ROUTE}", crypto.digest(ready.identity())],
             )
             with pytest.raises(TwinInFlight) as busy:
                 orders.place(ready, key="key-1", by=MACHINE)

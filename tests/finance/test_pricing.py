@@ -26,7 +26,8 @@ def test_an_order_without_lines_has_no_price() -> None:
 
 @pytest.mark.parametrize(
     ("subtotal", "tax", "shipping"),
-    [(10_000_000, 1_900_000, 1_500_000), (19_999_999, 3_800_000, 1_500_000), (20_000_000, 3_800_000, 0), (1, 0, 1_500_000)],
+    [(10_000_000, 1_900_000, 1_500_000), (19_999_999, 3_800_000, 1_500_000), (20_000_000, 3_800_000, 0),
+     (1, 0, 1_500_000)],
 )  # fmt: skip
 def test_iva_and_shipping_of_pesos(subtotal: int, tax: int, shipping: int) -> None:
     made = price([(VENDORS[0], subtotal)], COP)

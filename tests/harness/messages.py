@@ -21,8 +21,9 @@ PACKAGES = ("mestore", "accounts", "sessions_security", "finance", "monitoring")
 SINGULAR = {"_", "gettext", "gettext_lazy", "gettext_noop"}
 PLURAL = {"ngettext", "ngettext_lazy"}
 CONTEXT = {"pgettext", "pgettext_lazy"}
+CONTEXT_PLURAL = {"npgettext", "npgettext_lazy"}
 
-Message = tuple[str, str | None]  # msgid, plural
+Message = tuple[str, str | None, str | None]  # msgid, plural, context
 
 
 def asked_for() -> dict[Message, str]:
@@ -30,10 +31,14 @@ def asked_for() -> dict[Message, str]:
     found: dict[Message, str] = {}
     for file in sorted(_files()):
         text = file.read_text(encoding="utf-8")
-        source = templatize(text, origin=str(file)) if file.suffix != ".py" else text
-        for message in _messages(source, is_template=file.suffix != ".py"):
+        for message in messages_in(text, is_template=file.suffix == ".html"):
             found.setdefault(message, str(file.relative_to(ROOT)))
     return found
+
+
+def message_of(entry: polib.POEntry) -> Message:
+    """Return what an entry of a catalogue translates."""
+    return entry.msgid, entry.msgid_plural or None, entry.msgctxt
 
 
 def _files() -> Iterator[Path]:
@@ -41,15 +46,15 @@ def _files() -> Iterator[Path]:
         yield from (file for file in (ROOT / package).rglob("*.py") if "migrations" not in file.parts)
         yield from (ROOT / package).rglob("templates/**/*.html")
     yield from (ROOT / "templates").rglob("*.html")
-    yield from (ROOT / "templates").rglob("*.txt")  # mail and text messages
 
 
-def _messages(source: str, *, is_template: bool) -> Iterator[Message]:
+def messages_in(text: str, *, is_template: bool) -> Iterator[Message]:
+    """Yield the messages of one template or module."""
     if not is_template:
-        yield from _calls(ast.parse(source))
+        yield from _calls(ast.parse(text))
         return
     # templatize leaves ` gettext("…") ` and ` ngettext("…","…",count) ` between other characters.
-    for line in _template_calls(source):
+    for line in _template_calls(templatize(text)):
         yield from _calls(ast.parse(line, mode="eval"))
 
 
@@ -89,27 +94,30 @@ def _calls(tree: ast.AST) -> Iterator[Message]:
             arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
         ]
         if name in SINGULAR and texts:
-            yield texts[0], None
+            yield texts[0], None, None
         elif name in PLURAL and len(texts) >= 2:
-            yield texts[0], texts[1]
+            yield texts[0], texts[1], None
         elif name in CONTEXT and len(texts) >= 2:
-            yield texts[1], None
+            yield texts[1], None, texts[0]
+        elif name in CONTEXT_PLURAL and len(texts) >= 3:
+            yield texts[1], texts[2], texts[0]
 
 
 def update() -> int:
     """Bring the catalogue in step with the code, compile it, return how many messages are not translated."""
     CATALOGUE.parent.mkdir(parents=True, exist_ok=True)
     old = polib.pofile(str(CATALOGUE), wrapwidth=110) if CATALOGUE.exists() else polib.POFile()
-    known = {(entry.msgid, entry.msgid_plural or None): entry for entry in old}
+    known = {message_of(entry): entry for entry in old}
     new = polib.POFile(wrapwidth=110)
     new.metadata = {
         "Language": "es",
         "Content-Type": "text/plain; charset=utf-8",
         "Plural-Forms": "nplurals=2; plural=(n != 1);",
     }
-    for (msgid, plural), file in sorted(asked_for().items(), key=lambda item: (item[1], item[0][0])):
-        before = known.get((msgid, plural))
-        entry = polib.POEntry(msgid=msgid, occurrences=[(file, "")])
+    wanted = sorted(asked_for().items(), key=lambda item: (item[1], item[0][0], item[0][2] or ""))
+    for (msgid, plural, context), file in wanted:
+        before = known.get((msgid, plural, context))
+        entry = polib.POEntry(msgid=msgid, msgctxt=context, occurrences=[(file, "")])
         if plural is not None:
             entry.msgid_plural = plural
             entry.msgstr_plural = before.msgstr_plural if before else {0: "", 1: ""}

@@ -115,16 +115,26 @@ def test_sealing_twice_gives_different_bytes_and_hides_the_text() -> None:
     assert not any(b"a text" in value for value in values)
 
 
+def derived(use: str, purpose: str) -> bytes:
+    labels = [(b"s", b"mestore"), (b"i", b"1"), (b"s", use.encode()), (b"s", purpose.encode())]
+    info = b"".join(kind + len(data).to_bytes(4, "big") + data for kind, data in labels)
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(OLD)
+
+
+def test_indexes_and_macs_of_earlier_releases_stay_valid() -> None:
+    index = hmac.digest(derived("index", "phone"), b"300", "sha256")
+    tag = hmac.digest(derived("mac", "audit"), b"event", "sha256")
+
+    assert crypto.blind_index("300", purpose="phone") == index
+    assert crypto.mac(b"event", purpose="audit") == tag
+
+
 def test_the_sealed_form_is_the_documented_one() -> None:
     """Written out with the library's primitives alone, so that other programs could read what is stored."""
     value = sealed(b"known", purpose="totp", bound_to=b"row 1")
 
     assert value[:4] == b"\x01\x02k1"
-    info = b"".join(
-        kind + len(data).to_bytes(4, "big") + data
-        for kind, data in [(b"s", b"mestore"), (b"i", b"1"), (b"s", b"seal"), (b"s", b"totp")]
-    )
-    key = HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(OLD)
+    key = derived("seal", "totp")
     associated = crypto.row_binding(b"\x01\x02k1", "totp", b"row 1")
     assert AESGCM(key).decrypt(value[4:16], value[16:], associated) == b"known"
 
@@ -174,6 +184,14 @@ def test_a_data_key_does_not_open_another_keys_or_another_places_value() -> None
     for key, place, data in [(OLD, b"event", value), (OTHER, b"else", value), (OTHER, b"event", value[:20])]:
         with pytest.raises(crypto.Unreadable):
             crypto.unseal_with(key, data, bound_to=place)
+
+
+@pytest.mark.parametrize("length", range(29))
+def test_a_truncated_value_under_a_data_key_does_not_open(length: int) -> None:
+    value = crypto.seal_with(OTHER, b"", bound_to=b"event")
+
+    with pytest.raises(crypto.Unreadable):
+        crypto.unseal_with(OTHER, value[:length], bound_to=b"event")
 
 
 @pytest.mark.parametrize("length", [0, 16, 31, 33])

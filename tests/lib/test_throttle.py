@@ -162,6 +162,13 @@ class TestInRedis:
         redis().set(key, int(redis().get(key)) - 1_000_000)
         assert hit([(quick, "a")]).allowed
 
+    def test_a_long_rest_earns_no_more_than_the_budget(self) -> None:
+        hit([(MINUTE, "a")])
+        key = throttle._key(MINUTE, "a")
+        redis().set(key, int(redis().get(key)) - 3_600_000_000)
+
+        assert [decision.allowed for decision in take(6, (MINUTE, "a"))] == [True] * 5 + [False]
+
     def test_a_stored_time_far_ahead_locks_nobody_out_for_longer_than_a_window(self) -> None:
         hit([(MINUTE, "a")])
         key = throttle._key(MINUTE, "a")
@@ -201,8 +208,10 @@ class TestInRedis:
     def test_after_redis_forgot_the_script_the_next_request_is_counted_as_ever(self) -> None:
         take(4, (MINUTE, "a"))
         redis().execute_command("SCRIPT", "FLUSH")
+        idle = list(throttle._connections._idle)
 
         assert hit([(MINUTE, "a")]).remaining == 0
+        assert list(throttle._connections._idle) == idle
         assert not hit([(MINUTE, "a")]).allowed
         assert throttle._redis.state == "closed"
 
@@ -362,6 +371,25 @@ class TestLocalLimiter:
         assert len(local._whole_at) == 3
         assert local.hit([(once, "a")], 1, stricter=1).allowed
         assert not local.hit([(once, "d")], 1, stricter=1).allowed
+
+    def test_a_key_that_is_used_again_is_not_the_oldest_any_more(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(throttle, "_LOCAL_KEYS", 2)
+        local = throttle._LocalLimiter(Clock())
+        for whom in ("a", "b", "a", "c"):
+            local.hit([(MINUTE, whom)], 1, stricter=1)
+
+        assert [whom for _name, whom in local._whole_at] == ["a", "c"]
+
+    @pytest.mark.parametrize(("rested", "told"), [(0.0, 12), (0.5, 12), (11.2, 1), (11.9999, 1)])
+    def test_a_wait_is_told_in_whole_seconds_that_are_enough(self, rested: float, told: int) -> None:
+        clock = Clock()
+        local = throttle._LocalLimiter(clock)
+        local.hit([(MINUTE, "a")], 5, stricter=1)
+        clock.move(rested)
+
+        assert local.hit([(MINUTE, "a")], 1, stricter=1).retry_after == told
 
     def test_the_bound_is_ten_thousand_keys(self) -> None:
         local = throttle._LocalLimiter(Clock())

@@ -23,6 +23,9 @@ from mestore import servers
 from mestore.demo import announcement, command_line, installation
 from tests.mestore.test_servers import gone
 
+# One running demo for all of them: parallel test processes must not share them out.
+pytestmark = pytest.mark.xdist_group("demo")
+
 ROOT = Path(__file__).resolve().parents[2]
 SECOND_START_SECONDS = 5.0
 ORDERS = 8

@@ -9,7 +9,7 @@ import polib
 import pytest
 from django.utils import translation
 
-from tests.harness.messages import CATALOGUE, asked_for
+from tests.harness.messages import CATALOGUE, Message, asked_for, message_of, messages_in
 
 PLACEHOLDER = re.compile(r"%\(\w+\)[sd]|%[sd]|\{\w*\}")
 
@@ -20,7 +20,7 @@ def catalogue() -> polib.POFile:
 
 
 def test_every_text_is_translated(catalogue: polib.POFile) -> None:
-    known = {(entry.msgid, entry.msgid_plural or None) for entry in catalogue if entry.translated()}
+    known = {message_of(entry) for entry in catalogue if entry.translated()}
 
     missing = {message: file for message, file in asked_for().items() if message not in known}
 
@@ -30,9 +30,7 @@ def test_every_text_is_translated(catalogue: polib.POFile) -> None:
 def test_nothing_is_translated_that_nobody_asks_for(catalogue: polib.POFile) -> None:
     asked = set(asked_for())
 
-    assert [
-        entry.msgid for entry in catalogue if (entry.msgid, entry.msgid_plural or None) not in asked
-    ] == []
+    assert [entry.msgid for entry in catalogue if message_of(entry) not in asked] == []
 
 
 def test_translations_keep_the_placeholders(catalogue: polib.POFile) -> None:
@@ -49,10 +47,54 @@ def test_compiled_catalogue_is_up_to_date(catalogue: polib.POFile) -> None:
         compiled = gettext.GNUTranslations(file)
 
     for entry in catalogue:
-        if entry.msgid_plural:
-            assert compiled.ngettext(entry.msgid, entry.msgid_plural, 2) == entry.msgstr_plural[1]
+        context = entry.msgctxt
+        if entry.msgid_plural and context:
+            found = compiled.npgettext(context, entry.msgid, entry.msgid_plural, 2)
+        elif entry.msgid_plural:
+            found = compiled.ngettext(entry.msgid, entry.msgid_plural, 2)
         else:
-            assert compiled.gettext(entry.msgid) == entry.msgstr
+            found = compiled.pgettext(context, entry.msgid) if context else compiled.gettext(entry.msgid)
+        assert found == (entry.msgstr_plural[1] if entry.msgid_plural else entry.msgstr)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("{% translate 'Order' %}", ("Order", None, None)),
+        ("{% translate 'Order' as word %}{{ word }}", ("Order", None, None)),
+        ("{% translate 'Order' context 'sorting' %}", ("Order", None, "sorting")),
+        ("{{ text|default:_('Search') }}", ("Search", None, None)),
+        (
+            "{% blocktranslate trimmed with n=rows %}\n {{ n }} rows\nof 100 %{% endblocktranslate %}",
+            ("%(n)s rows of 100 %%", None, None),
+        ),
+        (
+            "{% blocktranslate count n=n %}{{ n }} row{% plural %}{{ n }} rows{% endblocktranslate %}",
+            ("%(n)s row", "%(n)s rows", None),
+        ),
+        (
+            "{% blocktranslate context 'c' count n=n %}a ({{ n }}){% plural %}b{% endblocktranslate %}",
+            ("a (%(n)s)", "b", "c"),
+        ),
+    ],
+)
+def test_templates_are_read(source: str, message: Message) -> None:
+    assert set(messages_in("{% load i18n %}<p>" + source + "</p>", is_template=True)) == {message}
+
+
+def test_code_is_read() -> None:
+    source = """
+_("one " "text"); gettext_lazy("lazy"); ngettext("%d row", "%d rows", n)
+pgettext("sorting", "Order"); npgettext_lazy("c", "a", "b", n); _(variable)
+"""
+
+    assert set(messages_in(source, is_template=False)) == {
+        ("one text", None, None),
+        ("lazy", None, None),
+        ("%d row", "%d rows", None),
+        ("Order", None, "sorting"),
+        ("a", "b", "c"),
+    }
 
 
 def test_spanish_is_the_default() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import select
 import threading
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import OperationalError, connection, connections, transaction
 from psycopg_pool import PoolTimeout, TooManyRequests
 
+from monitoring.database import liveness
 from monitoring.database.counting import count_statements
 from monitoring.database.exhaustion import is_pool_exhausted
 from monitoring.registry import REGISTRY
@@ -116,3 +119,47 @@ def test_statements_of_another_thread_are_not_ours() -> None:
         thread.join()
 
     assert sent == []
+
+
+def test_connections_that_the_server_ended_are_replaced_before_use(superuser_dsn: str) -> None:
+    connection.ensure_connection()
+    connection.close()
+    with psycopg.connect(superuser_dsn, autocommit=True) as superuser:
+        superuser.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE application_name = 'mestore' AND pid <> pg_backend_pid()"
+        )
+
+    for _ in range(10):  # more than the pool holds
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            assert cursor.fetchone() == (1,)
+        connection.close()
+
+
+def test_checking_a_live_connection_asks_the_server_nothing(superuser_dsn: str) -> None:
+    with psycopg.connect(superuser_dsn) as alive:
+        alive.execute("SELECT 1")
+        asked: list[str] = []
+        alive.execute = lambda *args, **kwargs: asked.append("asked")  # type: ignore[method-assign, assignment]
+
+        assert liveness.is_alive(alive)
+
+    assert asked == []
+
+
+def test_closed_connection_is_not_alive(superuser_dsn: str) -> None:
+    closed = psycopg.connect(superuser_dsn)
+    closed.close()
+
+    assert not liveness.is_alive(closed)
+
+
+def test_connection_that_got_mail_is_asked(superuser_dsn: str) -> None:
+    with psycopg.connect(superuser_dsn, autocommit=True) as alive:
+        alive.execute("LISTEN news")
+        with psycopg.connect(superuser_dsn, autocommit=True) as other:
+            other.execute("NOTIFY news")
+        select.select([alive.fileno()], [], [], 5)
+
+        assert liveness.is_alive(alive)

@@ -29,7 +29,7 @@ from django.utils.translation import gettext as _
 
 from mestore.lib.console import actions, display, search
 from mestore.lib.console.actions import ReasonAction
-from mestore.lib.console.display import EMPTY, State
+from mestore.lib.console.display import EMPTY
 from mestore.lib.console.figures import Table
 from mestore.lib.console.paging import KeysetChangeList, Ordering
 from mestore.lib.console.search import SearchField
@@ -44,7 +44,8 @@ class ConsoleModelAdmin(ModelAdmin):  # type: ignore[type-arg]  # not generic at
     """Read-only list and detail of one model.
 
     `group` and `position` place it in the sidebar, `summary` is the sentence under its name,
-    `sections` the titled groups of values of one row. `secret_fields` adds to what type and name
+    `sections` the titled groups of values of one row,
+    `labels` the names of columns that have none of their own. `secret_fields` adds to what type and name
     already give away (`secrecy.is_secret`). A method in `list_display` or `sections` decides by
     itself what it prints; a column is printed only when it is not secret.
     """
@@ -60,6 +61,8 @@ class ConsoleModelAdmin(ModelAdmin):  # type: ignore[type-arg]  # not generic at
     search_in: ClassVar[tuple[SearchField, ...]] = ()
     sections: ClassVar[Fieldsets] = ()
     reason_actions: ClassVar[tuple[ReasonAction, ...]] = ()
+    labels: ClassVar[dict[str, str | Promise]] = {}
+    numeric_columns: ClassVar[tuple[str, ...]] = ()
 
     change_list_template = "console/change_list.html"
     change_form_template = "console/detail.html"
@@ -228,18 +231,22 @@ class ConsoleModelAdmin(ModelAdmin):  # type: ignore[type-arg]  # not generic at
         return ()
 
     def _value(self, name: str, row: Model) -> tuple[str, Any]:
-        label: Any = label_for_field(name, self.model, model_admin=self)
-        label = capfirst(label)
+        label = self.label_of(name)
         field, _attr, value = lookup_field(name, row, self)
         if hasattr(value, "astimezone"):
-            return str(label), display.moment(value)
+            return label, display.moment(value, full=True)
         if value in (None, ""):
-            return str(label), EMPTY
+            return label, EMPTY
         if isinstance(value, bool):
-            return str(label), display.yes_no(value)
+            return label, display.yes_no(value)
         if field is None:
-            return str(label), value if isinstance(value, SafeString) else display_for_value(value, EMPTY)
-        return str(label), display_for_field(value, field, EMPTY)
+            return label, value if isinstance(value, SafeString) else display_for_value(value, EMPTY)
+        return label, display_for_field(value, field, EMPTY)
+
+    def label_of(self, name: str) -> str:
+        """What a column or method of this page is called."""
+        label: Any = self.labels.get(name) or label_for_field(name, self.model, model_admin=self)
+        return str(capfirst(label))
 
     # Addresses: a list, a row, and one page for everything dangerous. No add, delete or history.
 
@@ -262,8 +269,3 @@ class ConsoleModelAdmin(ModelAdmin):  # type: ignore[type-arg]  # not generic at
     def action_view(self, request: HttpRequest) -> HttpResponse:
         """The page before a dangerous action, and the action itself."""
         return actions.confirm(self, request)
-
-
-def good_or(condition: bool, good: Any, otherwise: Any, kind: State = State.WARNING) -> SafeString:
-    """A state that is good, or `otherwise`."""
-    return display.state(State.GOOD, good) if condition else display.state(kind, otherwise)

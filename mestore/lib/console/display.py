@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 
 BOGOTA = ZoneInfo("America/Bogota")
 EMPTY = "—"
+LONGEST_PLAIN_ID = 20
 
 
 class State(StrEnum):
@@ -55,13 +56,15 @@ def chip(kind: State, word: Any) -> SafeString:
     return format_html('<span class="chip chip-{}">{}</span>', kind.value, word)
 
 
-def moment(value: dt.datetime | None) -> SafeString:
-    """A time in Bogotá, as short as it may be, with the full UTC and Bogotá time in the title."""
+def moment(value: dt.datetime | None, *, full: bool = False) -> SafeString:
+    """A time in Bogotá, short unless `full`, with the whole UTC and Bogotá time in the title."""
     if value is None:
         return SafeString(EMPTY)
     local = value.astimezone(BOGOTA)
     today = timezone.now().astimezone(BOGOTA).date()
-    if local.date() == today:
+    if full:
+        short = local.strftime("%Y-%m-%d %H:%M:%S")
+    elif local.date() == today:
         short = local.strftime("%H:%M")
     elif local.year == today.year:
         short = f"{formats.date_format(local, 'j M')} {local:%H:%M}"
@@ -111,6 +114,14 @@ def numeric(text: Any) -> SafeString:
 def code(text: Any) -> SafeString:
     """An identifier or other text for machines."""
     return format_html("<code>{}</code>", text) if text not in (None, "") else SafeString(EMPTY)
+
+
+def short_id(text: Any) -> SafeString:
+    """A long identifier in a list: its beginning and end, the whole of it in the title."""
+    whole = str(text)
+    if len(whole) <= LONGEST_PLAIN_ID:
+        return format_html("<span>{}</span>", whole)
+    return format_html('<span title="{}">{}…{}</span>', whole, whole[:8], whole[-6:])
 
 
 def block(text: str) -> SafeString:

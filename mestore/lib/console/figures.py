@@ -97,18 +97,19 @@ class Table:
     numeric: frozenset[int] = field(default_factory=frozenset)
 
 
-Builder = Callable[[Any], Panel]
-Guarded = Callable[[Any], Panel | None]
+Made = Panel | Sequence[Panel]
+Builder = Callable[[Any], Made]
+Guarded = Callable[[Any], list[Panel]]
 
 # Per process: what was computed lately, and when each panel last had data. Nothing here is about a person.
-_kept: dict[tuple[str, str], tuple[float, Panel]] = {}
+_kept: dict[tuple[str, str], tuple[float, list[Panel]]] = {}
 _last_seen: dict[str, dt.datetime] = {}
 
 
 def panel(
     title: Text, *, source: Text, permission: str = "", order: int = 100, keep_seconds: int = 0
 ) -> Callable[[Builder], Guarded]:
-    """Make a function into a panel that cannot break the page.
+    """Make a function into a panel, or several from one reading, that cannot break the page.
 
     Whoever lacks `permission` does not get the panel at all. `keep_seconds` shows what was computed so
     long ago at most, with its age. A panel that fails is logged and says since when there is no data: the
@@ -120,18 +121,17 @@ def panel(
         name = f"{build.__module__}.{build.__qualname__}"
 
         @functools.wraps(build)
-        def guarded(request: Any) -> Panel | None:
+        def guarded(request: Any) -> list[Panel]:
             if permission and not request.user.has_perm(permission):
-                return None
+                return []
             try:
                 made = _kept_or_built(name, build, request, keep_seconds)
             except Exception:
                 logger.exception("console_panel_failed", extra={"panel": name})
-                return Panel(
-                    title=title, source=source, state=State.UNKNOWN, order=order, since=_last_seen.get(name)
-                )
-            if made.is_known:
-                _last_seen[name] = made.as_of or timezone.now()
+                since = _last_seen.get(name)
+                return [Panel(title=title, source=source, state=State.UNKNOWN, order=order, since=since)]
+            if all(one.is_known for one in made):
+                _last_seen[name] = timezone.now()
             return made
 
         return guarded
@@ -141,7 +141,7 @@ def panel(
 
 def collect(request: Any, builders: Iterable[Guarded]) -> list[Panel]:
     """The panels of one app that this person may see."""
-    return [made for made in (build(request) for build in builders) if made is not None]
+    return [made for build in builders for made in build(request)]
 
 
 def forget() -> None:
@@ -150,13 +150,17 @@ def forget() -> None:
     _last_seen.clear()
 
 
-def _kept_or_built(name: str, build: Builder, request: Any, keep_seconds: int) -> Panel:
+def _kept_or_built(name: str, build: Builder, request: Any, keep_seconds: int) -> list[Panel]:
     if not keep_seconds:
-        return build(request)
+        return _listed(build(request))
     key = (name, get_language() or "")
-    until, known = _kept.get(key, (0.0, None))
-    if known is not None and time.monotonic() < until:
+    until, known = _kept.get(key, (0.0, []))
+    if time.monotonic() < until:
         return known
-    made = build(request)
+    made = _listed(build(request))
     _kept[key] = (time.monotonic() + keep_seconds, made)
     return made
+
+
+def _listed(made: Made) -> list[Panel]:
+    return [made] if isinstance(made, Panel) else list(made)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.contrib.admin.utils import display_for_field, display_for_value, label_for_field, lookup_field
+from django.contrib.admin.utils import display_for_field, display_for_value, lookup_field
 from django.contrib.admin.views.main import ORDER_VAR, ChangeList
 from django.core.exceptions import ValidationError
 from django.db import DataError
@@ -23,7 +23,6 @@ from django.db.models import Field, Model, Q
 from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.text import capfirst
 
 from mestore.lib.console.display import EMPTY, moment
 
@@ -163,12 +162,10 @@ class KeysetChangeList(ChangeList):
         return [(str(spec.title), list(spec.choices(self))) for spec in self.filter_specs]
 
     @property
-    def headers(self) -> list[tuple[str, str]]:
-        return [(name, self._label(name)) for name in self.list_display if isinstance(name, str)]
-
-    def _label(self, name: str) -> str:
-        label: Any = label_for_field(name, self.model, model_admin=self.model_admin)
-        return str(capfirst(label))
+    def headers(self) -> list[tuple[str, str, bool]]:
+        """Name, label and whether it holds numbers, of each column."""
+        numeric = self.model_admin.numeric_columns
+        return [(str(name), self.model_admin.label_of(name), name in numeric) for name in self.list_display]
 
     @property
     def rows(self) -> list[tuple[str, list[Cell]]]:
@@ -176,7 +173,7 @@ class KeysetChangeList(ChangeList):
         headers = self.headers
         made: list[tuple[str, list[Cell]]] = []
         for row in self.result_list:
-            cells = [Cell(label, name, self._value(name, row)) for name, label in headers]
+            cells = [Cell(label, name, self._value(name, row)) for name, label, _numeric in headers]
             head = format_html('<a href="{}">{}</a>', self.url_for_result(row), cells[0].html)
             cells[0] = Cell(cells[0].label, cells[0].name, head, is_head=True)
             made.append((str(row.pk), cells))
