@@ -10,9 +10,10 @@ import datetime as dt
 from typing import Final, NoReturn
 
 from django.db.models import Exists, F, Model, OuterRef, Q
+from django.utils.translation import gettext_lazy as _
 
 from accounts import lockout
-from accounts.models import BackupCode, TotpDevice, User
+from accounts.models import BackupCode, BackupCodeSet, TotpDevice, User
 from mestore.lib import errors
 from mestore.lib.actor import Actor
 from monitoring import audit, events, metrics
@@ -20,6 +21,13 @@ from monitoring import audit, events, metrics
 TOTP: Final = "totp"
 BACKUP_CODE: Final = "backup_code"
 PASSKEY: Final = "passkey"
+
+
+class LastFactor(errors.Conflict):
+    """The staff must always have a second factor."""
+
+    code = "LAST_FACTOR"
+    message = _("This is the only second factor of the account. Add another one before you remove it.")
 
 
 def has_factor(user: User) -> bool:
@@ -43,6 +51,24 @@ def methods_of(user: User, *, bound_before: dt.datetime | None = None) -> tuple[
     )
     names = (TOTP, BACKUP_CODE)
     return tuple(name for name, has in zip(names, found or (), strict=False) if has)
+
+
+def lock_account(user: User) -> None:
+    """Let changes to the factors of one account happen one after the other, until the transaction ends."""
+    User.objects.select_for_update(no_key=True).filter(pk=user.pk).values_list("pk").first()
+
+
+def settle_removal(user: User) -> None:
+    """Draw the consequences of a factor that was just removed, in the same transaction.
+
+    Raises LastFactor when the staff would be left without one. Backup codes stand in for a factor: without
+    any they open nothing and go too.
+    """
+    if has_factor(user):
+        return
+    if user.is_staff:
+        raise LastFactor
+    BackupCodeSet.objects.filter(user=user).delete()
 
 
 def open_attempt(user: User, method: str, *, by: Actor) -> lockout.Attempt:
