@@ -6,6 +6,7 @@ from accounts.models.backup_code import BackupCode, BackupCodeSet
 from accounts.models.factor import TotpDevice
 from accounts.models.identity import IdentityCard
 from accounts.models.lockout import LockoutCounter
+from accounts.models.passkey import Passkey, PasskeyChallenge
 from accounts.models.permission import Grant, Permission
 from accounts.models.recovery import FactorReset, RecoveryCase
 from accounts.models.user import User
@@ -19,6 +20,8 @@ __all__ = [
     "Grant",
     "IdentityCard",
     "LockoutCounter",
+    "Passkey",
+    "PasskeyChallenge",
     "Permission",
     "RecoveryCase",
     "TotpDevice",
