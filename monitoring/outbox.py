@@ -45,9 +45,6 @@ class OutboxMessage(models.Model):
             models.CheckConstraint(
                 condition=Q(channel__in=["mail", "sms", "none"]), name="outbox_channel_known"
             ),
-            models.CheckConstraint(
-                condition=Q(expires_at__gt=F("created_at")), name="outbox_ends_after_start"
-            ),
         ]
         indexes = [models.Index(fields=["next_attempt_at"], name="outbox_by_next_attempt")]
 

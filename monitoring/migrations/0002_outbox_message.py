@@ -46,10 +46,6 @@ class Migration(migrations.Migration):
                         condition=models.Q(("channel__in", ["mail", "sms", "none"])),
                         name="outbox_channel_known",
                     ),
-                    models.CheckConstraint(
-                        condition=models.Q(("expires_at__gt", models.F("created_at"))),
-                        name="outbox_ends_after_start",
-                    ),
                 ],
             },
         ),
