@@ -7,13 +7,14 @@ is right; `open_attempt`, `refuse` and `accept` around it do what all share: bud
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Collection
 from typing import Final, NoReturn
 
 from django.db.models import Exists, F, Model, OuterRef, Q
 from django.utils.translation import gettext_lazy as _
 
 from accounts import lockout
-from accounts.models import BackupCode, BackupCodeSet, TotpDevice, User
+from accounts.models import BackupCode, BackupCodeSet, Passkey, TotpDevice, User
 from mestore.lib import errors
 from mestore.lib.actor import Actor
 from monitoring import audit, events, metrics
@@ -32,7 +33,12 @@ class LastFactor(errors.Conflict):
 
 def has_factor(user: User) -> bool:
     """Say whether `user` has a second factor. Backup codes alone are none: they stand in for one."""
-    return any(method != BACKUP_CODE for method in methods_of(user))
+    return counts(methods_of(user))
+
+
+def counts(methods: Collection[str]) -> bool:
+    """Say whether one of `methods` is a second factor by itself."""
+    return any(method != BACKUP_CODE for method in methods)
 
 
 def methods_of(user: User, *, bound_before: dt.datetime | None = None) -> tuple[str, ...]:
@@ -43,13 +49,14 @@ def methods_of(user: User, *, bound_before: dt.datetime | None = None) -> tuple[
     found = (
         User.objects.filter(pk=user.pk)
         .annotate(
+            passkey=_exists(Passkey, Q(suspended_at=None), "created_at", bound_before),
             totp=_exists(TotpDevice, Q(confirmed=True), "confirmed_at", bound_before),
             backup_code=_codes_left(bound_before),
         )
-        .values_list("totp", "backup_code")
+        .values_list("passkey", "totp", "backup_code")
         .first()
     )
-    names = (TOTP, BACKUP_CODE)
+    names = (PASSKEY, TOTP, BACKUP_CODE)
     return tuple(name for name, has in zip(names, found or (), strict=False) if has)
 
 
@@ -117,7 +124,7 @@ def record_refusal(user: User, method: str, reason: str, *, by: Actor) -> None:
 
 
 def _budget(method: str) -> str:
-    return {TOTP: lockout.FACTOR, BACKUP_CODE: lockout.BACKUP_CODE}[method]
+    return {TOTP: lockout.FACTOR, BACKUP_CODE: lockout.BACKUP_CODE, PASSKEY: lockout.PASSKEY}[method]
 
 
 def _exists(model: type[Model], wanted: Q, bound: str, before: dt.datetime | None) -> Exists:

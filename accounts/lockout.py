@@ -37,6 +37,7 @@ LOGIN: Final = "login"
 ADMIN_LOGIN: Final = "admin_login"
 FACTOR: Final = "factor"
 BACKUP_CODE: Final = "backup_code"
+PASSKEY: Final = "passkey"
 
 
 class LockedOut(errors.TooManyRequests):
@@ -259,7 +260,7 @@ class LockoutHandler(AxesDatabaseHandler):  # type: ignore[misc] # the library h
 
 
 def _account_keys(user: User) -> list[bytes]:
-    names = {FACTOR: str(user.pk), BACKUP_CODE: str(user.pk)}
+    names = {kind: str(user.pk) for kind in (FACTOR, BACKUP_CODE, PASSKEY)}
     return [_key(kind, "account", names.get(kind, user.email_key or "")) for kind in settings.LOGIN_LIMITS]
 
 

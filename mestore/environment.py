@@ -11,8 +11,9 @@ import base64
 import binascii
 import math
 import os
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
@@ -30,6 +31,26 @@ WELL_KNOWN = (
     "example", "insecure", "password", "placeholder", "secret-key", "secret_key", "secretkey",
     "test-secret", "your-", "your_", "123456", "abcdef", "qwerty",
 )  # fmt: skip
+
+
+_DOMAIN = re.compile(
+    r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII
+)
+
+
+def _is_domain(name: str, *, loopback: bool) -> bool:
+    return _DOMAIN.fullmatch(name) is not None or (loopback and name in {"localhost", "testserver"})
+
+
+def _lies_on(parts: SplitResult, domain: str) -> bool:
+    host = parts.hostname or ""
+    return host == domain or host.endswith(f".{domain}")
+
+
+def _origin(parts: SplitResult) -> str:
+    default = {"https": 443, "http": 80}.get(parts.scheme)
+    port = f":{parts.port}" if parts.port not in {None, default} else ""
+    return f"{parts.scheme}://{parts.hostname or ''}{port}"
 
 
 def shannon_bits(text: str) -> float:
@@ -202,6 +223,45 @@ class Environment:
         elif options.get("ssl_cert_reqs", ["required"])[-1] != "required":
             self.complain(f"{name} must not switch off the check of the server's certificate.")
         return value
+
+    def relying_party(
+        self, rp_name: str, origins_name: str, *, addresses: Sequence[str], loopback: bool
+    ) -> tuple[str, list[str]]:
+        """Return the domain that passkeys belong to and the origins of the pages that may ask for one.
+
+        A browser refuses a passkey on a page whose host is not that domain or below it: a mismatch stops the
+        start. Without values: the host of the first of `addresses`, and those `addresses` that lie on it;
+        where that host is no domain (a bare address), "" and no origins: there are no passkeys.
+        `loopback` allows http on localhost.
+        """
+        known = [parts for parts in map(self._split, addresses) if parts and parts.hostname]
+        host = known[0].hostname or "" if known else ""
+        if loopback and host == "127.0.0.1":
+            host = "localhost"  # browsers know no passkeys of an address
+        rp_id = self.text(
+            rp_name, "the domain that passkeys belong to",
+            default=host if _is_domain(host, loopback=loopback) else "",
+        )  # fmt: skip
+        if rp_id and not _is_domain(rp_id, loopback=loopback):
+            self.complain(f"{rp_name} must be a domain such as mestore.example: no address, no port.")
+        own = dict.fromkeys(_origin(parts) for parts in known if _lies_on(parts, rp_id))
+        given = self.listing(
+            origins_name, "origins of the pages that ask for a passkey", default=",".join(own)
+        )
+        for origin in given:
+            parts = self._split(origin)
+            local = loopback and parts is not None and parts.hostname == "localhost"
+            if (
+                parts is None
+                or not (parts.scheme == "https" or local)
+                or _origin(parts) != origin
+                or not _lies_on(parts, rp_id)
+            ):
+                self.complain(
+                    f"{origins_name} must name origins such as https://www.mestore.example, each on the"
+                    f" domain of {rp_name} or below it."
+                )
+        return rp_id, given
 
     def mail_server(self, name: str, about: str, *, required: bool) -> MailServer:
         """Return a mail server's URL taken apart: TLS from the first byte (smtps) or by STARTTLS."""

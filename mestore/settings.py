@@ -251,6 +251,7 @@ LOGIN_LIMITS = {
     "admin_login": {"network": 3, "account": 3, "window_seconds": 3_600, "lock_seconds": 1_800},
     "factor": {"network": 10, "account": 5, "window_seconds": 3_600, "lock_seconds": 600},
     "backup_code": {"network": 10, "account": 5, "window_seconds": 3_600, "lock_seconds": 600},
+    "passkey": {"network": 10, "account": 5, "window_seconds": 3_600, "lock_seconds": 600},
     "otp": {"network": 10, "account": 5, "window_seconds": 3_600, "lock_seconds": 600},
     "register": {"network": 5, "account": 1, "window_seconds": 3_600, "lock_seconds": 7_200},
 }
@@ -271,6 +272,22 @@ VENDOR_AUTO_APPROVE = env.boolean(
 )
 # Codes that prove an address or a number: life, tries per code, pause between two, codes per hour.
 VERIFICATION = {"valid_seconds": 600, "attempts": 5, "cooldown_seconds": 60, "per_hour": 5}
+
+# Passkeys belong to a domain (RP id) and answer pages of these origins, whatever Host a request names.
+WEBAUTHN_RP_NAME = "MeStore"
+WEBAUTHN_RP_ID, WEBAUTHN_ORIGINS = env.relying_party(
+    "MESTORE_WEBAUTHN_RP_ID", "MESTORE_WEBAUTHN_ORIGINS",
+    addresses=[PUBLIC_URL, FRONTEND_URL], loopback=IS_LOOPBACK_DEMO or MESTORE_ENV == "test",
+)  # fmt: skip
+PASSKEYS = 10  # per account
+PASSKEY_CHALLENGE_SECONDS = 300
+SUPERUSER_REQUIRES_PASSKEY = env.boolean(
+    "MESTORE_SUPERUSER_REQUIRES_PASSKEY", "superusers sign in with a passkey only", default=False
+)
+if SUPERUSER_REQUIRES_PASSKEY and not WEBAUTHN_ORIGINS:
+    env.complain(
+        "MESTORE_SUPERUSER_REQUIRES_PASSKEY needs MESTORE_WEBAUTHN_RP_ID: else nobody could sign in."
+    )
 
 TOTP_ENROLMENT_SECONDS = 600  # how long a new secret waits for its first code
 TOTP_ENROLMENT_ATTEMPTS = 5

@@ -145,6 +145,14 @@ FACTOR_REFUSED: Final = _event(
 FACTOR_REMOVED: Final = _event(
     "auth.factor.removed", _AUTH, _SUCCESS, "A second factor was taken off an account.", retention=_LONG
 )
+PASSKEY_SUSPENDED: Final = _event(
+    "auth.passkey.suspended", Category.SECURITY, _BLOCKED,
+    "A passkey gave signs of having been copied; it was suspended.", retention=_LONG,
+)  # fmt: skip
+PASSKEY_ALTERED: Final = _event(
+    "auth.passkey.altered", Category.SECURITY, _BLOCKED,
+    "A stored passkey is not as it was registered: somebody changed the table.", retention=_LONG,
+)  # fmt: skip
 BACKUP_CODES_MADE: Final = _event(
     "auth.backup_codes.made", _AUTH, _SUCCESS, "An account received new backup codes; the old ones ended.",
     retention=_LONG,
