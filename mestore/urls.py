@@ -35,6 +35,8 @@ OPEN: dict[str, str] = {
     "auth-login": "signing in",
     "auth-admin-login": "signing in",
     "auth-mfa-verify": "second step of signing in",
+    "auth-mfa-first-enrol": "the first factor of the staff, with the token of a sign-in that waits for it",
+    "auth-mfa-first-confirm": "the same",
     "auth-refresh-token": "the refresh token is the credential",
     "auth-token": "machine accounts sign in",
     "auth-register": "opening an account",

@@ -7,11 +7,7 @@ forms is shown.
 
 from __future__ import annotations
 
-from typing import Any
-
-import django_otp
 from django.conf import settings
-from django.contrib import auth
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import render
@@ -24,17 +20,18 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 
-from accounts import login, totp
+from accounts import factors, login
 from mestore.lib import actor, errors
-from sessions_security import limits, sessions, signin
+from sessions_security import console_session, factor_proofs, limits, sessions, signin
 
 PENDING_COOKIE = "__Host-signin"
 CONSOLE: tuple[signin.Purpose, ...] = ("console",)
-BACKEND = "accounts.backends.GrantBackend"
 _LONGEST_NEXT = 2_000
 
 
-@method_decorator([never_cache, csrf_protect, sensitive_post_parameters("password", "code")], name="dispatch")
+@method_decorator(
+    [never_cache, csrf_protect, sensitive_post_parameters("password", "code", "credential")], name="dispatch"
+)
 class SignIn(View):
     """`/admin/login/`: the only way into the console."""
 
@@ -76,13 +73,21 @@ class SignIn(View):
 
     def _code(self, request: HttpRequest) -> HttpResponseBase:
         mfa_token = request.COOKIES.get(PENDING_COOKIE, "")
-        code = "".join(request.POST.get("code", "").split())
+        method = request.POST.get("method", factors.TOTP)
+        answer = {
+            "code": "".join(request.POST.get("code", "").split()),
+            "credential": request.POST.get("credential", ""),
+        }
         try:
-            _open(request, mfa_token, code)
+            replacement = _open(request, mfa_token, method, answer)
         except (signin.SignInOver, sessions.AccountChanged) as error:
             return _without_cookie(_form(request, "password", error))
         except errors.MeStoreError as error:
             return _form(request, "code", error)
+        if replacement:
+            # Shown in this answer and kept nowhere.
+            context = {"code": replacement, "next": _next(request)}
+            return _without_cookie(render(request, "console/replacement_code.html", context))
         return _without_cookie(HttpResponseRedirect(_next(request)))
 
 
@@ -101,21 +106,17 @@ def sign_out(request: HttpRequest) -> HttpResponseBase:
     return response
 
 
-def _open(request: HttpRequest, mfa_token: str, code: str) -> None:
-    """Prove the code and give this browser a new session; whatever it had before ends."""
+def _open(request: HttpRequest, mfa_token: str, method: str, answer: factor_proofs.Answer) -> str:
+    """Prove the factor and give this browser a new session; return the code that replaces a used one."""
     by = actor.of(request)
-    totp.six_digits(code)  # a slip of the finger costs no attempt
-    pending = signin.take_attempt(mfa_token, purposes=CONSOLE)
-    device = totp.verify(pending.user, code, by=by)
-    store: Any = request.session
+    pending, proof = signin.prove_second_step(
+        mfa_token, method=method, answer=answer, purposes=CONSOLE, by=by
+    )
     with transaction.atomic():
         signin.claim(pending)
-        session = sessions.start(pending.user, kind="cookie", amr=(signin.PASSWORD, signin.CODE), by=by)
-        store.flush()
-        auth.login(request, pending.user, backend=BACKEND)
-        django_otp.login(request, device)
-        store.open(session)
-    request.user_session = session  # type: ignore[attr-defined]  # part of what a request carries here
+        replacement = proof.use(by)
+        console_session.start(request, pending.user, amr=(signin.PASSWORD, proof.amr), proof=proof, by=by)
+    return replacement
 
 
 def _form(request: HttpRequest, step: str, error: errors.MeStoreError | None = None) -> HttpResponse:

@@ -55,6 +55,14 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
+class Proved:
+    """A proof that was used, and what takes the place of a code that works once ("" for most methods)."""
+
+    proof: Proof
+    replacement_code: str
+
+
+@dataclass(frozen=True, slots=True)
 class Prover:
     """One method. `check(answer)` raises for a malformed answer; `prove(user, answer, bound_to, by)` decides.
 

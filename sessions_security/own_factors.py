@@ -101,8 +101,8 @@ def confirm_totp(session: UserSession, *, device_id: str, code: str, by: Actor) 
     return codes
 
 
-def remove_totp(session: UserSession, *, device_id: str, by: Actor) -> str:
-    """Remove an application, confirmed by another factor, whose name is returned.
+def remove_device(session: UserSession, *, device_id: str, by: Actor) -> str:
+    """Remove a factor, confirmed by another one, whose name is returned.
 
     Raises errors.NotFound (also for a device of somebody else), stepup.StepUpRequired, factors.LastFactor.
     """

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
 from accounts.models import User
 from mestore.lib.shapes import Text
-from sessions_security import signin
 from sessions_security.tokens import TokenPair
 
 
@@ -23,8 +23,15 @@ class SecondStepRequest(serializers.Serializer[Any]):
     """The token of a pending sign-in and the factor that completes it."""
 
     mfa_token = Text(max_length=128)
-    method = serializers.ChoiceField(choices=signin.METHODS, default="totp")
-    code = Text(max_length=32)
+    method = Text(max_length=16, default="totp")
+    code = Text(max_length=64, required=False)
+    credential = serializers.JSONField(required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Something must be there to look at; which of the two a method reads is its own business."""
+        if attrs.keys().isdisjoint({"code", "credential"}):
+            raise serializers.ValidationError({"code": _("This field is required.")}, code="required")
+        return attrs
 
 
 class RefreshRequest(serializers.Serializer[Any]):
@@ -64,6 +71,7 @@ class TokenResponse(serializers.Serializer[Any]):
     token_type = serializers.CharField(default="bearer")
     expires_in = serializers.IntegerField()
     user = AccountSummary(allow_null=True)
+    replacement_code = serializers.CharField(required=False)  # once, after a backup code
 
 
 class ClientTokenResponse(serializers.Serializer[Any]):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal
 from uuid import UUID
@@ -19,20 +19,20 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import login, totp
-from accounts.models import TotpDevice, User
+from accounts import factors, login
+from accounts.models import User
 from accounts.roles import Role
 from mestore.lib import crypto, errors, sql
 from mestore.lib.actor import Actor
 from monitoring import audit, events
 from monitoring.metrics import AUTH_ATTEMPTS
-from sessions_security import clients, keys, session_check, sessions, tokens
+from sessions_security import clients, factor_proofs, keys, session_check, sessions, stepup, tokens
 from sessions_security.models import PendingSignIn, UserSession
 
 Purpose = Literal["api", "admin", "console"]
 
 PASSWORD, CODE, KEY = "pwd", "otp", "key"  # names of RFC 8176, and ours for a machine's key
-METHODS = ("totp",)
+API_PURPOSES: tuple[Purpose, ...] = ("api", "admin")
 CLEAR_SITE_DATA = '"cache", "cookies", "storage"'  # what a browser is asked to forget at sign-out
 
 
@@ -42,11 +42,11 @@ class MfaRequired(errors.Unauthorized):
     code = "MFA_REQUIRED"
     message = _("A second factor is required.")
 
-    def __init__(self, mfa_token: str) -> None:
+    def __init__(self, mfa_token: str, methods: Collection[str]) -> None:
         super().__init__(
             extra={
                 "mfa_token": mfa_token,
-                "methods": list(METHODS),
+                "methods": list(methods),
                 "expires_in": settings.PENDING_SIGN_IN_SECONDS,
             }
         )
@@ -54,10 +54,20 @@ class MfaRequired(errors.Unauthorized):
 
 
 class MfaEnrolmentRequired(errors.Forbidden):
-    """Staff without a second factor do not get in; a colleague or `create_admin` enrols one."""
+    """Staff without a second factor do not get in; the token allows to add the first one (`enrolment`)."""
 
     code = "MFA_ENROLMENT_REQUIRED"
     message = _("This account must have a second factor before it may sign in.")
+
+    def __init__(self, mfa_token: str) -> None:
+        super().__init__(
+            extra={
+                "mfa_token": mfa_token,
+                "methods": [factors.TOTP],
+                "expires_in": settings.TOTP_ENROLMENT_SECONDS,
+            }
+        )
+        self.mfa_token = mfa_token
 
 
 class UseAdminLogin(errors.Forbidden):
@@ -87,6 +97,7 @@ class SignedIn:
     user: User
     session: UserSession
     tokens: tokens.TokenPair
+    replacement_code: str = ""  # after a backup code: the one that took its place
 
 
 def with_password(
@@ -100,20 +111,23 @@ def with_password(
     if only is not None and user.user_type != only:
         _refuse(user, "role_at_entrance", by)
         raise login.InvalidCredentials
-    if user.is_staff or has_factor(user):
-        raise MfaRequired(require_second_step(user, purpose=purpose, by=by))
-    return _open_tokens(user, (PASSWORD,), by=by)
+    methods = factors.methods_of(user)
+    if user.is_staff or factors.counts(methods):
+        mfa_token = require_second_step(user, purpose=purpose, methods=methods, by=by)
+        raise MfaRequired(mfa_token, methods)
+    return open_tokens(user, (PASSWORD,), by=by)
 
 
-def with_code(mfa_token: str, code: str, *, by: Actor) -> SignedIn:
-    """Finish a sign-in at the API. Raises `SignInOver`, `totp.WrongCode`, `totp.MalformedCode`."""
-    totp.six_digits(code)  # a slip of the finger costs no attempt
-    pending = take_attempt(mfa_token, purposes=("api", "admin"))
-    totp.verify(pending.user, code, by=by)
+def with_factor(mfa_token: str, *, method: str, answer: factor_proofs.Answer, by: Actor) -> SignedIn:
+    """Finish a sign-in at the API. Raises `SignInOver` and what `factor_proofs.verify` raises."""
+    pending, proof = prove_second_step(mfa_token, method=method, answer=answer, purposes=API_PURPOSES, by=by)
     keys.ring()  # outside the transaction: a key made on first use must not be rolled back with it
     with transaction.atomic():
         claim(pending)
-        return _open_tokens(pending.user, (PASSWORD, CODE), by=by)
+        replacement = proof.use(by)
+        done = open_tokens(pending.user, (PASSWORD, proof.amr), by=by)
+        stepup.note(done.session, proof)
+    return replace(done, replacement_code=replacement)
 
 
 def with_client_key(client_id: str, key: str, *, by: Actor) -> SignedIn:
@@ -135,7 +149,7 @@ def with_client_key(client_id: str, key: str, *, by: Actor) -> SignedIn:
 
 def newcomer(user: User, *, by: Actor) -> SignedIn:
     """Sign in an account that was opened in this very request, by the password it was opened with."""
-    return _open_tokens(user, (PASSWORD,), by=by)
+    return open_tokens(user, (PASSWORD,), by=by)
 
 
 def sign_out(session: UserSession, *, everywhere: bool, by: Actor) -> int:
@@ -163,16 +177,59 @@ def check_password(email: str, password: str, *, purpose: Purpose, by: Actor) ->
     return user
 
 
-def has_factor(user: User) -> bool:
-    """Say whether `user` has a confirmed second factor."""
-    return TotpDevice.objects.filter(user=user, confirmed=True).exists()
+def require_second_step(
+    user: User, *, purpose: Purpose, by: Actor, methods: Collection[str] | None = None
+) -> str:
+    """Begin the second step, return its token. Raises `MfaEnrolmentRequired` for staff without a factor.
 
-
-def require_second_step(user: User, *, purpose: Purpose, by: Actor) -> str:
-    """Begin the second step, return its token. Raises `MfaEnrolmentRequired` for staff without a factor."""
-    if user.is_staff and not has_factor(user):
+    `methods` is what `factors.methods_of` answered, for callers that asked already.
+    """
+    methods = factors.methods_of(user) if methods is None else methods
+    if user.is_staff and not factors.counts(methods):
         _refuse(user, "no_factor", by)
-        raise MfaEnrolmentRequired
+        raise MfaEnrolmentRequired(_begin(user, purpose, settings.TOTP_ENROLMENT_SECONDS, by))
+    return _begin(user, purpose, settings.PENDING_SIGN_IN_SECONDS, by)
+
+
+def prove_second_step(
+    mfa_token: str,
+    *,
+    method: str,
+    answer: factor_proofs.Answer,
+    purposes: Collection[Purpose],
+    by: Actor,
+) -> tuple[PendingSignIn, factor_proofs.Proof]:
+    """Return the pending sign-in and the proof of its second factor; neither is used up yet.
+
+    Raises `SignInOver` and what `factor_proofs.verify` raises. A slip of the finger costs no attempt.
+    """
+    if method not in factor_proofs.second_factors():
+        raise factor_proofs.UnknownMethod
+    factor_proofs.check(method, answer)
+    pending = take_attempt(mfa_token, purposes=purposes)
+    proof = factor_proofs.verify(pending.user, method, answer, bound_to=f"pending:{pending.pk}", by=by)
+    return pending, proof
+
+
+def pending_of(mfa_token: str, *, purposes: Collection[Purpose]) -> PendingSignIn:
+    """Return a pending sign-in that still has an attempt, its account loaded. Raises `SignInOver`."""
+    pending = (
+        PendingSignIn.objects.select_related("user")
+        .filter(
+            token_hash=_token_hash(mfa_token),
+            purpose__in=purposes,
+            used_at=None,
+            expires_at__gt=timezone.now(),
+            attempts__lt=settings.PENDING_SIGN_IN_ATTEMPTS,
+        )
+        .first()
+    )
+    if pending is None or not _still_holds(pending):
+        raise SignInOver
+    return pending
+
+
+def _begin(user: User, purpose: Purpose, seconds: int, by: Actor) -> str:
     mfa_token = secrets.token_urlsafe(32)
     now = timezone.now()
     with transaction.atomic():
@@ -182,7 +239,7 @@ def require_second_step(user: User, *, purpose: Purpose, by: Actor) -> str:
             purpose=purpose,
             auth_epoch=user.auth_epoch,
             created_at=now,
-            expires_at=now + timedelta(seconds=settings.PENDING_SIGN_IN_SECONDS),
+            expires_at=now + timedelta(seconds=seconds),
         )
         pending.save(force_insert=True)
         audit.record(
@@ -214,7 +271,7 @@ def take_attempt(mfa_token: str, *, purposes: Collection[Purpose]) -> PendingSig
             _TAKE_ATTEMPT, (_token_hash(mfa_token), settings.PENDING_SIGN_IN_ATTEMPTS, list(purposes))
         )
         pending = PendingSignIn.objects.select_related("user").get(pk=row[0]) if row else None
-    if pending is None or pending.auth_epoch != pending.user.auth_epoch or not pending.user.may_sign_in:
+    if pending is None or not _still_holds(pending):
         AUTH_ATTEMPTS.labels(outcome="refused", factor="totp").inc()
         raise SignInOver
     return pending
@@ -226,6 +283,10 @@ def claim(pending: PendingSignIn) -> None:
         raise SignInOver
 
 
+def _still_holds(pending: PendingSignIn) -> bool:
+    return pending.auth_epoch == pending.user.auth_epoch and pending.user.may_sign_in
+
+
 _TAKE_ATTEMPT = """
     UPDATE sessions_security_pendingsignin SET attempts = attempts + 1
     WHERE token_hash = %s AND used_at IS NULL AND expires_at > statement_timestamp()
@@ -234,10 +295,11 @@ _TAKE_ATTEMPT = """
 """
 
 
-def _open_tokens(user: User, factors: Collection[str], *, by: Actor) -> SignedIn:
+def open_tokens(user: User, amr: Collection[str], *, by: Actor) -> SignedIn:
+    """Start a token session for whoever proved to be `user`, by the factors that `amr` names."""
     keys.ring()
     with transaction.atomic():
-        session = sessions.start(user, kind="token", amr=tuple(factors), by=by)
+        session = sessions.start(user, kind="token", amr=tuple(amr), by=by)
         return SignedIn(user, session, tokens.issue_pair(session))
 
 

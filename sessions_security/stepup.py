@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from rest_framework.request import Request
@@ -23,9 +24,10 @@ from accounts import factors
 from mestore.lib import actor, errors, guard
 from mestore.lib.actor import Actor
 from monitoring import audit, events
+from sessions_security import factor_proofs
 from sessions_security.models import StepUpProof, UserSession
 
-PASSWORD = "password"  # noqa: S105 - the name of a method
+PASSWORD = factor_proofs.PASSWORD
 
 
 class StepUpRequired(errors.Forbidden):
@@ -41,6 +43,13 @@ class StepUpRequired(errors.Forbidden):
     def __init__(self, action: str, methods: list[str], max_age_seconds: int) -> None:
         super().__init__(extra={"action": action, "methods": methods, "max_age": max_age_seconds})
         self.action, self.methods, self.max_age_seconds = action, methods, max_age_seconds
+
+
+class FactorTooNew(errors.Forbidden):
+    """A factor that was added in this session proves nothing in it."""
+
+    code = "FACTOR_TOO_NEW"
+    message = _("A factor that you added in this session counts from your next sign-in on.")
 
 
 def check(action: str, request: Any) -> None:
@@ -81,14 +90,40 @@ def methods_for(action: str, session: UserSession) -> list[str]:
     return _possible(session, methods)
 
 
-def note(session: UserSession, *, method: str, factor: str, bound_at: dt.datetime) -> StepUpProof:
-    """Keep that `factor` was proved now, at sign-in or again; runs in the transaction of that proof."""
-    proof, _made = StepUpProof.objects.update_or_create(
-        session=session,
-        factor=factor,
-        defaults={"method": method, "bound_at": bound_at, "proved_at": timezone.now()},
+def prove(
+    session: UserSession, *, method: str, answer: factor_proofs.Answer, by: Actor
+) -> factor_proofs.Proved:
+    """Prove a factor in `session`; what came of it carries the code that replaces a backup code.
+
+    Raises what `factor_proofs.verify` raises, and `FactorTooNew`.
+    """
+    factor_proofs.check(method, answer)
+    bound_to = f"session:{session.pk}"
+    proof = factor_proofs.verify(session.user, method, answer, bound_to=bound_to, by=by)
+    if method != PASSWORD and proof.bound_at > session.created_at:
+        raise FactorTooNew
+    with transaction.atomic():
+        replacement = proof.use(by)
+        note(session, proof)
+        audit.record(
+            events.STEP_UP_PROVED,
+            by=by,
+            target=("session", str(session.pk)),
+            subject=str(session.user_id),
+            data={"method": method, "factor": proof.factor},
+        )
+    return factor_proofs.Proved(proof, replacement)
+
+
+def note(session: UserSession, proof: factor_proofs.Proof) -> None:
+    """Keep that a factor was proved now, at sign-in or again; runs in the transaction that uses the proof."""
+    values = {"method": proof.method, "bound_at": proof.bound_at, "proved_at": timezone.now()}
+    StepUpProof.objects.bulk_create(
+        [StepUpProof(session=session, factor=proof.factor, **values)],
+        update_conflicts=True,
+        unique_fields=["session", "factor"],
+        update_fields=list(values),
     )
-    return proof
 
 
 def forget(factor: str) -> None:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from mestore.lib.http import path_both
-from sessions_security import views
+from sessions_security import factor_views, views
 
 urlpatterns = [
     path_both("login", views.SignIn.as_view(), name="auth-login"),
     path_both("admin-login", views.AdminSignIn.as_view(), name="auth-admin-login"),
     path_both("mfa/verify", views.SecondStep.as_view(), name="auth-mfa-verify"),
+    path_both("mfa/enrolment", factor_views.FirstEnrolment.as_view(), name="auth-mfa-first-enrol"),
+    path_both(
+        "mfa/enrolment/confirm", factor_views.FirstConfirmation.as_view(), name="auth-mfa-first-confirm"
+    ),
+    path_both("mfa/totp/enroll", factor_views.TotpEnrolment.as_view(), name="auth-mfa-totp-enroll"),
+    path_both("mfa/totp/confirm", factor_views.TotpConfirmation.as_view(), name="auth-mfa-totp-confirm"),
+    path_both("mfa/devices", factor_views.Devices.as_view(), name="auth-mfa-devices"),
+    path_both("mfa/devices/<str:device_id>", factor_views.OneDevice.as_view(), name="auth-mfa-device"),
+    path_both("mfa/backup-codes", factor_views.BackupCodes.as_view(), name="auth-mfa-backup-codes"),
+    path_both("step-up", factor_views.StepUp.as_view(), name="auth-step-up"),
     path_both("refresh-token", views.RefreshTokens.as_view(), name="auth-refresh-token"),
     path_both("token", views.ClientToken.as_view(), name="auth-token"),
     path_both("logout", views.SignOut.as_view(), name="auth-logout"),

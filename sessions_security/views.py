@@ -63,8 +63,13 @@ class SecondStep(Entrance):
     def post(self, request: Request) -> Response:
         limits.limit_anonymous(request)
         given = _read(serializers.SecondStepRequest, request)
-        done = signin.with_code(given["mfa_token"], given["code"], by=actor.of(request))
-        return Response(serializers.token_response(done.tokens, done.user))
+        done = signin.with_factor(
+            given["mfa_token"], method=given["method"], answer=given, by=actor.of(request)
+        )
+        body = serializers.token_response(done.tokens, done.user)
+        if done.replacement_code:
+            body["replacement_code"] = done.replacement_code
+        return Response(body)
 
 
 class RefreshTokens(Entrance):

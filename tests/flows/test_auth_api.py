@@ -226,7 +226,7 @@ def test_others_are_refused_at_the_administrators_entrance(factory: Any) -> None
 def test_staff_without_a_factor_are_refused_with_a_clear_code(factory: Any) -> None:
     problem(login(factory.create(), "admin-login"), 403, "MFA_ENROLMENT_REQUIRED")
 
-    assert not PendingSignIn.objects.exists()
+    assert not UserSession.objects.exists()
 
 
 # Buyers and vendors

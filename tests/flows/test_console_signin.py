@@ -94,7 +94,7 @@ def test_administrator_without_a_factor_is_told_so(admin: User) -> None:
     response = password_step(Client(), admin)
 
     assert response.status_code == 403
-    assert not PendingSignIn.objects.exists()
+    assert not UserSession.objects.exists()
 
 
 def test_password_is_never_shown_again(admin: User) -> None:
