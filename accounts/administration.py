@@ -1,32 +1,29 @@
-"""Creating and closing accounts, giving and taking back permissions: who may do it to whom.
+"""Creating and closing accounts, giving and taking back permissions.
 
-The hierarchy is checked against the acting person's own row, not against what a session or a request says.
-Nobody acts on themselves, nobody reaches their own level or above except a superuser, and nobody hands out
-what they do not hold. A command on the server (`actor.system`) is above the hierarchy: whoever can run it
-can read the keys.
+Each begins with the checks of `accounts.hierarchy`; besides, nobody hands out what they do not hold.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
-from django.core.exceptions import ValidationError
+from django.contrib.auth.hashers import make_password
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import grants, passwords, roles, users
+from accounts import grants, hierarchy, passwords, roles, users
+from accounts.hierarchy import Authority
 from accounts.models import Grant, Permission, User, VendorProfile
 from accounts.roles import Role
 from mestore.lib import errors
 from mestore.lib.actor import Actor
-from monitoring import audit, events
+from monitoring import events
 
-REASON_LENGTH = 10
+NotAllowed = hierarchy.NotAllowed
+ReasonMissing = hierarchy.ReasonMissing
 GRANTING = "permissions.grant.global"
 REVOKING = "permissions.revoke.global"
 
@@ -35,12 +32,6 @@ class EmailTaken(errors.Conflict):
     """Another account has this address."""
 
     message = _("The e-mail address is already registered.")
-
-
-class NotAllowed(errors.Forbidden):
-    """The hierarchy says no."""
-
-    message = _("You may not do this to this account.")
 
 
 class UnknownPermission(errors.NotFound):
@@ -55,40 +46,33 @@ class NotGranted(errors.Conflict):
     message = _("This permission is not granted.")
 
 
-class ReasonMissing(errors.Unprocessable):
-    message = _("A reason of at least ten characters is needed.")
-
-
-@dataclass(frozen=True, slots=True)
-class _Authority:
-    """The acting party as the database knows it; `user` is None for a command of the system."""
-
-    user: User | None
-
-
 def create_user(
     *,
     email: str,
-    password: str,
+    password: str | None,
     role: Role,
     by: Actor,
     with_factor: bool = False,
     clearance: int = 3,
     fields: Mapping[str, Any] | None = None,
+    strictly: bool = False,
 ) -> User:
     """Create an account for a person. `with_factor` allows the shorter password of a two-factor account.
 
-    A vendor gets an empty shop in draft. Raises NotAllowed, users.InvalidEmail,
-    passwords.UnacceptablePassword, EmailTaken, hashers.HashingBusy.
+    Without a password nobody can sign in until the owner has set one. A vendor gets an empty shop in draft.
+    `strictly`: the new account has less clearance than whoever creates it. Raises NotAllowed,
+    users.InvalidEmail, passwords.UnacceptablePassword, EmailTaken, hashers.HashingBusy.
     """
     role = Role(role)
-    authority = _authority(by)
+    authority = hierarchy.authority_of(by)
     if role is Role.SYSTEM:
         # Machine accounts have no password; they are made with their key.
-        raise _refused("machine_role", by)
-    _demand_rank(authority, role, clearance, by)
+        raise hierarchy.refused("machine_role", by)
+    hierarchy.demand_rank(authority, role, clearance, by, strictly=strictly)
     users.normalise_email(email)
-    stored = passwords.hash_new(password, with_factor=with_factor)
+    stored = (
+        make_password(None) if password is None else passwords.hash_new(password, with_factor=with_factor)
+    )
     values = {"security_clearance_level": clearance, "password_changed_at": timezone.now(), **(fields or {})}
     try:
         with transaction.atomic():
@@ -108,9 +92,9 @@ def give_credentials(user: User, *, email: str, password: str, by: Actor, with_f
 
     Raises NotAllowed, also for a machine account or one that has an address already.
     """
-    _demand_rank_over(_authority(by), user, by)
+    hierarchy.demand_over(hierarchy.authority_of(by), user, by)
     if user.user_type == Role.SYSTEM or user.email_key is not None:
-        raise _refused("has_credentials", by, user)
+        raise hierarchy.refused("has_credentials", by, user)
     key = users.normalise_email(email)
     stored = passwords.hash_new(password, with_factor=with_factor)
     try:
@@ -118,7 +102,7 @@ def give_credentials(user: User, *, email: str, password: str, by: Actor, with_f
             user.email, user.email_key = email.strip(), key
             user.password, user.password_changed_at = stored, timezone.now()
             user.save(update_fields=["email", "email_key", "password", "password_changed_at", "updated_at"])
-            _record(events.CREDENTIALS_GIVEN, user, by, personal={"email": user.email})
+            hierarchy.record(events.CREDENTIALS_GIVEN, user, by, personal={"email": user.email})
     except IntegrityError as error:
         if "email_key" in str(error):
             raise EmailTaken from error
@@ -148,7 +132,7 @@ def give_grant(
     Raises UnknownPermission, AlreadyGranted, ReasonMissing, errors.Unprocessable for an end in the past, and
     NotAllowed when the hierarchy, the clearance or what the giver holds forbids it.
     """
-    _demand_reason(reason)
+    hierarchy.demand_reason(reason)
     wanted = Permission.objects.filter(name=permission).first()
     if wanted is None:
         raise UnknownPermission
@@ -157,8 +141,8 @@ def give_grant(
         raise errors.Unprocessable(
             details=[errors.FieldError("expires_at", _("The end must be in the future."), "past")]
         )
-    authority = _authority(by)
-    _demand_rank_over(authority, user, by)
+    authority = hierarchy.authority_of(by)
+    hierarchy.demand_over(authority, user, by)
     _demand_may_grant(authority, user, wanted, by)
     try:
         with transaction.atomic():
@@ -175,7 +159,7 @@ def give_grant(
                 expires_at=expires_at,
                 reason=reason,
             )
-            _record(events.GRANT_GIVEN, user, by, data=_grant_data(grant, wanted.name))
+            hierarchy.record(events.GRANT_GIVEN, user, by, data=_grant_data(grant, wanted.name))
     except IntegrityError as error:
         if "grant_one_open" in str(error):
             raise AlreadyGranted from error
@@ -186,11 +170,11 @@ def give_grant(
 
 def revoke_grant(user: User, permission: str, *, by: Actor, reason: str) -> Grant:
     """Take one permission back, from the next request on. Raises NotGranted, NotAllowed, ReasonMissing."""
-    _demand_reason(reason)
-    authority = _authority(by)
-    _demand_rank_over(authority, user, by)
+    hierarchy.demand_reason(reason)
+    authority = hierarchy.authority_of(by)
+    hierarchy.demand_over(authority, user, by)
     if authority.user is not None and not grants.has_perm(authority.user, REVOKING):
-        raise _refused("cannot_revoke", by, user)
+        raise hierarchy.refused("cannot_revoke", by, user)
     now = timezone.now()
     with transaction.atomic():
         grant = (
@@ -202,105 +186,45 @@ def revoke_grant(user: User, permission: str, *, by: Actor, reason: str) -> Gran
             raise NotGranted
         grant.revoked_at, grant.revoked_by_label, grant.revoked_why = now, by.label or by.kind, reason
         grant.save(update_fields=["revoked_at", "revoked_by_label", "revoked_why"])
-        _record(events.GRANT_REVOKED, user, by, data={"permission": permission, "reason": reason})
+        hierarchy.record(events.GRANT_REVOKED, user, by, data={"permission": permission, "reason": reason})
     grants.forget(user)
     return grant
 
 
 def _switch(user: User, *, active: bool, event: str, reason: str, by: Actor) -> User:
-    _demand_reason(reason)
-    _demand_rank_over(_authority(by), user, by)
+    hierarchy.demand_reason(reason)
+    hierarchy.demand_over(hierarchy.authority_of(by), user, by)
     with transaction.atomic():
         changed = User.objects.filter(pk=user.pk, is_active=not active, deleted_at__isnull=True).update(
             is_active=active, updated_at=timezone.now()
         )
         if changed:
-            _record(event, user, by, data={"reason": reason})
+            hierarchy.record(event, user, by, data={"reason": reason})
     user.refresh_from_db(fields=["is_active", "auth_epoch", "deleted_at", "updated_at"])
     return user
 
 
-def _authority(by: Actor) -> _Authority:
-    if by.kind == "system":
-        return _Authority(user=None)
-    acting = None
-    if by.kind == "user" and by.id is not None:
-        try:
-            acting = User.objects.filter(pk=UUID(by.id), is_active=True, deleted_at__isnull=True).first()
-        except (ValueError, ValidationError):
-            acting = None
-    if acting is None:
-        raise _refused("nobody", by)
-    return _Authority(user=acting)
-
-
-def _demand_rank(
-    authority: _Authority, role: Role, clearance: int, by: Actor, user: User | None = None
-) -> None:
-    acting = authority.user
-    if acting is None:
-        return
-    if not roles.may_manage(acting.user_type, role):
-        raise _refused("rank", by, user)
-    if clearance > acting.security_clearance_level:
-        raise _refused("clearance", by, user)
-
-
-def _demand_rank_over(authority: _Authority, user: User, by: Actor) -> None:
-    if authority.user is not None and authority.user.pk == user.pk:
-        raise _refused("oneself", by, user)
-    _demand_rank(authority, user.role, user.security_clearance_level, by, user)
-
-
-def _demand_may_grant(authority: _Authority, user: User, permission: Permission, by: Actor) -> None:
+def _demand_may_grant(authority: Authority, user: User, permission: Permission, by: Actor) -> None:
     if user.user_type == Role.SYSTEM:
-        raise _refused("machine", by, user)
+        raise hierarchy.refused("machine", by, user)
     if user.security_clearance_level < permission.required_clearance:
-        raise _refused("clearance", by, user)
+        raise hierarchy.refused("clearance", by, user)
     acting = authority.user
     if acting is None:
         return
     # SYSTEM scope begins with a command on the server; from there on it needs a second person.
     if permission.scope == roles.Scope.SYSTEM:
-        raise _refused("system_scope", by, user)
+        raise hierarchy.refused("system_scope", by, user)
     if roles.level(acting.user_type) < roles.requirement(permission.name).level:
-        raise _refused("level", by, user)
+        raise hierarchy.refused("level", by, user)
     held = grants.effective(acting)
     if GRANTING not in held or permission.name not in held:
-        raise _refused("not_held", by, user)
-
-
-def _demand_reason(reason: str) -> None:
-    if len(reason.strip()) < REASON_LENGTH:
-        raise ReasonMissing(details=[errors.FieldError("reason", ReasonMissing.message, "too_short")])
-
-
-def _refused(why: str, by: Actor, user: User | None = None) -> NotAllowed:
-    audit.record_refusal(
-        events.ADMINISTRATION_REFUSED,
-        by=by,
-        target=("user", str(user.pk)) if user is not None else None,
-        data={"why": why},
-    )
-    return NotAllowed()
+        raise hierarchy.refused("not_held", by, user)
 
 
 def _record_created(user: User, by: Actor) -> None:
     event = events.ADMINISTRATOR_CREATED if user.is_staff else events.USER_CREATED
-    _record(event, user, by, data={"role": user.user_type}, personal={"email": user.email})
-
-
-def _record(
-    event: str,
-    user: User,
-    by: Actor,
-    *,
-    data: Mapping[str, Any] | None = None,
-    personal: Mapping[str, Any] | None = None,
-) -> None:
-    audit.record(
-        event, by=by, target=("user", str(user.pk)), data=data, personal=personal, subject=str(user.pk)
-    )
+    hierarchy.record(event, user, by, data={"role": user.user_type}, personal={"email": user.email})
 
 
 def _grant_data(grant: Grant, name: str) -> dict[str, Any]:

@@ -1,0 +1,135 @@
+"""Who stands above whom: the checks that every change to another account begins with, by whatever door.
+
+The acting person is read from the database, not from what a session or a request says. Nobody acts on
+themselves, nobody reaches their own level or above except a superuser, and nobody touches an account with
+more clearance than their own. A command on the server (`actor.system`) is above the hierarchy: whoever can
+run it can read the keys. Each "no" is recorded before it is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext_lazy as _
+
+from accounts import roles
+from accounts.models import User
+from accounts.roles import Role
+from mestore.lib import errors
+from mestore.lib.actor import Actor
+from monitoring import audit, events
+
+REASON_LENGTH = 10
+
+
+class NotAllowed(errors.Forbidden):
+    """The hierarchy says no."""
+
+    message = _("You may not do this to this account.")
+
+
+class ReasonMissing(errors.Unprocessable):
+    message = _("A reason of at least ten characters is needed.")
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """The acting party as the database knows it; `user` is None for a command of the system."""
+
+    user: User | None
+
+
+def authority_of(by: Actor, *, lock: bool = False) -> Authority:
+    """Return who acts; with `lock` the account cannot change before the transaction ends.
+
+    Raises NotAllowed for a stranger, a machine and an account that is closed.
+    """
+    if by.kind == "system":
+        return Authority(user=None)
+    acting = None
+    if by.kind == "user" and by.id is not None:
+        people = User.objects.select_for_update(no_key=True) if lock else User.objects.all()
+        try:
+            acting = people.filter(pk=UUID(by.id), is_active=True, deleted_at__isnull=True).first()
+        except (ValueError, ValidationError):
+            acting = None
+    if acting is None:
+        raise refused("nobody", by)
+    return Authority(user=acting)
+
+
+def demand_rank(
+    authority: Authority,
+    role: Role,
+    clearance: int,
+    by: Actor,
+    user: User | None = None,
+    *,
+    strictly: bool = False,
+) -> None:
+    """Raise NotAllowed unless `authority` may administer an account of that role and clearance."""
+    why = obstacle(authority, role, clearance, strictly=strictly)
+    if why:
+        raise refused(why, by, user)
+
+
+def demand_over(authority: Authority, user: User, by: Actor, *, strictly: bool = False) -> None:
+    """Raise NotAllowed unless `authority` may administer `user`; `strictly`: only with less clearance."""
+    why = obstacle_over(authority, user, strictly=strictly)
+    if why:
+        raise refused(why, by, user)
+
+
+def obstacle_over(authority: Authority, user: User, *, strictly: bool = False) -> str:
+    """Say in one word why `authority` may not administer `user`; an empty text when it may."""
+    if authority.user is not None and authority.user.pk == user.pk:
+        return "oneself"
+    return obstacle(authority, user.role, user.security_clearance_level, strictly=strictly)
+
+
+def obstacle(authority: Authority, role: Role, clearance: int, *, strictly: bool = False) -> str:
+    """As `obstacle_over`, for an account that need not exist yet."""
+    acting = authority.user
+    if acting is None:
+        return ""
+    if not roles.may_manage(acting.user_type, role):
+        return "rank"
+    own = acting.security_clearance_level
+    if clearance > own or (strictly and clearance == own):
+        return "clearance"
+    return ""
+
+
+def demand_reason(reason: str) -> None:
+    """Raise ReasonMissing for less than ten characters."""
+    if len(reason.strip()) < REASON_LENGTH:
+        raise ReasonMissing(details=[errors.FieldError("reason", ReasonMissing.message, "too_short")])
+
+
+def refused(why: str, by: Actor, user: User | None = None) -> NotAllowed:
+    """Record the refusal at once and return the error to raise."""
+    audit.record_refusal(
+        events.ADMINISTRATION_REFUSED,
+        by=by,
+        target=("user", str(user.pk)) if user is not None else None,
+        data={"why": why},
+    )
+    return NotAllowed()
+
+
+def record(
+    event: str,
+    user: User,
+    by: Actor,
+    *,
+    data: Mapping[str, Any] | None = None,
+    personal: Mapping[str, Any] | None = None,
+) -> None:
+    """Record what happened to `user`, in the transaction of the change."""
+    audit.record(
+        event, by=by, target=("user", str(user.pk)), data=data, personal=personal, subject=str(user.pk)
+    )
