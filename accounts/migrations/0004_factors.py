@@ -13,7 +13,7 @@ from accounts.migrations import _totp_binding
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0001_initial"),
+        ("accounts", "0003_passwords"),
     ]
 
     operations = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from accounts.models.backup_code import BackupCode, BackupCodeSet
+from accounts.models.credential import AddressChange, PasswordReset
 from accounts.models.factor import TotpDevice
 from accounts.models.identity import IdentityCard
 from accounts.models.lockout import LockoutCounter
@@ -11,9 +12,11 @@ from accounts.models.permission import Grant, Permission
 from accounts.models.recovery import FactorReset, RecoveryCase
 from accounts.models.user import User
 from accounts.models.vendor import VendorProfile
+from accounts.models.vendor_file import VendorDocument, VendorNote
 from accounts.models.verification import VerificationCode
 
 __all__ = [
+    "AddressChange",
     "BackupCode",
     "BackupCodeSet",
     "FactorReset",
@@ -22,10 +25,13 @@ __all__ = [
     "LockoutCounter",
     "Passkey",
     "PasskeyChallenge",
+    "PasswordReset",
     "Permission",
     "RecoveryCase",
     "TotpDevice",
     "User",
+    "VendorDocument",
+    "VendorNote",
     "VendorProfile",
     "VerificationCode",
 ]

@@ -33,6 +33,21 @@ class User(AbstractBaseUser):
     password_changed_at = models.DateTimeField(null=True, editable=False)
     password_rehashed_at = models.DateTimeField(null=True, editable=False)
     force_password_change = models.BooleanField(_("must change the password"), default=False)
+    # Why it must be changed ("known", "short", "asked"), since when, and when its owner was last reminded.
+    password_flag = models.CharField(
+        _("why the password must change"),
+        max_length=8,
+        blank=True,
+        default="",
+        db_default="",
+        editable=False,
+    )
+    password_flagged_at = models.DateTimeField(null=True, editable=False)
+    password_reminded_at = models.DateTimeField(null=True, editable=False)
+    # Where messages about the account's security go besides; proved before it stands here.
+    recovery_email = models.CharField(
+        _("second address"), max_length=EMAIL_LENGTH, blank=True, default="", db_default=""
+    )
     user_type = models.CharField(_("role"), max_length=10, choices=[(str(role), str(role)) for role in Role])
 
     nombre = models.CharField(_("first name"), max_length=100, blank=True)
@@ -50,6 +65,8 @@ class User(AbstractBaseUser):
     email_verified = models.BooleanField(_("e-mail verified"), default=False)
     phone_verified = models.BooleanField(_("telephone verified"), default=False)
 
+    # Set by an administrator: nobody signs in before. Locks after failures are counters, not here.
+    locked_until = models.DateTimeField(_("locked until"), null=True, blank=True, editable=False)
     security_clearance_level = models.PositiveSmallIntegerField(_("clearance"), default=3)
     department_id = models.CharField(_("department"), max_length=64, blank=True)
     employee_id = models.CharField(_("employee number"), max_length=64, blank=True)
@@ -130,11 +147,17 @@ class User(AbstractBaseUser):
         return self.source is not None
 
     @property
+    def is_locked(self) -> bool:
+        """Whether an administrator locked this account and the end of that is not reached."""
+        return self.locked_until is not None and self.locked_until > timezone.now()
+
+    @property
     def may_sign_in(self) -> bool:
         """Whether a right password opens this account: a live person, not a machine, with a password."""
         return (
             self.is_active
             and self.deleted_at is None
+            and not self.is_locked
             and self.user_type != Role.SYSTEM
             and self.has_usable_password()
         )
