@@ -16,11 +16,6 @@ class Migration(migrations.Migration):
     operations = [
         migrations.AddField(
             model_name="user",
-            name="locked_until",
-            field=models.DateTimeField(blank=True, editable=False, null=True, verbose_name="locked until"),
-        ),
-        migrations.AddField(
-            model_name="user",
             name="password_flag",
             field=models.CharField(
                 blank=True,
@@ -47,90 +42,6 @@ class Migration(migrations.Migration):
             field=models.CharField(
                 blank=True, db_default="", default="", max_length=254, verbose_name="second address"
             ),
-        ),
-        migrations.AddField(
-            model_name="vendorprofile",
-            name="avatar_url",
-            field=models.CharField(
-                blank=True, db_default="", default="", max_length=500, verbose_name="picture"
-            ),
-        ),
-        migrations.AddField(
-            model_name="vendorprofile",
-            name="business_hours",
-            field=models.JSONField(blank=True, null=True, verbose_name="business hours"),
-        ),
-        migrations.AddField(
-            model_name="vendorprofile",
-            name="decided_at",
-            field=models.DateTimeField(blank=True, editable=False, null=True, verbose_name="decided"),
-        ),
-        migrations.AddField(
-            model_name="vendorprofile",
-            name="decision_reason",
-            field=models.CharField(
-                blank=True, db_default="", default="", editable=False, max_length=500, verbose_name="why"
-            ),
-        ),
-        migrations.AddField(
-            model_name="vendorprofile",
-            name="notification_preferences",
-            field=models.JSONField(blank=True, null=True, verbose_name="notifications"),
-        ),
-        migrations.AddField(
-            model_name="vendorprofile",
-            name="return_policy",
-            field=models.TextField(
-                blank=True, db_default="", default="", max_length=2000, verbose_name="return policy"
-            ),
-        ),
-        migrations.AddField(
-            model_name="vendorprofile",
-            name="shipping_policy",
-            field=models.TextField(
-                blank=True, db_default="", default="", max_length=2000, verbose_name="shipping policy"
-            ),
-        ),
-        migrations.AddField(
-            model_name="vendorprofile",
-            name="social_media_links",
-            field=models.JSONField(blank=True, null=True, verbose_name="social media"),
-        ),
-        migrations.CreateModel(
-            name="VendorNote",
-            fields=[
-                (
-                    "id",
-                    models.UUIDField(
-                        default=mestore.lib.ids.uuid7, editable=False, primary_key=True, serialize=False
-                    ),
-                ),
-                ("text", models.TextField(max_length=2000, verbose_name="note")),
-                ("author_label", models.CharField(max_length=254, verbose_name="written by")),
-                (
-                    "created_at",
-                    models.DateTimeField(
-                        default=django.utils.timezone.now, editable=False, verbose_name="created"
-                    ),
-                ),
-                (
-                    "author",
-                    models.ForeignKey(
-                        null=True,
-                        on_delete=django.db.models.deletion.SET_NULL,
-                        related_name="+",
-                        to=settings.AUTH_USER_MODEL,
-                    ),
-                ),
-                (
-                    "vendor",
-                    models.ForeignKey(
-                        on_delete=django.db.models.deletion.CASCADE,
-                        related_name="+",
-                        to=settings.AUTH_USER_MODEL,
-                    ),
-                ),
-            ],
         ),
         migrations.CreateModel(
             name="AddressChange",
@@ -222,81 +133,6 @@ class Migration(migrations.Migration):
                         condition=models.Q(("expires_at__gt", models.F("created_at"))),
                         name="password_reset_ends_after_start",
                     )
-                ],
-            },
-        ),
-        migrations.CreateModel(
-            name="VendorDocument",
-            fields=[
-                (
-                    "id",
-                    models.UUIDField(
-                        default=mestore.lib.ids.uuid7, editable=False, primary_key=True, serialize=False
-                    ),
-                ),
-                (
-                    "kind",
-                    models.CharField(
-                        choices=[
-                            ("cedula", "identity card"),
-                            ("rut", "tax registration"),
-                            ("camara_comercio", "chamber of commerce"),
-                            ("certificado_bancario", "bank certificate"),
-                            ("otro", "other"),
-                        ],
-                        max_length=24,
-                        verbose_name="kind",
-                    ),
-                ),
-                ("file_name", models.CharField(max_length=200, verbose_name="file name")),
-                ("digest", models.CharField(max_length=64, verbose_name="SHA-256")),
-                (
-                    "status",
-                    models.CharField(
-                        choices=[("pending", "pending"), ("verified", "verified"), ("rejected", "rejected")],
-                        default="pending",
-                        max_length=10,
-                        verbose_name="status",
-                    ),
-                ),
-                ("reason", models.CharField(blank=True, max_length=500, verbose_name="why")),
-                (
-                    "reviewed_by_label",
-                    models.CharField(blank=True, max_length=254, verbose_name="reviewed by"),
-                ),
-                ("reviewed_at", models.DateTimeField(blank=True, null=True, verbose_name="reviewed")),
-                (
-                    "created_at",
-                    models.DateTimeField(
-                        default=django.utils.timezone.now, editable=False, verbose_name="created"
-                    ),
-                ),
-                (
-                    "vendor",
-                    models.ForeignKey(
-                        on_delete=django.db.models.deletion.CASCADE,
-                        related_name="+",
-                        to=settings.AUTH_USER_MODEL,
-                    ),
-                ),
-            ],
-            options={
-                "constraints": [
-                    models.UniqueConstraint(fields=("vendor", "digest"), name="vendor_document_once"),
-                    models.CheckConstraint(
-                        condition=models.Q(("status__in", ["pending", "verified", "rejected"])),
-                        name="vendor_document_status_known",
-                    ),
-                    models.CheckConstraint(
-                        condition=models.Q(
-                            ("status", "pending"), ("reviewed_at__isnull", False), _connector="OR"
-                        ),
-                        name="vendor_document_review_has_moment",
-                    ),
-                    models.CheckConstraint(
-                        condition=models.Q(("digest__regex", "^[0-9a-f]{64}$")),
-                        name="vendor_document_digest_is_sha256",
-                    ),
                 ],
             },
         ),
