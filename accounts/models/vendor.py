@@ -39,6 +39,21 @@ class VendorProfile(models.Model):
     )
     primary_category = models.CharField(_("category"), max_length=32, blank=True, default="", db_default="")
     terms_accepted_at = models.DateTimeField(_("terms accepted"), null=True, blank=True, editable=False)
+    avatar_url = models.CharField(_("picture"), max_length=500, blank=True, default="", db_default="")
+    shipping_policy = models.TextField(
+        _("shipping policy"), max_length=2000, blank=True, default="", db_default=""
+    )
+    return_policy = models.TextField(
+        _("return policy"), max_length=2000, blank=True, default="", db_default=""
+    )
+    # NULL: nothing was ever said. Small flat objects; their shape is checked where they come in.
+    social_media_links = models.JSONField(_("social media"), null=True, blank=True)
+    business_hours = models.JSONField(_("business hours"), null=True, blank=True)
+    notification_preferences = models.JSONField(_("notifications"), null=True, blank=True)
+    decided_at = models.DateTimeField(_("decided"), null=True, blank=True, editable=False)
+    decision_reason = models.CharField(
+        _("why"), max_length=500, blank=True, default="", db_default="", editable=False
+    )
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
 
