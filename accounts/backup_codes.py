@@ -149,15 +149,14 @@ def check(user: User, text: str, *, by: Actor) -> Match:
     return Match(user, code, _replacement(user, code))
 
 
-def is_right(user: User | None, text: str) -> bool:
-    """Say whether `text` is an unused code of `user`, for callers that count attempts themselves.
+def find_right(user: User | None, text: str) -> BackupCode | None:
+    """Return the code of `user` that `text` is, or None, for callers that count attempts themselves.
 
     Costs one hash, also for nobody. Raises MalformedBackupCode, hashers.HashingBusy.
     """
     selector, verifier = parse(text)
     code = _find(user, selector) if user is not None else None
-    right = _matches(user, code, verifier)
-    return right and code is not None and code.used_at is None
+    return code if _matches(user, code, verifier) else None
 
 
 def parse(text: object) -> tuple[str, str]:
@@ -168,10 +167,15 @@ def parse(text: object) -> tuple[str, str]:
     # Only ASCII is folded: other alphabets have letters that become one of ours when they are made capital.
     if not isinstance(text, str) or not text.isascii() or len(text) > _LONGEST_INPUT:
         raise MalformedBackupCode
-    plain = text.upper().translate(_ALIKE)
+    plain = folded(text)
     if _CODE.fullmatch(plain) is None:
         raise MalformedBackupCode
     return plain[:SELECTOR_LENGTH], plain[SELECTOR_LENGTH:]
+
+
+def folded(text: str) -> str:
+    """Return ASCII text as the alphabet writes it."""
+    return text.upper().translate(_ALIKE)
 
 
 def remaining(user: User) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from procrastinate.contrib.django import app
 
-from accounts import lockout, verification
+from accounts import challenges, factor_resets, lockout, recovery, totp, verification
+from mestore.lib import actor
 
 BATCH = 1_000
 
@@ -28,6 +29,38 @@ def purge_codes(timestamp: int = 0) -> int:  # noqa: ARG001 - the scheduler pass
     gone = 0
     while True:
         deleted = verification.remove_ended(BATCH)
+        gone += deleted
+        if deleted < BATCH:
+            return gone
+
+
+@app.periodic(cron="* * * * *")
+@app.task(name="accounts.factor_resets", queueing_lock="accounts.factor_resets", pass_context=False)
+def carry_out_factor_resets(timestamp: int = 0) -> int:  # noqa: ARG001 - the scheduler passes it
+    """Carry out the factor resets whose hold is over; return how many."""
+    return factor_resets.carry_out_due(by=actor.system("factor resets"))
+
+
+@app.periodic(cron="13 * * * *")
+@app.task(name="accounts.purge_recovery", queueing_lock="accounts.purge_recovery", pass_context=False)
+def purge_recovery(timestamp: int = 0) -> int:  # noqa: ARG001 - the scheduler passes it
+    """Delete old recovery cases and secrets that nobody confirmed; return how many rows went."""
+    gone = 0
+    for remove_ended in (recovery.remove_ended, totp.remove_unconfirmed):
+        deleted = BATCH
+        while deleted == BATCH:
+            deleted = remove_ended(BATCH)
+            gone += deleted
+    return gone
+
+
+@app.periodic(cron="*/10 * * * *")
+@app.task(name="accounts.purge_challenges", queueing_lock="accounts.purge_challenges", pass_context=False)
+def purge_challenges(timestamp: int = 0) -> int:  # noqa: ARG001 - the scheduler passes it
+    """Delete challenges of passkeys that are over, a batch at a time; return how many rows went."""
+    gone = 0
+    while True:
+        deleted = challenges.remove_ended(BATCH)
         gone += deleted
         if deleted < BATCH:
             return gone

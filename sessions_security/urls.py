@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mestore.lib.http import path_both
-from sessions_security import factor_views, views
+from sessions_security import factor_views, recovery_views, views
 
 urlpatterns = [
     path_both("login", views.SignIn.as_view(), name="auth-login"),
@@ -19,6 +19,9 @@ urlpatterns = [
     path_both("mfa/devices/<str:device_id>", factor_views.OneDevice.as_view(), name="auth-mfa-device"),
     path_both("mfa/backup-codes", factor_views.BackupCodes.as_view(), name="auth-mfa-backup-codes"),
     path_both("step-up", factor_views.StepUp.as_view(), name="auth-step-up"),
+    path_both("recovery/begin", recovery_views.Begin.as_view(), name="auth-recovery-begin"),
+    path_both("recovery/prove", recovery_views.Prove.as_view(), name="auth-recovery-prove"),
+    path_both("recovery/cancel", recovery_views.Cancel.as_view(), name="auth-recovery-cancel"),
     path_both("refresh-token", views.RefreshTokens.as_view(), name="auth-refresh-token"),
     path_both("token", views.ClientToken.as_view(), name="auth-token"),
     path_both("logout", views.SignOut.as_view(), name="auth-logout"),
