@@ -194,6 +194,82 @@ FACTOR_RESET_DONE: Final = _event(
     retention=_LONG,
 )  # fmt: skip
 
+# --- Second persons, reviews, emergencies -----------------------------------------------------------------
+APPROVAL_ASKED: Final = _event(
+    "approval.asked", Category.SECURITY, Outcome.PENDING, "Somebody asked a second person for an action.",
+    retention=_LONG,
+)  # fmt: skip
+APPROVAL_GIVEN: Final = _event(
+    "approval.given", Category.SECURITY, _SUCCESS, "A second person approved an action.", retention=_LONG
+)
+APPROVAL_REFUSED: Final = _event(
+    "approval.refused", Category.SECURITY, _BLOCKED, "A second person refused an action.", retention=_LONG
+)
+APPROVAL_WITHDRAWN: Final = _event(
+    "approval.withdrawn",
+    Category.SECURITY,
+    Outcome.CANCELLED,
+    "Somebody took back what they had asked a second person for.",
+)
+APPROVAL_USED: Final = _event(
+    "approval.used", Category.SECURITY, _SUCCESS, "An approved action was carried out.", retention=_LONG
+)
+APPROVAL_MISSING: Final = _event(
+    "approval.missing", Category.SECURITY, _BLOCKED, "An action was refused for want of a second person."
+)
+APPROVAL_NOT_ALLOWED: Final = _event(
+    "approval.not_allowed",
+    Category.SECURITY,
+    _BLOCKED,
+    "Somebody tried to decide about a request that is not theirs to decide.",
+    retention=_LONG,
+)
+ACCESS_REVIEW_STARTED: Final = _event(
+    "access_review.started", Category.AUDIT, Outcome.PENDING, "A review of all grants in force began.",
+    retention=_LONG,
+)  # fmt: skip
+ACCESS_REVIEW_DECIDED: Final = _event(
+    "access_review.decided", Category.AUDIT, _SUCCESS, "A grant was confirmed or taken back in a review.",
+    retention=_LONG,
+)  # fmt: skip
+ACCESS_REVIEW_FINISHED: Final = _event(
+    "access_review.finished", Category.AUDIT, _SUCCESS, "A review ended; its outcome is fixed by a seal.",
+    retention=_FOR_EVER,
+)  # fmt: skip
+IMPERSONATION_STARTED: Final = _event(
+    "impersonation.started",
+    Category.SECURITY,
+    _SUCCESS,
+    "An administrator began to see the system as another account.",
+    retention=_LONG,
+)
+IMPERSONATION_ENDED: Final = _event(
+    "impersonation.ended", Category.SECURITY, _SUCCESS, "An impersonation was stopped.", retention=_LONG
+)
+IMPERSONATION_REFUSED: Final = _event(
+    "impersonation.refused",
+    Category.SECURITY,
+    _BLOCKED,
+    "An impersonation was not allowed, or something was tried in one that it does not open.",
+    retention=_LONG,
+)
+BREAK_GLASS_SEALED: Final = _event(
+    "break_glass.sealed", Category.EMERGENCY, _SUCCESS, "The account of emergencies received a new code.",
+    retention=_FOR_EVER,
+)  # fmt: skip
+BREAK_GLASS_OPENED: Final = _event(
+    "break_glass.opened", Category.EMERGENCY, _SUCCESS, "The account of emergencies was opened with its code.",
+    retention=_FOR_EVER,
+)  # fmt: skip
+BREAK_GLASS_REFUSED: Final = _event(
+    "break_glass.refused", Category.EMERGENCY, _BLOCKED, "A code of the account of emergencies was wrong.",
+    retention=_FOR_EVER,
+)  # fmt: skip
+BREAK_GLASS_CLOSED: Final = _event(
+    "break_glass.closed", Category.EMERGENCY, _SUCCESS, "The account of emergencies was closed again.",
+    retention=_FOR_EVER,
+)  # fmt: skip
+
 # --- Sessions and tokens ----------------------------------------------------------------------------------
 SESSION_STARTED: Final = _event("session.started", _AUTH, _SUCCESS, "A session began.")
 SESSION_ENDED: Final = _event(
@@ -264,6 +340,44 @@ GRANT_GIVEN: Final = _event(
 GRANT_REVOKED: Final = _event(
     "grant.revoked", _PEOPLE, _SUCCESS, "A permission was taken back.", retention=_LONG
 )
+USER_UPDATED: Final = _event(
+    "user.updated",
+    _PEOPLE,
+    _SUCCESS,
+    "An administrator changed what is known about a person.",
+    retention=_LONG,
+)
+USER_ROLE_CHANGED: Final = _event(
+    "user.role_changed", _PEOPLE, _SUCCESS, "An account received another role; its sessions ended.",
+    retention=_FOR_EVER,
+)  # fmt: skip
+USER_CLEARANCE_CHANGED: Final = _event(
+    "user.clearance_changed", _PEOPLE, _SUCCESS, "The clearance of an account was changed.", retention=_LONG
+)
+USER_CONTACT_MARKED: Final = _event(
+    "user.contact_marked",
+    _PEOPLE,
+    _SUCCESS,
+    "An administrator said that an account or address counts as verified, or no longer.",
+)
+USER_LOCKED: Final = _event(
+    "user.locked", _PEOPLE, _SUCCESS, "An administrator locked an account for a while; its sessions ended."
+)
+USER_UNLOCKED: Final = _event(
+    "user.unlocked", _PEOPLE, _SUCCESS, "An administrator ended the lock of an account."
+)
+USER_DELETED: Final = _event(
+    "user.deleted", _PEOPLE, _SUCCESS, "An account was deleted; it can be restored.", retention=_LONG
+)
+USER_RESTORED: Final = _event(
+    "user.restored", _PEOPLE, _SUCCESS, "A deleted account was restored.", retention=_LONG
+)
+USER_ERASED: Final = _event(
+    "user.erased", _PEOPLE, _SUCCESS, "A deleted account was removed for ever.", retention=_FOR_EVER
+)
+USER_DETAILS_READ: Final = _event(
+    "user.details_read", Category.AUDIT, _SUCCESS, "What is known about a person was read over the API."
+)
 USER_REGISTERED: Final = _event(
     "user.registered", _PEOPLE, _SUCCESS, "Somebody opened an account of their own.", retention=_LONG
 )
@@ -278,6 +392,36 @@ VERIFICATION_REFUSED: Final = _event(
 )
 VENDOR_IMPORTED: Final = _event(
     "vendor.imported", Category.VENDOR_MANAGEMENT, _SUCCESS, "A vendor was created from a marketplace file."
+)
+
+# --- Vendors ----------------------------------------------------------------------------------------------
+VENDOR_APPROVED: Final = _event(
+    "vendor.approved", Category.VENDOR_MANAGEMENT, _SUCCESS, "A vendor may sell.", retention=_LONG
+)
+VENDOR_REJECTED: Final = _event(
+    "vendor.rejected", Category.VENDOR_MANAGEMENT, _SUCCESS, "A vendor was rejected.", retention=_LONG
+)
+VENDOR_PROFILE_CHANGED: Final = _event(
+    "vendor.profile_changed", Category.VENDOR_MANAGEMENT, _SUCCESS, "A vendor changed what the shop shows."
+)
+VENDOR_NOTED: Final = _event(
+    "vendor.noted", Category.VENDOR_MANAGEMENT, _SUCCESS, "A note about a vendor was written."
+)
+VENDOR_WRITTEN_TO: Final = _event(
+    "vendor.written_to", Category.VENDOR_MANAGEMENT, _SUCCESS, "An administrator wrote to a vendor."
+)
+VENDOR_DOCUMENT_ADDED: Final = _event(
+    "vendor.document_added", Category.VENDOR_MANAGEMENT, _SUCCESS, "A vendor's document was handed in."
+)
+VENDOR_DOCUMENT_REVIEWED: Final = _event(
+    "vendor.document_reviewed",
+    Category.VENDOR_MANAGEMENT,
+    _SUCCESS,
+    "A vendor's document was accepted or rejected.",
+    retention=_LONG,
+)
+VENDOR_DOCUMENT_REMOVED: Final = _event(
+    "vendor.document_removed", Category.VENDOR_MANAGEMENT, _SUCCESS, "A vendor's document was removed."
 )
 
 # --- Messages ---------------------------------------------------------------------------------------------
