@@ -6,8 +6,9 @@ from accounts import phones
 
 
 @pytest.mark.parametrize(
-    "text", ["", "3", "300123456", "30012345678", "2001234567", "+5730012345", "58300123456", "３００１２３４５６７",
-             "+573001234567x", "٣٠٠١٢٣٤٥٦٧", "3001234567\x00"],
+    "text",
+    ["", "3", "300123456", "30012345678", "2001234567", "+5730012345", "58300123456", "３００１２３４５６７",
+     "+573001234567x", "٣٠٠١٢٣٤٥٦٧", "3001234567\x00"],
 )  # fmt: skip
 def test_what_is_no_colombian_mobile_is_refused_and_the_field_named(text: str) -> None:
     with pytest.raises(phones.InvalidPhone) as caught:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from mestore.environment import Environment, shannon_bits
+from mestore.environment import NO_MAIL_SERVER, Environment, MailServer, shannon_bits
 
 GOOD_SECRET = secrets.token_urlsafe(48)
 GOOD_KEY = base64.b64encode(secrets.token_bytes(32)).decode()
@@ -216,3 +216,44 @@ def test_entropy_is_zero_for_nothing_and_for_one_letter() -> None:
     assert shannon_bits("") == 0.0
     assert shannon_bits("aaaa") == 0.0
     assert shannon_bits("ab") == 1.0
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "mail.example",
+        "smtp://user:secretword@mail.example:25",
+        "https://mail.example",
+        "smtps://",
+        "smtps://[::1",
+    ],
+)
+def test_mail_server_without_tls_is_refused_and_never_shown(value: str) -> None:
+    env = environment(MAIL=value)
+
+    assert env.mail_server("MAIL", "for the test", required=True) == NO_MAIL_SERVER
+
+    with pytest.raises(ImproperlyConfigured, match="MAIL") as refusal:
+        env.refuse_if_wrong()
+    assert "secretword" not in str(refusal.value)
+
+
+def test_mail_server_is_demanded_only_where_mail_must_go() -> None:
+    env = environment()
+    assert env.mail_server("MAIL", "for the test", required=False) == NO_MAIL_SERVER
+    env.refuse_if_wrong()
+
+    env.mail_server("MAIL", "for the test", required=True)
+    with pytest.raises(ImproperlyConfigured, match="MAIL is missing"):
+        env.refuse_if_wrong()
+
+
+@pytest.mark.parametrize(("scheme", "port"), [("smtps", 465), ("smtp+starttls", 587)])
+def test_mail_server_is_taken_apart(scheme: str, port: int) -> None:
+    env = environment(MAIL=f"{scheme}://me%40shop:p%2Fw@mail.example", OTHER=f"{scheme}://mail.example:2525")
+
+    server = env.mail_server("MAIL", "for the test", required=True)
+
+    assert server == MailServer("mail.example", port, "me@shop", "p/w", scheme)
+    assert env.mail_server("OTHER", "for the test", required=True).port == 2525
+    env.refuse_if_wrong()

@@ -89,6 +89,9 @@ def test_unknown_environment_stops_the_start() -> None:
         ({"REDIS_URL": "redis://:hunter-two@cache:6379/0"}, "REDIS_URL"),
         ({"MESTORE_PUBLIC_URL": "http://shop.test"}, "MESTORE_PUBLIC_URL"),
         ({"MESTORE_ALLOWED_HOSTS": "*"}, "MESTORE_ALLOWED_HOSTS"),
+        ({"MESTORE_MAIL_URL": ""}, "MESTORE_MAIL_URL is missing"),
+        ({"MESTORE_MAIL_URL": "smtp://me:hunter-two@mail.test"}, "MESTORE_MAIL_URL"),
+        ({"MESTORE_SMS_BACKEND": "monitoring.sms.Console"}, "MESTORE_SMS_BACKEND"),
         ({"MESTORE_ARGON2_MEMORY_KIB": "1024", "MESTORE_ARGON2_TIME_COST": "1"}, "MESTORE_ARGON2_MEMORY_KIB"),
     ],
 )
@@ -96,6 +99,7 @@ def test_unsafe_production_is_refused_without_showing_the_value(changes: dict[st
     safe: dict[str, str | None] = {
         "MESTORE_ENV": "production",
         "MESTORE_PUBLIC_URL": "https://shop.test",
+        "MESTORE_MAIL_URL": "smtps://mail.test",
         "MESTORE_ARGON2_MEMORY_KIB": "65536",
         "MESTORE_ARGON2_TIME_COST": "3",
     }
@@ -112,6 +116,7 @@ def test_production_starts_when_all_is_well() -> None:
         MESTORE_ENV="production",
         MESTORE_PUBLIC_URL="https://shop.test",
         MESTORE_ALLOWED_HOSTS="shop.test",
+        MESTORE_MAIL_URL="smtps://mail.test",
         MESTORE_ARGON2_MEMORY_KIB="65536",
         MESTORE_ARGON2_TIME_COST="3",
     )
