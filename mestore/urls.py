@@ -40,6 +40,8 @@ OPEN: dict[str, str] = {
     "auth-recovery-begin": "whoever lost a factor cannot sign in",
     "auth-recovery-prove": "the same; the token of the case and two proofs are the credential",
     "auth-recovery-cancel": "the link in the message to the account's owner is the credential",
+    "auth-passkey-login-options": "signing in",
+    "auth-passkey-login": "signing in",
     "auth-refresh-token": "the refresh token is the credential",
     "auth-token": "machine accounts sign in",
     "auth-register": "opening an account",

@@ -12,7 +12,9 @@ class SessionsSecurityConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from accounts import factors
         from mestore.lib import guard
-        from sessions_security import schema, stepup  # noqa: F401  # schema registers how to authenticate
+        from sessions_security import factor_proofs, own_passkeys, schema, stepup  # noqa: F401  # schema registers
 
         guard.register_step_up(stepup.check)
+        factor_proofs.register(factors.PASSKEY, own_passkeys.PROVER)

@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
 from mestore.lib.shapes import Text
-from sessions_security.own_factors import Enrolment, OwnFactors
+from sessions_security.own_factors import Enrolment, OwnFactor, OwnFactors
 from sessions_security.serializers import TokenResponse
 
 
@@ -85,6 +85,8 @@ class DeviceResponse(serializers.Serializer[Any]):
     last_used_at = serializers.DateTimeField(allow_null=True)
     bound_address = serializers.CharField()
     bound_session = serializers.CharField(allow_null=True)
+    is_suspended = serializers.BooleanField()
+    is_device_bound = serializers.BooleanField()
 
 
 class DevicesResponse(serializers.Serializer[Any]):
@@ -112,21 +114,25 @@ def enrolment(made: Enrolment) -> dict[str, Any]:
     }
 
 
+def device(one: OwnFactor) -> dict[str, Any]:
+    """Return one factor as the API shows it."""
+    return {
+        "id": one.id,
+        "type": one.type,
+        "name": one.name,
+        "created_at": one.created_at,
+        "last_used_at": one.last_used_at,
+        "bound_address": one.bound_address,
+        "bound_session": one.bound_session,
+        "is_suspended": one.is_suspended,
+        "is_device_bound": one.is_device_bound,
+    }
+
+
 def devices(found: OwnFactors) -> dict[str, Any]:
     """Return the factors of an account as the API lists them."""
     return {
-        "devices": [
-            {
-                "id": one.id,
-                "type": one.type,
-                "name": one.name,
-                "created_at": one.created_at,
-                "last_used_at": one.last_used_at,
-                "bound_address": one.bound_address,
-                "bound_session": one.bound_session,
-            }
-            for one in found.devices
-        ],
+        "devices": [device(one) for one in found.devices],
         "backup_codes_left": found.backup_codes_left,
         "backup_codes_low": found.backup_codes_low,
     }

@@ -25,7 +25,7 @@ class TotpEnrolment(APIView):
     @extend_schema(request=shapes.EnrolRequest, responses=shapes.EnrolResponse)
     def post(self, request: Request) -> Response:
         given = read(shapes.EnrolRequest, request)
-        made = own_factors.enrol_totp(_session(request), name=given["name"], by=actor.of(request))
+        made = own_factors.enrol_totp(session_of_person(request), name=given["name"], by=actor.of(request))
         return Response(shapes.enrolment(made), status=201, headers=NO_STORE)
 
 
@@ -36,7 +36,7 @@ class TotpConfirmation(APIView):
     def post(self, request: Request) -> Response:
         given = read(shapes.ConfirmRequest, request)
         codes = own_factors.confirm_totp(
-            _session(request), device_id=given["device_id"], code=given["code"], by=actor.of(request)
+            session_of_person(request), device_id=given["device_id"], code=given["code"], by=actor.of(request)
         )
         return Response({"backup_codes": codes}, headers=NO_STORE)
 
@@ -46,7 +46,7 @@ class Devices(APIView):
 
     @extend_schema(responses=shapes.DevicesResponse)
     def get(self, request: Request) -> Response:
-        return Response(shapes.devices(own_factors.overview(_session(request))), headers=NO_STORE)
+        return Response(shapes.devices(own_factors.overview(session_of_person(request))), headers=NO_STORE)
 
 
 class OneDevice(APIView):
@@ -54,7 +54,7 @@ class OneDevice(APIView):
 
     @extend_schema(responses={204: OpenApiResponse(description="It is removed.")})
     def delete(self, request: Request, device_id: str) -> Response:
-        own_factors.remove_device(_session(request), device_id=device_id, by=actor.of(request))
+        own_factors.remove_device(session_of_person(request), device_id=device_id, by=actor.of(request))
         return Response(status=204)
 
 
@@ -63,7 +63,7 @@ class BackupCodes(APIView):
 
     @extend_schema(request=None, responses=shapes.BackupCodesResponse)
     def post(self, request: Request) -> Response:
-        codes = own_factors.make_backup_codes(_session(request), by=actor.of(request))
+        codes = own_factors.make_backup_codes(session_of_person(request), by=actor.of(request))
         return Response({"backup_codes": codes}, status=201, headers=NO_STORE)
 
 
@@ -79,7 +79,7 @@ class StepUp(APIView):
     )
     def post(self, request: Request) -> Response:
         given = read(shapes.StepUpRequest, request)
-        session = _session(request)
+        session = session_of_person(request)
         proved = stepup.prove(session, method=given["method"], answer=given, by=actor.of(request))
         if session.kind == UserSession.Kind.COOKIE:
             console_session.confirm(request._request, proved.proof)
@@ -116,7 +116,7 @@ class FirstConfirmation(Entrance):
         return Response(body, headers=NO_STORE)
 
 
-def _session(request: Request) -> UserSession:
+def session_of_person(request: Request) -> UserSession:
     """Return the session of a person. Raises errors.Forbidden for a machine: it has no factors."""
     session: Any = request.auth
     if session.client_id is not None:

@@ -15,8 +15,8 @@ import segno
 from django.conf import settings
 from django.db import transaction
 
-from accounts import backup_codes, factors, totp
-from accounts.models import TotpDevice
+from accounts import backup_codes, factors, passkeys, totp
+from accounts.models import Passkey, TotpDevice
 from mestore.lib import errors
 from mestore.lib.actor import Actor
 from sessions_security import sessions, stepup
@@ -53,6 +53,8 @@ class OwnFactor:
     last_used_at: dt.datetime | None
     bound_address: str
     bound_session: str | None
+    is_suspended: bool = False  # a passkey that gave signs of having been copied; it can only be removed
+    is_device_bound: bool = True  # false for a passkey that its maker copies to other devices
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +68,15 @@ class OwnFactors:
 
 def overview(session: UserSession) -> OwnFactors:
     """Return the factors of the account behind `session`, oldest first."""
-    rows = (
-        TotpDevice.objects.filter(user=session.user, confirmed=True).defer("secret").order_by("confirmed_at")
-    )
+    applications = TotpDevice.objects.filter(user=session.user, confirmed=True).defer("secret")
+    rows = [_shown(row) for row in applications]
+    rows += [shown_passkey(row) for row in Passkey.objects.filter(user=session.user)]
     left = backup_codes.remaining(session.user)
-    return OwnFactors([_shown(row) for row in rows], left, bool(rows) and left <= settings.BACKUP_CODES_LOW)
+    return OwnFactors(
+        sorted(rows, key=lambda row: (row.created_at, row.id)),
+        left,
+        any(not row.is_suspended for row in rows) and left <= settings.BACKUP_CODES_LOW,
+    )
 
 
 def enrol_totp(session: UserSession, *, name: str, by: Actor) -> Enrolment:
@@ -106,12 +112,16 @@ def remove_device(session: UserSession, *, device_id: str, by: Actor) -> str:
 
     Raises errors.NotFound (also for a device of somebody else), stepup.StepUpRequired, factors.LastFactor.
     """
-    device = _own(session, device_id)
+    device = _own(session, device_id) or _own_passkey(session, device_id)
     if device is None:
         raise errors.NotFound
-    confirmed_by = stepup.require_for("factors.remove", session, replaced=device.persistent_id, by=by)
+    action = "passkeys.remove" if isinstance(device, Passkey) else "factors.remove"
+    confirmed_by = stepup.require_for(action, session, replaced=device.persistent_id, by=by)
     with transaction.atomic():
-        totp.remove(device, by=by)
+        if isinstance(device, Passkey):
+            passkeys.remove(device, by=by)
+        else:
+            totp.remove(device, by=by)
         stepup.forget(device.persistent_id)
         sessions.end_all(session.user, by=by, why="factor_removed", keep=session.pk)
     return confirmed_by
@@ -126,14 +136,36 @@ def make_backup_codes(session: UserSession, *, by: Actor) -> list[str]:
     return backup_codes.regenerate(session.user, by=by)
 
 
-def _own(session: UserSession, device_id: str, **state: Any) -> TotpDevice | None:
-    if not (device_id.isascii() and device_id.isdigit()) or int(device_id) > _LARGEST_ID:
-        return None
-    return (
-        TotpDevice.objects.select_related("user")
-        .filter(pk=int(device_id), user=session.user, **state)
-        .first()
+def shown_passkey(passkey: Passkey) -> OwnFactor:
+    """Return a passkey as its owner's list has it."""
+    return OwnFactor(
+        id=str(passkey.pk),
+        type=factors.PASSKEY,
+        name=passkey.name,
+        created_at=passkey.created_at,
+        last_used_at=passkey.last_used_at,
+        bound_address=passkey.bound_address,
+        bound_session=str(passkey.bound_session) if passkey.bound_session else None,
+        is_suspended=passkey.suspended_at is not None,
+        is_device_bound=passkey.is_device_bound,
     )
+
+
+def _own(session: UserSession, device_id: str, **state: Any) -> TotpDevice | None:
+    if not _is_id(device_id):
+        return None
+    mine = TotpDevice.objects.select_related("user").filter(user=session.user, **state)
+    return mine.filter(pk=int(device_id)).first()
+
+
+def _own_passkey(session: UserSession, device_id: str) -> Passkey | None:
+    if not _is_id(device_id):
+        return None
+    return Passkey.objects.select_related("user").filter(user=session.user, pk=int(device_id)).first()
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) <= _LARGEST_ID
 
 
 def _shown(device: TotpDevice) -> OwnFactor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mestore.lib.http import path_both
-from sessions_security import factor_views, recovery_views, views
+from sessions_security import factor_views, passkey_views, recovery_views, views
 
 urlpatterns = [
     path_both("login", views.SignIn.as_view(), name="auth-login"),
@@ -18,6 +18,17 @@ urlpatterns = [
     path_both("mfa/devices", factor_views.Devices.as_view(), name="auth-mfa-devices"),
     path_both("mfa/devices/<str:device_id>", factor_views.OneDevice.as_view(), name="auth-mfa-device"),
     path_both("mfa/backup-codes", factor_views.BackupCodes.as_view(), name="auth-mfa-backup-codes"),
+    path_both(
+        "passkeys/register/options", passkey_views.RegisterOptions.as_view(), name="auth-passkey-options"
+    ),
+    path_both("passkeys/register/verify", passkey_views.Register.as_view(), name="auth-passkey-register"),
+    path_both(
+        "passkeys/login/options", passkey_views.SignInOptions.as_view(), name="auth-passkey-login-options"
+    ),
+    path_both("passkeys/login/verify", passkey_views.SignIn.as_view(), name="auth-passkey-login"),
+    path_both(
+        "passkeys/step-up/options", passkey_views.StepUpOptions.as_view(), name="auth-passkey-step-up-options"
+    ),
     path_both("step-up", factor_views.StepUp.as_view(), name="auth-step-up"),
     path_both("recovery/begin", recovery_views.Begin.as_view(), name="auth-recovery-begin"),
     path_both("recovery/prove", recovery_views.Prove.as_view(), name="auth-recovery-prove"),
