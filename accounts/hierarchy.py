@@ -8,15 +8,15 @@ run it can read the keys. Each "no" is recorded before it is told.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
-from accounts import roles
+from accounts import grants, roles
+from accounts.conditions import Access
 from accounts.models import User
 from accounts.roles import Role
 from mestore.lib import errors
@@ -43,22 +43,53 @@ class Authority:
     user: User | None
 
 
-def authority_of(by: Actor, *, lock: bool = False) -> Authority:
-    """Return who acts; with `lock` the account cannot change before the transaction ends.
-
-    Raises NotAllowed for a stranger, a machine and an account that is closed.
-    """
+def authority_of(by: Actor) -> Authority:
+    """Return who acts. Raises NotAllowed for a stranger, a machine and an account that is closed."""
     if by.kind == "system":
         return Authority(user=None)
-    acting = None
-    if by.kind == "user" and by.id is not None:
-        people = User.objects.select_for_update(no_key=True) if lock else User.objects.all()
-        try:
-            acting = people.filter(pk=UUID(by.id), is_active=True, deleted_at__isnull=True).first()
-        except (ValueError, ValidationError):
-            acting = None
-    if acting is None:
+    acting = User.objects.filter(pk=_acting_id(by)).first()
+    return _standing(acting, by)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Who acts, and the accounts it is about, none of which changes before the transaction ends."""
+
+    authority: Authority
+    users: Mapping[UUID, User]
+
+
+def hold(by: Actor, user_ids: Iterable[UUID]) -> Held:
+    """Lock the acting person and the accounts, in one statement and one order; unknown ids are left out.
+
+    Two superusers who close each other at the same moment wait here, and the second finds their own account
+    closed. Raises as `authority_of` does.
+    """
+    wanted = set(user_ids)
+    acting_id = _acting_id(by)
+    both = wanted if acting_id is None else wanted | {acting_id}
+    # In the order of the ids, so that two who hold cannot wait for each other.
+    rows = User.objects.select_for_update(no_key=True).filter(pk__in=both).order_by("pk")
+    found = {user.pk: user for user in rows}
+    if by.kind == "system":
+        return Held(Authority(user=None), found)
+    authority = _standing(found.get(acting_id) if acting_id is not None else None, by)
+    return Held(authority, {pk: user for pk, user in found.items() if pk in wanted})
+
+
+def _acting_id(by: Actor) -> UUID | None:
+    if by.kind != "user" or by.id is None:
+        return None
+    try:
+        return UUID(by.id)
+    except ValueError:
+        return None
+
+
+def _standing(acting: User | None, by: Actor) -> Authority:
+    if acting is None or not acting.is_active or acting.deleted_at is not None:
         raise refused("nobody", by)
+    grants.see(acting, Access(address=by.address, second_factor=by.second_factor))
     return Authority(user=acting)
 
 
@@ -108,6 +139,12 @@ def demand_reason(reason: str) -> None:
     """Raise ReasonMissing for less than ten characters."""
     if len(reason.strip()) < REASON_LENGTH:
         raise ReasonMissing(details=[errors.FieldError("reason", ReasonMissing.message, "too_short")])
+
+
+def demand_right(authority: Authority, permission: str, by: Actor, user: User | None = None) -> None:
+    """Raise NotAllowed unless the acting person holds `permission`; a command of the system needs none."""
+    if authority.user is not None and not grants.has_perm(authority.user, permission):
+        raise refused("not_held", by, user)
 
 
 def refused(why: str, by: Actor, user: User | None = None) -> NotAllowed:

@@ -258,7 +258,7 @@ BREAK_GLASS_SEALED: Final = _event(
     retention=_FOR_EVER,
 )  # fmt: skip
 BREAK_GLASS_OPENED: Final = _event(
-    "break_glass.opened", Category.EMERGENCY, _SUCCESS, "The account of emergencies was opened with its code.",
+    "break_glass.opened", Category.EMERGENCY, _SUCCESS, "The account of emergencies was opened.",
     retention=_FOR_EVER,
 )  # fmt: skip
 BREAK_GLASS_REFUSED: Final = _event(

@@ -103,13 +103,7 @@ def canon(
 ) -> bytes:
     """Return the canonical bytes of an event that happened at the UTC moment `at`."""
     event = events.get(entry.event)
-    actor = {"kind": row.actor_kind}
-    if row.actor_id is not None:
-        actor["id"] = row.actor_id
-    if row.actor_role is not None:
-        actor["role"] = row.actor_role
-    if entry.by.kind == "system":
-        actor["name"] = _label(entry.by.label) or ""
+    actor = _actor(entry, row)
     document: dict[str, Any] = {
         "v": FORMAT,
         "id": str(event_id),
@@ -233,3 +227,13 @@ def _digits(value: int) -> str:
 
 def _digest_of(written: bytes) -> dict[str, Any]:
     return {"omitted_bytes": len(written), "sha256": hashlib.sha256(written).hexdigest()}
+
+
+def _actor(entry: Entry, row: Columns) -> dict[str, str]:
+    known = {
+        "id": row.actor_id,
+        "role": row.actor_role,
+        "impersonator": _label(entry.by.impersonator),
+        "name": (_label(entry.by.label) or "") if entry.by.kind == "system" else None,
+    }
+    return {"kind": row.actor_kind, **{name: value for name, value in known.items() if value is not None}}

@@ -27,7 +27,7 @@ def _text(label, kind=models.TextField, **options):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("accounts", "0005_passkeys")]
+    dependencies = [("accounts", "0007_permissions")]
 
     operations = [
         migrations.AddField(

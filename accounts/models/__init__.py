@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from accounts.models.access import AccessDecision, AccessReview, AccessReviewItem, BreakGlass, GrantUse
+from accounts.models.approval import ApprovalRequest
 from accounts.models.backup_code import BackupCode, BackupCodeSet
 from accounts.models.credential import AddressChange, PasswordReset
 from accounts.models.factor import TotpDevice
@@ -16,11 +18,17 @@ from accounts.models.vendor_file import VendorDocument, VendorNote
 from accounts.models.verification import VerificationCode
 
 __all__ = [
+    "AccessDecision",
+    "AccessReview",
+    "AccessReviewItem",
     "AddressChange",
+    "ApprovalRequest",
     "BackupCode",
     "BackupCodeSet",
+    "BreakGlass",
     "FactorReset",
     "Grant",
+    "GrantUse",
     "IdentityCard",
     "LockoutCounter",
     "Passkey",

@@ -31,6 +31,8 @@ class Permission(models.Model):
     requires_mfa = models.BooleanField(_("needs a second factor"), default=False)
     requires_approval = models.BooleanField(_("needs a second person"), default=False)
     is_system = models.BooleanField(_("system permission"), default=False)
+    # When and where it counts: see `accounts.conditions`. Nothing: always and everywhere.
+    conditions = models.JSONField(_("conditions"), null=True, blank=True)
 
     class Meta:
         verbose_name = _("permission")
@@ -64,6 +66,8 @@ class Grant(models.Model):
     granted_at = models.DateTimeField(_("granted"), default=timezone.now)
     expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
     reason = models.CharField(_("reason"), max_length=500)
+    # Beside those of the permission: both must hold.
+    conditions = models.JSONField(_("conditions"), null=True, blank=True)
     revoked_at = models.DateTimeField(_("revoked"), null=True, blank=True)
     revoked_by_label = models.CharField(_("revoked by"), max_length=254, blank=True)
     revoked_why = models.CharField(_("why revoked"), max_length=500, blank=True)

@@ -28,6 +28,10 @@ class Actor:
     agent: str = ""
     session_id: str | None = None
     request_id: str | None = None
+    # Whether the session proved a second factor; None where there is no session to say so.
+    second_factor: bool | None = None
+    # The administrator who acts as `id` in an impersonated session.
+    impersonator: str | None = None
 
 
 def system(name: str) -> Actor:
@@ -62,4 +66,11 @@ def of(request: Any) -> Actor:
         agent=agent,
         session_id=session_id,
         request_id=request_id,
+        second_factor=session.proved_second_factor() if session is not None else None,
+        impersonator=_impersonator(session),
     )
+
+
+def _impersonator(session: Any) -> str | None:
+    found = getattr(session, "impersonator_id", None)
+    return str(found) if found is not None else None
