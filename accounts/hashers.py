@@ -13,6 +13,7 @@ import binascii
 import re
 import secrets
 import threading
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -206,7 +207,9 @@ def _hashable(password: str) -> str:
         raise UnhashablePasswordError("not text") from error
     if size > MAXIMUM_BYTES:
         raise UnhashablePasswordError("too long")
-    return password
+    # The same accented letter comes as one or as two code points, depending on the keyboard. Nothing else of
+    # a password is changed.
+    return unicodedata.normalize("NFC", password)
 
 
 def _current_cost() -> _Cost:

@@ -75,12 +75,13 @@ def register(given: Registration, *, by: Actor) -> User | None:
     if given.role not in ROLES:
         raise ValueError(f"nobody registers as {given.role}")
     key = users.normalise_email(given.email)
-    passwords.check_new(given.password)
+    words = passwords.context(key, *given.person.values(), given.shop.business_name)
+    passwords.check_new(given.password, context=words)
     attempt = lockout.attempt(REGISTER, account=key, address=by.address)
     lockout.refuse_locked(attempt)
     _bound_network(by)
     # Hashed before anybody looks whether the address is free: the time tells nothing.
-    stored = passwords.hash_new(given.password)
+    stored = passwords.hashed(given.password)
     hidden: bool = settings.REGISTRATION_HIDE_EXISTING
     user = _open(given, stored, by=by)
     if user is None or hidden:

@@ -216,6 +216,7 @@ CORS_ALLOW_CREDENTIALS = False
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
 BODY_LIMITS = {
     "/api/v1/auth/": 4_096,
+    "/api/v1/auth/passkeys/": 8_192,  # public keys and signatures of the longest RSA that counts
     "/admin/login/": 8_192,
     "/csp-reports": 8_192,
 }  # bytes, by path prefix; else the limit above
@@ -238,6 +239,12 @@ HASH_CONCURRENCY = env.integer(
     "MESTORE_HASH_CONCURRENCY", "password hashes computed at once per process",
     default=os.cpu_count() or 1, minimum=1, maximum=64,
 )  # fmt: skip
+# Made by `load_breached_passwords`; new passwords are refused while a file named here cannot be read.
+BREACHED_PASSWORDS = env.text(
+    "MESTORE_BREACHED_PASSWORDS", "file of leaked passwords; unset: the shipped list alone", default=""
+)
+PASSWORD_RESET_SECONDS = 3_600  # how long a reset link works, at most an hour
+ADDRESS_CHANGE_SECONDS = 86_400  # how long a new address may take to be confirmed
 TOTP_DRIFT_STEPS = 1  # one step back, for clocks that are late; codes of the future are never accepted
 AXES_VERBOSE = False  # its banner would stand in the output of every command
 AXES_HANDLER = "accounts.lockout.LockoutHandler"
@@ -254,6 +261,14 @@ LOGIN_LIMITS = {
     "passkey": {"network": 10, "account": 5, "window_seconds": 3_600, "lock_seconds": 600},
     "otp": {"network": 10, "account": 5, "window_seconds": 3_600, "lock_seconds": 600},
     "register": {"network": 5, "account": 1, "window_seconds": 3_600, "lock_seconds": 7_200},
+    # Requests, not failures. On the demo's one machine everybody has the same address.
+    "reset": {
+        "network": 200 if IS_LOOPBACK_DEMO else 3,
+        "account": 2,
+        "window_seconds": 3_600,
+        "lock_seconds": 3_600,
+    },
+    "change_password": {"network": 10, "account": 5, "window_seconds": 3_600, "lock_seconds": 900},
 }
 
 # --- Registration and verification ------------------------------------------------------------------------
@@ -300,8 +315,16 @@ RECOVERY_ATTEMPTS = 5
 # How long a reset of all factors waits, so that its owner can say that it was somebody else.
 FACTOR_RESET_HOLD_SECONDS = {"BUYER": 3_600, "VENDOR": 86_400, "ADMIN": 86_400, "SUPERUSER": 86_400}
 
+# The risks of permissions that one person alone may not give.
+GRANTS_NEED_SECOND_PERSON = frozenset({"HIGH", "CRITICAL"})
+# An impersonated session ends after this, at the latest.
+IMPERSONATION_SECONDS = 900
+# How long the account of emergencies stays open once its code was used.
+BREAK_GLASS_SECONDS = 3_600
+
 # What must be proved again before an action, and how long ago that may be. "password" counts only for
-# accounts without a second factor. An action that is not here is refused.
+# accounts without a second factor; "device_bound" refuses passkeys that may be copied to other devices. An
+# action that is not here is refused.
 STEP_UP: dict[str, dict[str, Any]] = {
     "factors.enrol": {"methods": ["passkey", "totp", "backup_code", "password"], "max_age_seconds": 300},
     "factors.remove": {"methods": ["passkey", "totp", "backup_code"], "max_age_seconds": 300},
@@ -319,10 +342,11 @@ STEP_UP: dict[str, dict[str, Any]] = {
     "users.end_sessions": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "users.impersonate": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "users.factor_reset": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
+    "approvals.decide": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "permissions.grant": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
-    "permissions.grant_system": {"methods": ["passkey"], "max_age_seconds": 300},
-    "keys.rotate": {"methods": ["passkey"], "max_age_seconds": 300},
-    "break_glass.seal": {"methods": ["passkey"], "max_age_seconds": 300},
+    "permissions.grant_system": {"methods": ["passkey"], "max_age_seconds": 300, "device_bound": True},
+    "keys.rotate": {"methods": ["passkey"], "max_age_seconds": 300, "device_bound": True},
+    "break_glass.seal": {"methods": ["passkey"], "max_age_seconds": 300, "device_bound": True},
 }
 
 # --- Sessions and tokens (design: policy tables) ----------------------------------------------------------
