@@ -360,6 +360,12 @@ USER_CONTACT_MARKED: Final = _event(
     _SUCCESS,
     "An administrator said that an account or address counts as verified, or no longer.",
 )
+PASSWORD_CHANGE_DEMANDED: Final = _event(
+    "user.password_change_demanded",
+    _PEOPLE,
+    _SUCCESS,
+    "An administrator demanded a new password of a person.",
+)
 USER_LOCKED: Final = _event(
     "user.locked", _PEOPLE, _SUCCESS, "An administrator locked an account for a while; its sessions ended."
 )
