@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from django.contrib import admin
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -13,8 +13,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from accounts import administration, grants
-from accounts.models import Grant, Permission, TotpDevice, User, VendorProfile
+from accounts import administration, factors, grants
+from accounts.models import Grant, Permission, User, VendorProfile
 from accounts.roles import STAFF, Resource, Risk, Role
 from accounts.users import identifier
 from mestore.lib import console
@@ -106,9 +106,8 @@ class UserAdmin(ConsoleModelAdmin):
     reason_actions = (DEACTIVATE, REACTIVATE)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
-        proved = TotpDevice.objects.filter(user=OuterRef("pk"), confirmed=True)
         rows: QuerySet[User] = super().get_queryset(request).defer("password")
-        return rows.annotate(has_factor=Exists(proved))
+        return rows.annotate(has_factor=factors.proved())
 
     @admin.display(description=gettext_lazy("account"))
     def who(self, user: User) -> SafeString:

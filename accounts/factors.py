@@ -10,12 +10,14 @@ import datetime as dt
 from collections.abc import Collection
 from typing import Final, NoReturn
 
-from django.db.models import Exists, F, Model, OuterRef, Q
+from django.conf import settings
+from django.db.models import BooleanField, Exists, ExpressionWrapper, F, Model, OuterRef, Q
 from django.utils.translation import gettext_lazy as _
 from django_otp import device_classes
 
 from accounts import lockout
 from accounts.models import BackupCode, BackupCodeSet, Passkey, TotpDevice, User
+from accounts.roles import Role
 from mestore.lib import errors
 from mestore.lib.actor import Actor
 from monitoring import audit, events, metrics
@@ -35,6 +37,12 @@ class LastFactor(errors.Conflict):
 def has_factor(user: User) -> bool:
     """Say whether `user` has a second factor. Backup codes alone are none: they stand in for one."""
     return counts(methods_of(user))
+
+
+def acceptable(user: User, methods: Collection[str]) -> tuple[str, ...]:
+    """Return those of `methods` that may complete a sign-in of `user`."""
+    only_passkeys = settings.SUPERUSER_REQUIRES_PASSKEY and user.user_type == Role.SUPERUSER
+    return tuple(method for method in methods if method == PASSKEY or not only_passkeys)
 
 
 def counts(methods: Collection[str]) -> bool:
@@ -59,6 +67,13 @@ def methods_of(user: User, *, bound_before: dt.datetime | None = None) -> tuple[
     )
     names = (PASSKEY, TOTP, BACKUP_CODE)
     return tuple(name for name, has in zip(names, found or (), strict=False) if has)
+
+
+def proved(account: str = "pk") -> ExpressionWrapper[Q]:
+    """Return the condition, for queries of accounts, that a second factor is there."""
+    passkeys = Passkey.objects.filter(user=OuterRef(account), suspended_at=None)
+    applications = TotpDevice.objects.filter(user=OuterRef(account), confirmed=True)
+    return ExpressionWrapper(Q(Exists(passkeys)) | Q(Exists(applications)), output_field=BooleanField())
 
 
 def lock_account(user: User) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Count, Exists, OuterRef, Q
+from django.db.models import Count
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from accounts import roles, selectors
-from accounts.models import TotpDevice, User
+from accounts import factors, roles, selectors
+from accounts.models import User
 from mestore.lib.console import Panel, State, collect, panel
 
 
@@ -27,11 +27,8 @@ def panels(request: Any) -> list[Panel]:
 )
 def staff_factors(request: Any) -> Panel:
     """The share of open staff accounts that have a proved second factor. Without one they cannot enter."""
-    proved = Exists(TotpDevice.objects.filter(user=OuterRef("pk"), confirmed=True))
-    found = (
-        User.objects.filter(user_type__in=roles.STAFF, is_active=True)
-        .annotate(proved=proved)
-        .aggregate(everybody=Count("pk"), covered=Count("pk", filter=Q(proved=True)))
+    found = User.objects.filter(user_type__in=roles.STAFF, is_active=True).aggregate(
+        everybody=Count("pk"), covered=Count("pk", filter=factors.proved())
     )
     everybody, missing = found["everybody"], found["everybody"] - found["covered"]
     return Panel(

@@ -243,6 +243,12 @@ def of(user: User) -> QuerySet[Passkey]:
     return Passkey.objects.filter(user=user, suspended_at=None).order_by("created_at", "pk")
 
 
+def device_bound(user: User) -> set[str]:
+    """Return the framework's names of those passkeys of `user` whose key cannot leave its authenticator."""
+    candidates = of(user).filter(backup_eligible=False)
+    return {passkey.persistent_id for passkey in candidates if passkey.is_intact()}
+
+
 def remove(passkey: Passkey, *, by: Actor) -> None:
     """Take a passkey off its account. Raises factors.LastFactor for the only factor of the staff,
     errors.NotFound when it is gone already.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
-from accounts import roles
-from accounts.models import Grant, LockoutCounter, TotpDevice, User
+from accounts import factors, roles
+from accounts.models import Grant, LockoutCounter, User
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,9 @@ class RoleCount:
 
 def by_role() -> list[RoleCount]:
     """Return one record per role, from buyer to machine, also for roles without accounts."""
-    has_factor = Exists(TotpDevice.objects.filter(user=OuterRef("pk"), confirmed=True))
     rows = (
         User.objects.filter(deleted_at__isnull=True)
-        .annotate(has_factor=has_factor)
+        .annotate(has_factor=factors.proved())
         .values("user_type")
         .annotate(
             accounts=Count("pk"),
@@ -53,13 +52,12 @@ def by_role() -> list[RoleCount]:
 
 def staff_without_factor() -> QuerySet[User]:
     """Return the open accounts of the staff that have no confirmed second factor: they cannot enter."""
-    confirmed = TotpDevice.objects.filter(user=OuterRef("pk"), confirmed=True)
-    return User.objects.filter(user_type__in=roles.STAFF, is_active=True).exclude(Exists(confirmed))
+    return User.objects.filter(user_type__in=roles.STAFF, is_active=True).exclude(factors.proved())
 
 
 def has_factor(user: User) -> bool:
-    """Say whether `user` has a confirmed second factor."""
-    return TotpDevice.objects.filter(user=user, confirmed=True).exists()
+    """Say whether `user` has a second factor."""
+    return factors.has_factor(user)
 
 
 def locked_now() -> QuerySet[LockoutCounter]:

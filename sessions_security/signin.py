@@ -70,6 +70,13 @@ class MfaEnrolmentRequired(errors.Forbidden):
         self.mfa_token = mfa_token
 
 
+class PasskeyRequired(errors.Forbidden):
+    """Superusers sign in with a passkey only, where the settings say so."""
+
+    code = "PASSKEY_REQUIRED"
+    message = _("This account signs in with a passkey only.")
+
+
 class UseAdminLogin(errors.Forbidden):
     """Staff came to the public entrance with the right password."""
 
@@ -114,7 +121,7 @@ def with_password(
     methods = factors.methods_of(user)
     if user.is_staff or factors.counts(methods):
         mfa_token = require_second_step(user, purpose=purpose, methods=methods, by=by)
-        raise MfaRequired(mfa_token, methods)
+        raise MfaRequired(mfa_token, factors.acceptable(user, methods))
     return open_tokens(user, (PASSWORD,), by=by)
 
 
@@ -201,12 +208,16 @@ def prove_second_step(
 ) -> tuple[PendingSignIn, factor_proofs.Proof]:
     """Return the pending sign-in and the proof of its second factor; neither is used up yet.
 
-    Raises `SignInOver` and what `factor_proofs.verify` raises. A slip of the finger costs no attempt.
+    Raises `SignInOver`, `PasskeyRequired` and what `factor_proofs.verify` raises. A slip of the finger costs
+    no attempt.
     """
     if method not in factor_proofs.second_factors():
         raise factor_proofs.UnknownMethod
     factor_proofs.check(method, answer)
     pending = take_attempt(mfa_token, purposes=purposes)
+    if not factors.acceptable(pending.user, [method]):
+        _refuse(pending.user, "not_a_passkey", by)
+        raise PasskeyRequired
     proof = factor_proofs.verify(pending.user, method, answer, bound_to=f"pending:{pending.pk}", by=by)
     return pending, proof
 

@@ -11,7 +11,7 @@ Others ask through `mestore.lib.guard.require(action, request)`, or put `Require
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NoReturn
 
 from django.conf import settings
@@ -20,7 +20,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from rest_framework.request import Request
 
-from accounts import factors
+from accounts import factors, passkeys
 from mestore.lib import actor, errors, guard
 from mestore.lib.actor import Actor
 from monitoring import audit, events
@@ -76,18 +76,24 @@ def require_for(action: str, session: UserSession, *, replaced: str = "", by: Ac
         raise guard.NothingRegistered
     methods, seconds = list(rule["methods"]), int(rule["max_age_seconds"])
     since = timezone.now() - dt.timedelta(seconds=seconds)
-    factor = _proved(session, methods, since, replaced)
+    among = passkeys.device_bound(session.user) if rule.get("device_bound") else None
+    factor = _proved(session, methods, since, replaced, among)
     if factor is None and PASSWORD in methods:
         factor = _proved_by_password(session, since)
     if factor is None:
-        _refuse(action, session, methods, seconds, by)
+        _refuse(action, session, seconds, by)
     return factor
 
 
 def methods_for(action: str, session: UserSession) -> list[str]:
     """Return what the account behind `session` can prove for `action`, in the table's order."""
-    methods = list(settings.STEP_UP.get(action, {}).get("methods", ()))
-    return _possible(session, methods)
+    rule: Mapping[str, Any] = settings.STEP_UP.get(action, {})
+    has = {*factors.methods_of(session.user, bound_before=session.created_at)}
+    if not factors.has_factor(session.user) and session.client_id is None:
+        has.add(PASSWORD)
+    if rule.get("device_bound") and not passkeys.device_bound(session.user):
+        has.clear()
+    return [method for method in rule.get("methods", ()) if method in has]
 
 
 def prove(
@@ -145,10 +151,14 @@ class RequiresStepUp:
             guard.require(action, request)
 
 
-def _proved(session: UserSession, methods: list[str], since: dt.datetime, replaced: str) -> str | None:
+def _proved(
+    session: UserSession, methods: list[str], since: dt.datetime, replaced: str, among: Collection[str] | None
+) -> str | None:
     fresh = StepUpProof.objects.filter(
         session=session, method__in=methods, proved_at__gt=since, bound_at__lte=session.created_at
     ).exclude(method=PASSWORD)
+    if among is not None:
+        fresh = fresh.filter(factor__in=among)
     return fresh.exclude(factor=replaced).order_by("-proved_at").values_list("factor", flat=True).first()
 
 
@@ -161,15 +171,8 @@ def _proved_by_password(session: UserSession, since: dt.datetime) -> str | None:
     return None
 
 
-def _possible(session: UserSession, methods: list[str]) -> list[str]:
-    has = {*factors.methods_of(session.user, bound_before=session.created_at)}
-    if not factors.has_factor(session.user) and session.client_id is None:
-        has.add(PASSWORD)
-    return [method for method in methods if method in has]
-
-
-def _refuse(action: str, session: UserSession, methods: list[str], seconds: int, by: Actor) -> NoReturn:
-    possible = _possible(session, methods)
+def _refuse(action: str, session: UserSession, seconds: int, by: Actor) -> NoReturn:
+    possible = methods_for(action, session)
     audit.record_refusal(
         events.STEP_UP_REQUIRED,
         by=by,
