@@ -1,11 +1,7 @@
-"""Creating and closing accounts, giving and taking back permissions.
-
-Each begins with the checks of `accounts.hierarchy`; besides, nobody hands out what they do not hold.
-"""
+"""Creating and closing accounts. Each use case begins with the checks of `accounts.hierarchy`."""
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,9 +10,8 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import grants, hierarchy, passwords, roles, users
-from accounts.hierarchy import Authority
-from accounts.models import Grant, Permission, User, VendorProfile
+from accounts import delegation, hierarchy, passwords, users
+from accounts.models import User, VendorProfile
 from accounts.roles import Role
 from mestore.lib import errors
 from mestore.lib.actor import Actor
@@ -24,26 +19,14 @@ from monitoring import events
 
 NotAllowed = hierarchy.NotAllowed
 ReasonMissing = hierarchy.ReasonMissing
-GRANTING = "permissions.grant.global"
-REVOKING = "permissions.revoke.global"
+give_grant = delegation.give_now
+revoke_grant = delegation.revoke
 
 
 class EmailTaken(errors.Conflict):
     """Another account has this address."""
 
     message = _("The e-mail address is already registered.")
-
-
-class UnknownPermission(errors.NotFound):
-    message = _("There is no such permission.")
-
-
-class AlreadyGranted(errors.Conflict):
-    message = _("This permission is already granted.")
-
-
-class NotGranted(errors.Conflict):
-    message = _("This permission is not granted.")
 
 
 def create_user(
@@ -124,73 +107,6 @@ def reactivate(user: User, *, reason: str, by: Actor) -> User:
     return _switch(user, active=True, event=events.USER_REACTIVATED, reason=reason, by=by)
 
 
-def give_grant(
-    user: User, permission: str, *, by: Actor, reason: str, expires_at: dt.datetime | None = None
-) -> Grant:
-    """Give `user` one permission, until `expires_at` if given.
-
-    Raises UnknownPermission, AlreadyGranted, ReasonMissing, errors.Unprocessable for an end in the past, and
-    NotAllowed when the hierarchy, the clearance or what the giver holds forbids it.
-    """
-    hierarchy.demand_reason(reason)
-    wanted = Permission.objects.filter(name=permission).first()
-    if wanted is None:
-        raise UnknownPermission
-    now = timezone.now()
-    if expires_at is not None and expires_at <= now:
-        raise errors.Unprocessable(
-            details=[errors.FieldError("expires_at", _("The end must be in the future."), "past")]
-        )
-    authority = hierarchy.authority_of(by)
-    hierarchy.demand_over(authority, user, by)
-    _demand_may_grant(authority, user, wanted, by)
-    try:
-        with transaction.atomic():
-            # An expired row keeps its place in the history and frees the one open slot.
-            Grant.objects.filter(
-                user=user, permission=wanted, revoked_at__isnull=True, expires_at__lte=now
-            ).update(revoked_at=now, revoked_by_label="system", revoked_why="expired")
-            grant = Grant.objects.create(
-                user=user,
-                permission=wanted,
-                granted_by=authority.user,
-                granted_by_label=by.label or by.kind,
-                granted_at=now,
-                expires_at=expires_at,
-                reason=reason,
-            )
-            hierarchy.record(events.GRANT_GIVEN, user, by, data=_grant_data(grant, wanted.name))
-    except IntegrityError as error:
-        if "grant_one_open" in str(error):
-            raise AlreadyGranted from error
-        raise
-    grants.forget(user)
-    return grant
-
-
-def revoke_grant(user: User, permission: str, *, by: Actor, reason: str) -> Grant:
-    """Take one permission back, from the next request on. Raises NotGranted, NotAllowed, ReasonMissing."""
-    hierarchy.demand_reason(reason)
-    authority = hierarchy.authority_of(by)
-    hierarchy.demand_over(authority, user, by)
-    if authority.user is not None and not grants.has_perm(authority.user, REVOKING):
-        raise hierarchy.refused("cannot_revoke", by, user)
-    now = timezone.now()
-    with transaction.atomic():
-        grant = (
-            Grant.objects.select_for_update()
-            .filter(user=user, permission__name=permission, revoked_at__isnull=True)
-            .first()
-        )
-        if grant is None:
-            raise NotGranted
-        grant.revoked_at, grant.revoked_by_label, grant.revoked_why = now, by.label or by.kind, reason
-        grant.save(update_fields=["revoked_at", "revoked_by_label", "revoked_why"])
-        hierarchy.record(events.GRANT_REVOKED, user, by, data={"permission": permission, "reason": reason})
-    grants.forget(user)
-    return grant
-
-
 def _switch(user: User, *, active: bool, event: str, reason: str, by: Actor) -> User:
     hierarchy.demand_reason(reason)
     hierarchy.demand_over(hierarchy.authority_of(by), user, by)
@@ -204,28 +120,6 @@ def _switch(user: User, *, active: bool, event: str, reason: str, by: Actor) -> 
     return user
 
 
-def _demand_may_grant(authority: Authority, user: User, permission: Permission, by: Actor) -> None:
-    if user.user_type == Role.SYSTEM:
-        raise hierarchy.refused("machine", by, user)
-    if user.security_clearance_level < permission.required_clearance:
-        raise hierarchy.refused("clearance", by, user)
-    acting = authority.user
-    if acting is None:
-        return
-    # SYSTEM scope begins with a command on the server; from there on it needs a second person.
-    if permission.scope == roles.Scope.SYSTEM:
-        raise hierarchy.refused("system_scope", by, user)
-    if roles.level(acting.user_type) < roles.requirement(permission.name).level:
-        raise hierarchy.refused("level", by, user)
-    held = grants.effective(acting)
-    if GRANTING not in held or permission.name not in held:
-        raise hierarchy.refused("not_held", by, user)
-
-
 def _record_created(user: User, by: Actor) -> None:
     event = events.ADMINISTRATOR_CREATED if user.is_staff else events.USER_CREATED
     hierarchy.record(event, user, by, data={"role": user.user_type}, personal={"email": user.email})
-
-
-def _grant_data(grant: Grant, name: str) -> dict[str, Any]:
-    return {"permission": name, "reason": grant.reason, "expires_at": grant.expires_at}

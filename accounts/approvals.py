@@ -195,7 +195,7 @@ def require(
     approved = ApprovalRequest.objects.filter(
         fingerprint=fingerprint, asked_by=asker, state=State.APPROVED, expires_at__gt=timezone.now()
     )
-    for request in approved.order_by("id"):
+    for request in approved.select_related("decided_by").order_by("id"):
         if request.is_intact() and _decider_is_still_there(request):
             with transaction.atomic():
                 if request.move(earlier=State.APPROVED, state=State.DONE):
@@ -290,7 +290,8 @@ def _obstacle(request: ApprovalRequest, procedure: Procedure, user: User) -> str
 
 
 def _decider_is_still_there(request: ApprovalRequest) -> bool:
-    return User.objects.filter(pk=request.decided_by_id, is_active=True, deleted_at__isnull=True).exists()
+    decided_by = request.decided_by
+    return decided_by is not None and decided_by.is_active and decided_by.deleted_at is None
 
 
 def _move(request: ApprovalRequest, state: State, decider: User, reason: str) -> None:

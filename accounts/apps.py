@@ -10,3 +10,10 @@ class AccountsConfig(AppConfig):
     name = "accounts"
     verbose_name = _("Accounts")
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from accounts import approvals, delegation
+        from mestore.lib import guard
+
+        guard.register_second_person(approvals.require)
+        delegation.register()

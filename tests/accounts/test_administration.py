@@ -9,14 +9,9 @@ import pytest
 from django.utils import timezone
 
 from accounts import administration, users
-from accounts.administration import (
-    AlreadyGranted,
-    EmailTaken,
-    NotAllowed,
-    NotGranted,
-    ReasonMissing,
-    UnknownPermission,
-)
+from accounts.administration import EmailTaken, NotAllowed, ReasonMissing
+from accounts.approvals import SecondPersonRequired
+from accounts.delegation import AlreadyGranted, NotGranted, UnknownPermission
 from accounts.models import Grant, User, VendorProfile
 from accounts.passwords import UnacceptablePassword
 from accounts.roles import Role
@@ -274,14 +269,14 @@ def test_nobody_grants_what_they_do_not_hold() -> None:
         _give(AdminFactory.create(), "users.create.global", by=_as(acting))
     grant(acting, "permissions.grant.global")
     with pytest.raises(NotAllowed):
-        _give(AdminFactory.create(), "users.create.global", by=_as(acting))
-    grant(acting, "users.create.global")
+        _give(AdminFactory.create(), "vendors.approve.global", by=_as(acting))
+    grant(acting, "vendors.approve.global")
 
     user = AdminFactory.create()
-    given = _give(user, "users.create.global", by=_as(acting))
+    given = _give(user, "vendors.approve.global", by=_as(acting))
 
     assert given.granted_by == acting
-    assert user.has_perm("users.create.global")
+    assert user.has_perm("vendors.approve.global")
 
 
 def test_nobody_grants_to_themselves() -> None:
@@ -300,11 +295,11 @@ def test_administrator_does_not_grant_even_with_everything_in_hand() -> None:
         _give(VendorFactory.create(), "analytics.read.global", by=_as(acting))
 
 
-def test_system_scope_comes_from_the_server_only() -> None:
+def test_system_scope_needs_a_second_person_or_the_server() -> None:
     acting = SuperuserFactory.create()
     grant(acting, "permissions.grant.global", "users.manage.system")
 
-    with pytest.raises(NotAllowed):
+    with pytest.raises(SecondPersonRequired):
         _give(AdminFactory.create(), "users.manage.system", by=_as(acting))
     assert _give(AdminFactory.create(), "users.manage.system").is_active
 
