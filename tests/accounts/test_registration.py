@@ -64,6 +64,16 @@ def test_password_that_breaks_a_rule_opens_nothing_and_costs_no_try(password: st
     assert registration.register(form(), by=STRANGER) is not None
 
 
+def test_password_made_of_the_newcomers_own_names_is_refused() -> None:
+    shop = Shop(business_name="Papeleria Cometa")
+    given = form(role=Role.VENDOR, password="papeleria-cometa-2026", shop=shop)
+
+    with pytest.raises(passwords.UnacceptablePassword):
+        registration.register(given, by=STRANGER)
+
+    assert not User.objects.exists()
+
+
 @pytest.mark.parametrize("spelling", ["ana@example.com", "ANA@Example.COM", " ana@example.com "])
 def test_address_is_taken_in_every_spelling(spelling: str) -> None:
     BuyerFactory.create(email="ana@example.com")

@@ -131,6 +131,7 @@ def test_deploy_check_is_clean_on_production_settings_with_nothing_silenced() ->
         "MESTORE_ENV": "production",
         "MESTORE_PUBLIC_URL": "https://shop.test",
         "MESTORE_ALLOWED_HOSTS": "shop.test",
+        "MESTORE_MAIL_URL": "smtps://mail.test",
         "MESTORE_ARGON2_MEMORY_KIB": "65536",
         "MESTORE_ARGON2_TIME_COST": "3",
     }
