@@ -47,7 +47,8 @@ def authority_of(by: Actor) -> Authority:
     """Return who acts. Raises NotAllowed for a stranger, a machine and an account that is closed."""
     if by.kind == "system":
         return Authority(user=None)
-    acting = User.objects.filter(pk=_acting_id(by)).first()
+    acting_id = _acting_id(by)
+    acting = User.objects.filter(pk=acting_id).first() if acting_id is not None else None
     return _standing(acting, by)
 
 

@@ -1,0 +1,284 @@
+"""Lists of accounts that cost the same at a thousand and at a million: indexed orders, bounded counts.
+
+A page is found by number up to ten thousand rows, beyond that by cursor. `total` is exact to ten thousand,
+then the planner's estimate. Every order ends in the id and has an index of its own (see the migration).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+from django.db.models import Count, F, IntegerField, Model, Q, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from accounts.models import User, VendorProfile
+from accounts.roles import STAFF, Role
+from accounts.users import identifier
+from mestore.lib import errors, sql
+
+COUNTED: Final = 10_000
+RECENT = dt.timedelta(days=30)
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_SIZE_OF_TABLE = "SELECT reltuples FROM pg_class WHERE oid = 'accounts_user'::regclass"
+# Up to here every figure is counted; beyond, the planner is asked.
+_EXACT_ROWS = 50_000
+
+
+class CursorInvalid(errors.Unprocessable):
+    message = _("The cursor is not one that was given out.")
+
+
+def _moment(text: str) -> dt.datetime:
+    # A moment without a zone compares with none that has one: TypeError.
+    return max(dt.datetime.fromisoformat(text), _EPOCH)
+
+
+def _text(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("NUL")
+    return text
+
+
+def _truth(text: str) -> bool:
+    return {"True": True, "False": False}[text]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One way to order a list. `key` is never NULL, so a row is never skipped between two pages; `read`
+    takes it from a cursor and raises ValueError, TypeError or KeyError for what it never was."""
+
+    key: Any
+    read: Callable[[str], Any]
+    falls: bool = False
+
+    def sorted(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        """Return `rows` in this order."""
+        ordered: QuerySet[Any] = rows.annotate(order_key=self.key)
+        if self.falls:
+            return ordered.order_by(F("order_key").desc(), F("pk").desc())
+        return ordered.order_by("order_key", "pk")
+
+
+_CREATED, _EMAIL = F("created_at"), Coalesce("email_key", Value(""))
+_LAST_LOGIN = Coalesce("last_login", Value(_EPOCH))
+ORDERS: Final[Mapping[str, Order]] = {
+    "created_at_desc": Order(_CREATED, _moment, falls=True),
+    "created_at_asc": Order(_CREATED, _moment),
+    "email_asc": Order(_EMAIL, _text),
+    "email_desc": Order(_EMAIL, _text, falls=True),
+    "last_login_desc": Order(_LAST_LOGIN, _moment, falls=True),
+    "last_login_asc": Order(_LAST_LOGIN, _moment),
+    "user_type": Order(F("user_type"), _text),
+    "is_active": Order(F("is_active"), _truth, falls=True),
+}
+_NEWEST_SHOP = Order(F("user_id"), UUID, falls=True)
+STATUSES: Final[Mapping[str, Q]] = {
+    "all": Q(),
+    "active": Q(is_active=True),
+    "inactive": Q(is_active=False),
+    "verified": Q(account_verified=True),
+    "unverified": Q(account_verified=False),
+    "email_verified": Q(email_verified=True),
+    "phone_verified": Q(phone_verified=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which accounts, in which order, and which page of them."""
+
+    search: str = ""
+    email: str = ""
+    status: str = "all"
+    narrowed: Mapping[str, Any] = field(default_factory=dict)
+    deleted: bool = False
+    order: str = "created_at_desc"
+    page: int = 1
+    size: int = 20
+    cursor: str | None = None
+
+    @property
+    def offset(self) -> int:
+        return 0 if self.cursor else (self.page - 1) * self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a list. `next_cursor` is None on the last one."""
+
+    rows: Sequence[Any]
+    total: int
+    total_is_estimate: bool
+    has_previous: bool
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """How many accounts there are of which kind; deleted ones do not count."""
+
+    figures: Mapping[str, int]
+    is_estimate: bool
+
+
+_FIGURES: Final[Mapping[str, Q]] = {
+    "total_users": Q(),
+    "total_vendors": Q(user_type=Role.VENDOR),
+    "total_buyers": Q(user_type=Role.BUYER),
+    "total_admins": Q(user_type=Role.ADMIN),
+    "total_superusers": Q(user_type=Role.SUPERUSER),
+    "verified_users": Q(account_verified=True),
+    "active_users": Q(is_active=True),
+    "inactive_users": Q(is_active=False),
+}
+
+
+def page_of_users(wanted: Wanted) -> Page:
+    """Return one page of accounts with their shops. Raises CursorInvalid."""
+    rows = User.objects.filter(deleted_at__isnull=not wanted.deleted).filter(STATUSES[wanted.status])
+    rows = rows.filter(**wanted.narrowed)
+    if wanted.email:
+        rows = rows.filter(email_key=identifier(wanted.email))
+    if wanted.search:
+        rows = rows.filter(_matching(wanted.search))
+    detailed = rows.select_related("vendor_profile").defer("password")
+    return page_of(rows, detailed, ORDERS[wanted.order], wanted)
+
+
+def page_of_staff(wanted: Wanted) -> Page:
+    """Return one page of administrators and superusers. Raises CursorInvalid."""
+    narrowed = {"user_type__in": sorted(STAFF), **wanted.narrowed}
+    return page_of_users(
+        Wanted(
+            search=wanted.search, email=wanted.email, status=wanted.status, narrowed=narrowed,
+            order=wanted.order, page=wanted.page, size=wanted.size, cursor=wanted.cursor,
+        )
+    )  # fmt: skip
+
+
+def page_of_vendors(wanted: Wanted, *, status: str | None) -> Page:
+    """Return one page of shops with their accounts, newest first. Raises CursorInvalid."""
+    rows = VendorProfile.objects.filter(user__deleted_at__isnull=not wanted.deleted)
+    if status is not None:
+        rows = rows.filter(vendor_status=status)
+    if wanted.search:
+        rows = rows.filter(_matching(wanted.search, "user__"))
+    return page_of(rows, rows.select_related("user").defer("user__password"), _NEWEST_SHOP, wanted)
+
+
+def page_of(counted: QuerySet[Any], rows: QuerySet[Any], order: Order, wanted: Wanted) -> Page:
+    """Return one page in one statement; in two or three when it is empty or there are too many to count."""
+    capped = counted.order_by().values("pk")[: COUNTED + 1]
+    chosen = order.sorted(rows).annotate(found=_CappedCount(capped))
+    if wanted.cursor:
+        chosen = chosen.filter(_after(wanted.cursor, order))
+    last = wanted.offset + wanted.size
+    read = list(chosen[wanted.offset : last + 1])
+    shown = read[: wanted.size]
+    total = int(read[0].found) if read else capped.count()
+    is_estimate = total > COUNTED
+    return Page(
+        rows=shown,
+        total=max(_estimates([counted])[0], total) if is_estimate else total,
+        total_is_estimate=is_estimate,
+        has_previous=bool(wanted.cursor) or (wanted.page > 1 and total > 0),
+        next_cursor=_cursor(shown[-1]) if len(read) > wanted.size else None,
+    )
+
+
+def statistics(*, now: dt.datetime | None = None) -> Statistics:
+    """Count accounts by kind: exactly in a table of ordinary size, by the planner's knowledge in a huge one.
+
+    Two statements, whatever the size.
+    """
+    recent = Q(created_at__gt=(now or timezone.now()) - RECENT)
+    figures = {
+        **_FIGURES,
+        "pending_vendors": Q(vendor_profile__vendor_status=VendorProfile.Status.PENDING_APPROVAL),
+        "recent_registrations": recent,
+    }
+    living = User.objects.filter(deleted_at__isnull=True)
+    row = sql.fetch_one(_SIZE_OF_TABLE)
+    if row is not None and row[0] > _EXACT_ROWS:
+        estimated = _estimates([living.filter(condition) for condition in figures.values()])
+        return Statistics(dict(zip(figures, estimated, strict=True)), is_estimate=True)
+    counted = living.aggregate(
+        **{name: Count("pk", filter=condition or None) for name, condition in figures.items()}
+    )
+    return Statistics(counted, is_estimate=False)
+
+
+class _CappedCount(Subquery):
+    """Counts at most as many rows as the inner queryset's slice: constant cost whatever the table's size."""
+
+    template = "(SELECT count(*) FROM (%(subquery)s) AS capped)"
+    output_field = IntegerField()
+
+
+def _matching(text: str, prefix: str = "") -> Q:
+    """Beginnings of address and names, or a whole id: what an index can answer."""
+    found = (
+        Q(**{f"{prefix}email_key__startswith": identifier(text)})
+        | Q(**{f"{prefix}nombre__istartswith": text})
+        | Q(**{f"{prefix}apellido__istartswith": text})
+    )
+    try:
+        return found | Q(**{f"{prefix}pk": UUID(text)})
+    except ValueError:
+        return found
+
+
+def _estimates(querysets: Sequence[QuerySet[Any]]) -> list[int]:
+    """Ask the planner, which knows without counting, about all of them in one statement."""
+    marked = [
+        rows.order_by().annotate(mark=Value(number, IntegerField())).values("mark")
+        for number, rows in enumerate(querysets)
+    ]
+    asked = marked[0].union(*marked[1:], all=True) if len(marked) > 1 else marked[0]
+    plan = json.loads(asked.explain(format="json", verbose=True))[0]["Plan"]
+    found: dict[int, int] = {}
+    _collect(plan, found)
+    return [found.get(number, 0) for number in range(len(querysets))]
+
+
+def _collect(node: Mapping[str, Any], found: dict[int, int]) -> None:
+    """Read the number of rows of each part, which is known by the constant that it puts out."""
+    output = node.get("Output") or []
+    if len(output) == 1 and output[0].isdigit():
+        found.setdefault(int(output[0]), int(node["Plan Rows"]))
+        return
+    for inner in node.get("Plans", ()):
+        _collect(inner, found)
+
+
+def _cursor(row: Model) -> str:
+    key: Any = row.order_key  # type: ignore[attr-defined]  # annotated by the order
+    text = json.dumps([key.isoformat() if isinstance(key, dt.datetime) else str(key), str(row.pk)])
+    return base64.urlsafe_b64encode(text.encode()).decode("ascii").rstrip("=")
+
+
+def _after(cursor: str, order: Order) -> Q:
+    """Read a cursor: the key and the id of the last row that was shown."""
+    try:
+        text = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)).decode()
+        key_text, id_text = json.loads(text)
+        key, row_id = order.read(str(key_text)), UUID(str(id_text))
+    except (ValueError, TypeError, KeyError, binascii.Error):
+        raise CursorInvalid(
+            details=[errors.FieldError("query -> cursor", CursorInvalid.message, "cursor_invalid")]
+        ) from None
+    word = "lt" if order.falls else "gt"
+    # The first condition is redundant, and lets PostgreSQL begin its index scan at the cursor.
+    return Q(**{f"order_key__{word}e": key}) & (
+        Q(**{f"order_key__{word}": key}) | Q(order_key=key, **{f"pk__{word}": row_id})
+    )
