@@ -69,8 +69,8 @@ def register(given: Registration, *, by: Actor) -> User | None:
 
     None comes only with REGISTRATION_HIDE_EXISTING, whether there is a new account or not. Raises
     ValueError for a role that is not open to strangers, and users.InvalidEmail,
-    passwords.UnacceptablePassword, breached.PasswordListAway, EmailRegistered, InvalidRegistration, lockout.LockedOut,
-    errors.TooManyRequests, hashers.HashingBusy.
+    passwords.UnacceptablePassword, breached.PasswordListAway, EmailRegistered, InvalidRegistration,
+    lockout.LockedOut, errors.TooManyRequests, hashers.HashingBusy.
     """
     if given.role not in ROLES:
         raise ValueError(f"nobody registers as {given.role}")

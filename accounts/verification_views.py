@@ -17,20 +17,20 @@ from accounts.verification import Kind
 from mestore.lib import actor, shapes
 
 
-class SendRequest(serializers.Serializer[Any]):
+class OtpSendRequest(serializers.Serializer[Any]):
     """Which address is to be verified; each path has its own."""
 
     otp_type = serializers.ChoiceField(choices=Kind.values, required=False)
 
 
-class CodeRequest(serializers.Serializer[Any]):
+class OtpVerifyRequest(serializers.Serializer[Any]):
     """The code that was sent."""
 
     otp_type = serializers.ChoiceField(choices=Kind.values, required=False)
     otp_code = shapes.Text(max_length=32)
 
 
-class StatusResponse(serializers.Serializer[Any]):
+class VerificationStatus(serializers.Serializer[Any]):
     """Where verification stands."""
 
     email_verified = serializers.BooleanField()
@@ -48,7 +48,7 @@ class OtpResponse(serializers.Serializer[Any]):
 
     success = serializers.BooleanField()
     message = serializers.CharField()
-    verification_status = StatusResponse()
+    verification_status = VerificationStatus()
 
 
 class _Verification(APIView):
@@ -74,10 +74,10 @@ class _Verification(APIView):
 class SendCode(_Verification):
     """Send a code to the account's own e-mail address or telephone."""
 
-    @extend_schema(request=SendRequest, responses=OtpResponse)
+    @extend_schema(request=OtpSendRequest, responses=OtpResponse)
     def post(self, request: Request) -> Response:
         user: Any = request.user
-        kind = self.kind_of(shapes.read(SendRequest, request))
+        kind = self.kind_of(shapes.read(OtpSendRequest, request))
         status = verification.send_code(user, kind, by=actor.of(request))
         return self.answer(_("Verification code sent"), status)
 
@@ -85,10 +85,10 @@ class SendCode(_Verification):
 class VerifyCode(_Verification):
     """Prove an address with the code that was sent there."""
 
-    @extend_schema(request=CodeRequest, responses=OtpResponse)
+    @extend_schema(request=OtpVerifyRequest, responses=OtpResponse)
     def post(self, request: Request) -> Response:
         user: Any = request.user
-        given = shapes.read(CodeRequest, request)
+        given = shapes.read(OtpVerifyRequest, request)
         kind = self.kind_of(given)
         status = verification.verify(user, kind, given["otp_code"], by=actor.of(request))
         return self.answer(_("Verified"), status)

@@ -64,7 +64,7 @@ class Cedula(Text):
         return text
 
 
-class RegisterRequest(serializers.Serializer[Any]):
+class RegistrationRequest(serializers.Serializer[Any]):
     """What opens the account of a buyer or vendor."""
 
     email = serializers.EmailField(max_length=254)
@@ -138,9 +138,9 @@ class VendedorResponse(serializers.Serializer[Any]):
 class Register(Entrance):
     """Open an account as a buyer or vendor, and be signed in."""
 
-    @extend_schema(request=RegisterRequest, responses={201: TokenResponse})
+    @extend_schema(request=RegistrationRequest, responses={201: TokenResponse})
     def post(self, request: Request) -> Response:
-        given = read(RegisterRequest, request)
+        given = read(RegistrationRequest, request)
         limits.limit_sign_in(request, given["email"])
         person = {"nombre": given["nombre"]}
         if given["telefono"]:
