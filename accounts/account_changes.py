@@ -1,4 +1,4 @@
-"""What an administrator changes about another person's account: names, role, clearance, locks, verification.
+"""What an administrator changes about another person's account: names, clearance, locks, verification.
 
 Passwords and addresses are not among them: an administrator starts a reset (`accounts.password_reset`) and
 never learns or chooses a password, and an e-mail address is changed by its owner, who proves the new one.
@@ -17,11 +17,10 @@ from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import grants, hierarchy, roles
+from accounts import hierarchy
 from accounts.hierarchy import Authority
-from accounts.models import Grant, User, VendorProfile
-from accounts.roles import STAFF, Role
-from mestore.lib import errors, guard
+from accounts.models import User
+from mestore.lib import errors
 from mestore.lib.actor import Actor
 from monitoring import events
 
@@ -51,11 +50,11 @@ def update(user_id: UUID, changes: Mapping[str, Any], *, by: Actor, strictly: bo
     """
     if not set(changes) <= {*PERSON, *MARKS}:
         raise KeyError("only columns of PERSON and MARKS")
-    with _changing(user_id, by, strictly=strictly) as (_authority, user):
+    with changing(user_id, by, strictly=strictly) as (_authority, user):
         changed = _different(user, changes)
         if "telefono" in changed and "phone_verified" not in changed and user.phone_verified:
             changed["phone_verified"] = False
-        _write(user, changed)
+        write(user, changed)
         person = {name: changed[name] for name in PERSON if name in changed}
         marks = {name: changed[name] for name in MARKS if name in changed}
         if person:
@@ -65,63 +64,37 @@ def update(user_id: UUID, changes: Mapping[str, Any], *, by: Actor, strictly: bo
     return user
 
 
-def change_role(user_id: UUID, role: Role, *, reason: str, by: Actor) -> User:
-    """Give an account another role; its sessions end with this statement.
-
-    Somebody who loses power loses every grant with it; a vendor gets a shop in draft. A place among the
-    staff needs a second person. Raises as `update`, and what `guard.require_second_person` raises.
-    """
-    if role is Role.SYSTEM:
-        raise hierarchy.refused("machine_role", by)
-    _demand_second_person(user_id, role, reason=reason, by=by)
-    with _changing(user_id, by) as (authority, user):
-        was = user.role
-        if was is Role.SYSTEM:
-            raise hierarchy.refused("machine_role", by, user)
-        hierarchy.demand_right(authority, MANAGING, by, user)
-        hierarchy.demand_rank(authority, role, user.security_clearance_level, by, user)
-        if role is was:
-            return user
-        _write(user, {"user_type": str(role)})
-        if role is Role.VENDOR:
-            VendorProfile.objects.get_or_create(user=user)
-        ended = _end_grants(user, by) if roles.level(role) < roles.level(was) else 0
-        data = {"from": str(was), "to": str(role), "grants_ended": ended, "reason": reason}
-        hierarchy.record(events.USER_ROLE_CHANGED, user, by, data=data)
-    return _read_again(user)
-
-
 def change_clearance(
     user_id: UUID, clearance: int, *, reason: str, by: Actor, strictly: bool = False
 ) -> User:
     """Give an account another clearance, at most one's own; its sessions end. Raises as `update`."""
-    with _changing(user_id, by, strictly=strictly) as (authority, user):
+    with changing(user_id, by, strictly=strictly) as (authority, user):
         hierarchy.demand_right(authority, MANAGING, by, user)
         hierarchy.demand_rank(authority, user.role, clearance, by, user, strictly=strictly)
         was = user.security_clearance_level
         if clearance != was:
-            _write(user, {"security_clearance_level": clearance})
+            write(user, {"security_clearance_level": clearance})
             data = {"from": was, "to": clearance, "reason": reason}
             hierarchy.record(events.USER_CLEARANCE_CHANGED, user, by, data=data)
-    return _read_again(user)
+    return read_again(user)
 
 
 def lock(user_id: UUID, *, reason: str, by: Actor, until: dt.datetime | None = None) -> User:
     """Keep somebody out for a day, or until `until`; their sessions end. Raises as `update`."""
     end = until or timezone.now() + LOCK
-    with _changing(user_id, by) as (_authority, user):
+    with changing(user_id, by) as (_authority, user):
         User.objects.filter(pk=user.pk).update(
             locked_until=end, auth_epoch=F("auth_epoch") + 1, updated_at=timezone.now()
         )
         hierarchy.record(events.USER_LOCKED, user, by, data={"until": end, "reason": reason})
-    return _read_again(user)
+    return read_again(user)
 
 
 def unlock(user_id: UUID, *, reason: str, by: Actor) -> User:
     """End the lock of an account; one that is not locked stays as it is. Raises as `update`."""
-    with _changing(user_id, by) as (_authority, user):
+    with changing(user_id, by) as (_authority, user):
         if user.locked_until is not None:
-            _write(user, {"locked_until": None})
+            write(user, {"locked_until": None})
             hierarchy.record(events.USER_UNLOCKED, user, by, data={"reason": reason})
     return user
 
@@ -137,7 +110,7 @@ def read_details(user_id: UUID, *, by: Actor) -> User:
 
 
 @contextmanager
-def _changing(user_id: UUID, by: Actor, *, strictly: bool = False) -> Iterator[tuple[Authority, User]]:
+def changing(user_id: UUID, by: Actor, *, strictly: bool = False) -> Iterator[tuple[Authority, User]]:
     """Hold the account, once everything that does not depend on the change was checked."""
     with transaction.atomic():
         held = hierarchy.hold(by, [user_id])
@@ -150,21 +123,12 @@ def _changing(user_id: UUID, by: Actor, *, strictly: bool = False) -> Iterator[t
         yield held.authority, user
 
 
-def _demand_second_person(user_id: UUID, role: Role, *, reason: str, by: Actor) -> None:
-    """Ask for another person's approval of a rise to the staff, outside of the transaction of the change."""
-    user = User.objects.filter(pk=user_id).first()
-    if by.kind == "system" or user is None or role not in STAFF:
-        return
-    if roles.level(role) > roles.level(user.user_type):
-        hierarchy.demand_over(hierarchy.authority_of(by), user, by)
-        guard.require_second_person("users.change_role", by=by, target=user, role=str(role), reason=reason)
-
-
 def _different(user: User, changes: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in changes.items() if getattr(user, name) != value}
 
 
-def _write(user: User, changed: Mapping[str, Any]) -> None:
+def write(user: User, changed: Mapping[str, Any]) -> None:
+    """Set and save exactly these columns."""
     if not changed:
         return
     for name, value in changed.items():
@@ -172,15 +136,8 @@ def _write(user: User, changed: Mapping[str, Any]) -> None:
     user.save(update_fields=[*changed, "updated_at"])
 
 
-def _end_grants(user: User, by: Actor) -> int:
-    ended = Grant.objects.filter(user=user, revoked_at__isnull=True).update(
-        revoked_at=timezone.now(), revoked_by_label=by.label or by.kind, revoked_why="role_changed"
-    )
-    grants.forget(user)
-    return ended
-
-
-def _read_again(user: User) -> User:
+def read_again(user: User) -> User:
+    """Return the account as the database has it now."""
     # A trigger moved the epoch: the object must not carry the old one.
     user.refresh_from_db()
     return user

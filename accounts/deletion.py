@@ -151,7 +151,7 @@ def dependencies(user_id: UUID) -> Dependencies:
     """Count what refers to an account, in one statement whatever refers to it. Raises UserNotFound."""
     relations = {f"n{number}": relation for number, relation in enumerate(_relations())}
     counts = {name: _capped(relation) for name, relation in relations.items()}
-    row: dict[str, int] | None = User.objects.filter(pk=user_id).values(**counts).first()
+    row: Any = User.objects.filter(pk=user_id).values(**counts).first()
     if row is None:
         raise UserNotFound
     total: dict[str, int] = {}

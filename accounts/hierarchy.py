@@ -66,6 +66,9 @@ def hold(by: Actor, user_ids: Iterable[UUID]) -> Held:
     Two superusers who close each other at the same moment wait here, and the second finds their own account
     closed. Raises as `authority_of` does.
     """
+    if by.impersonator is not None:
+        # Whoever looks through another person's eyes changes nobody with that person's rank.
+        raise refused("impersonated", by)
     wanted = set(user_ids)
     acting_id = _acting_id(by)
     both = wanted if acting_id is None else wanted | {acting_id}

@@ -1,0 +1,1 @@
+"""The administration of people and vendors over HTTP. Views read, make one call, answer."""
