@@ -61,7 +61,7 @@ def token_of(answer: Any) -> str:
 
 def code_received() -> str:
     delivery.send(OutboxMessage.objects.latest("created_at").pk)
-    found = re.search(r"\b[0-9]{6}\b", mail.outbox[-1].body)
+    found = re.search(r"\b[0-9]{6}\b", str(mail.outbox[-1].body))
     assert found
     return found.group()
 

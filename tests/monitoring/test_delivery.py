@@ -127,6 +127,24 @@ def test_message_whose_job_was_lost_is_due_again() -> None:
     assert delivery.send_due(now=message.next_attempt_at) == 1
 
 
+def test_worker_that_dies_while_sending_leaves_the_message_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    message = write(BuyerFactory.create())
+
+    def killed(_self: object) -> int:
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr(django_mail.EmailMessage, "send", killed)
+        with pytest.raises(SystemExit):
+            delivery.send(message.pk)
+
+    message.refresh_from_db()
+    assert delivery.send_due(now=message.next_attempt_at) == 1
+    assert len(django_mail.outbox) == 1
+
+
 def test_payload_moved_to_another_row_is_not_sent() -> None:
     mine, other = write(BuyerFactory.create()), write(BuyerFactory.create())
     with connection.cursor() as cursor:
