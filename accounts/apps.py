@@ -12,12 +12,10 @@ class AccountsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from accounts import approvals, delegation, recovery_approval
+        from accounts import approvals, delegation, recovery_approval, role_changes
         from mestore.lib import guard
 
         guard.register_second_person(approvals.require)
         delegation.register()
         recovery_approval.register()
-        approvals.register(
-            approvals.Procedure(role_changes.PROCEDURE, delegation.GRANTING, role_changes.carry_out)
-        )
+        role_changes.register()

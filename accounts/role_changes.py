@@ -17,6 +17,7 @@ from mestore.lib.actor import Actor
 from monitoring import events
 
 PROCEDURE = "users.set_role"
+APPROVING = "permissions.grant.global"
 
 
 class RoleMovedOn(errors.Conflict):
@@ -41,6 +42,11 @@ def change(user_id: UUID, role: Role, *, reason: str, by: Actor) -> User | Appro
             )
         _write(user, role, reason, by)
     return read_again(user)
+
+
+def register() -> None:
+    """Make the procedure known; called when Django starts."""
+    approvals.register(approvals.Procedure(PROCEDURE, APPROVING, carry_out))
 
 
 def carry_out(request: ApprovalRequest, by: Actor) -> None:  # noqa: ARG001 - the procedure's signature

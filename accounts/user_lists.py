@@ -103,13 +103,19 @@ class Wanted:
     narrowed: Mapping[str, Any] = field(default_factory=dict)
     deleted: bool = False
     order: str = "created_at_desc"
-    page: int = 1
+    skip: int = 0
     size: int = 20
     cursor: str | None = None
 
     @property
     def offset(self) -> int:
-        return 0 if self.cursor else (self.page - 1) * self.size
+        """How many rows come before the page; a cursor says that itself."""
+        return 0 if self.cursor else self.skip
+
+    @property
+    def page(self) -> int:
+        """The number of the page, from 1."""
+        return self.offset // self.size + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +167,7 @@ def page_of_staff(wanted: Wanted) -> Page:
     return page_of_users(
         Wanted(
             search=wanted.search, email=wanted.email, status=wanted.status, narrowed=narrowed,
-            order=wanted.order, page=wanted.page, size=wanted.size, cursor=wanted.cursor,
+            order=wanted.order, skip=wanted.skip, size=wanted.size, cursor=wanted.cursor,
         )
     )  # fmt: skip
 
@@ -191,7 +197,7 @@ def page_of(counted: QuerySet[Any], rows: QuerySet[Any], order: Order, wanted: W
         rows=shown,
         total=max(_estimates([counted])[0], total) if is_estimate else total,
         total_is_estimate=is_estimate,
-        has_previous=bool(wanted.cursor) or (wanted.page > 1 and total > 0),
+        has_previous=bool(wanted.cursor) or (wanted.offset > 0 and total > 0),
         next_cursor=_cursor(shown[-1]) if len(read) > wanted.size else None,
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from typing import Any
-from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
@@ -90,14 +89,12 @@ def _wanted(reader: Reader, narrowed: dict[str, Any], deleted: bool, *, has_stat
     parameters = reader.parameters
     size_name = next((name for name in ("size", "limit", "page_size") if name in parameters), "size")
     size = reader.whole(size_name, DEFAULT, 1, LARGEST)
-    page = reader.whole("page", 1, 1, None)
-    skip_name = "skip" if "skip" in parameters else "offset"
-    if skip_name in parameters:
-        page = reader.whole(skip_name, 0, 0, None) // size + 1
+    name = next((name for name in ("skip", "offset") if name in parameters), "page")
+    skip = reader.whole(name, 0, 0, None) if name != "page" else (reader.whole("page", 1, 1, None) - 1) * size
     cursor = reader.text("cursor") or None
-    if cursor is None and (page - 1) * size > user_lists.COUNTED:
+    if cursor is None and skip > user_lists.COUNTED:
         message = _("Pages this far back need the parameter cursor: use next_cursor of the previous page.")
-        reader.wrong("page", message, "cursor_required")
+        reader.wrong(name, message, "cursor_required")
     return Wanted(
         search=reader.text("search"),
         email=reader.text("email"),
@@ -105,7 +102,7 @@ def _wanted(reader: Reader, narrowed: dict[str, Any], deleted: bool, *, has_stat
         narrowed=narrowed,
         deleted=deleted,
         order=reader.one_of("sort_by", set(user_lists.ORDERS)) or "created_at_desc",
-        page=page,
+        skip=skip,
         size=size,
         cursor=cursor,
     )
