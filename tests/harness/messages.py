@@ -31,7 +31,7 @@ def asked_for() -> dict[Message, str]:
     found: dict[Message, str] = {}
     for file in sorted(_files()):
         text = file.read_text(encoding="utf-8")
-        for message in messages_in(text, is_template=file.suffix == ".html"):
+        for message in messages_in(text, is_template=file.suffix != ".py"):
             found.setdefault(message, str(file.relative_to(ROOT)))
     return found
 
@@ -46,6 +46,7 @@ def _files() -> Iterator[Path]:
         yield from (file for file in (ROOT / package).rglob("*.py") if "migrations" not in file.parts)
         yield from (ROOT / package).rglob("templates/**/*.html")
     yield from (ROOT / "templates").rglob("*.html")
+    yield from (ROOT / "templates").rglob("*.txt")  # mail and text messages
 
 
 def messages_in(text: str, *, is_template: bool) -> Iterator[Message]:
