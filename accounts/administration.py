@@ -109,8 +109,9 @@ def reactivate(user: User, *, reason: str, by: Actor) -> User:
 
 def _switch(user: User, *, active: bool, event: str, reason: str, by: Actor) -> User:
     hierarchy.demand_reason(reason)
-    hierarchy.demand_over(hierarchy.authority_of(by), user, by)
     with transaction.atomic():
+        held = hierarchy.hold(by, [user.pk])
+        hierarchy.demand_over(held.authority, held.users.get(user.pk, user), by)
         changed = User.objects.filter(pk=user.pk, is_active=not active, deleted_at__isnull=True).update(
             is_active=active, updated_at=timezone.now()
         )

@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from accounts import hierarchy, lockout
+from accounts import hierarchy, lockout, password_change
 from accounts.account_changes import LOCK, MANAGING
 from accounts.hierarchy import Authority
 from accounts.models import User
@@ -29,6 +29,8 @@ from monitoring import audit, events
 
 MOST = 100
 UPDATING = "users.update.global"
+ASKED = "asked"
+"""Why a password must change that an administrator wants changed."""
 
 _WORDS: dict[str, Text] = {
     "unknown": gettext_lazy("User not found."),
@@ -46,7 +48,8 @@ class UnknownAction(errors.Unprocessable):
 class Action:
     """A change that applies to many accounts alike.
 
-    `columns` gives what is written; `concerns` says for which accounts that changes anything.
+    `columns` gives what is written; `concerns` says for which accounts that changes anything; `tell` records
+    it and tells the owner, where the owner must know.
     """
 
     event: str
@@ -54,6 +57,7 @@ class Action:
     columns: Callable[[Mapping[str, Any]], dict[str, Any]]
     concerns: Callable[[User, Mapping[str, Any]], bool]
     data: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda _given: {}
+    tell: Callable[[User, Actor], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +109,11 @@ ACTIONS: dict[str, Action] = {
     "unverify_email": _mark("email_verified", False),
     "verify": _mark("account_verified", True),
     "force_password_change": Action(
-        events.PASSWORD_CHANGE_DEMANDED,
+        events.PASSWORD_FLAGGED,
         UPDATING,
-        columns=lambda _given: {
-            "force_password_change": True,
-            "password_flag": "asked",
-            "password_flagged_at": timezone.now(),
-        },
+        columns=lambda _given: password_change.flag_columns(ASKED, timezone.now()),
         concerns=lambda user, _given: not user.force_password_change,
+        tell=lambda user, by: password_change.tell_flagged(user, ASKED, by=by),
     ),
     "update_clearance": Action(
         events.USER_CLEARANCE_CHANGED,
@@ -222,6 +223,10 @@ def _change(
         return
     ids = [user.pk for user in changing]
     User.objects.filter(pk__in=ids).update(**rule.columns(given), updated_at=timezone.now())
+    if rule.tell is not None:
+        for user in changing:
+            rule.tell(user, by)
+        return
     data = {**rule.data(given), "reason": reason, "bulk": len(users)}
     audit.record_many(
         [

@@ -345,6 +345,8 @@ STEP_UP: dict[str, dict[str, Any]] = {
     "approvals.decide": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "permissions.grant": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "permissions.grant_system": {"methods": ["passkey"], "max_age_seconds": 300, "device_bound": True},
+    "users.change_role": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
+    "users.erase": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "keys.rotate": {"methods": ["passkey"], "max_age_seconds": 300, "device_bound": True},
     "break_glass.seal": {"methods": ["passkey"], "max_age_seconds": 300, "device_bound": True},
 }
@@ -386,6 +388,10 @@ RATE_LIMITS: dict[str, list[tuple[int, int]]] = {
         )
     ],
 }  # fmt: skip
+
+# What one administrator may do (limit, seconds), besides: changes in the user administration, actions on many.
+ADMINISTRATION_WRITES = [(10, 60)]
+BULK_ACTIONS = [(10, 60)]
 
 # --- Money ------------------------------------------------------------------------------------------------
 # Rates in parts per million. STANDARD 5 %, PREMIUM 3 %, PROMOTIONAL 2 %, CATEGORY_BASED 4 % (contract 2.4).

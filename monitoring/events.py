@@ -360,12 +360,6 @@ USER_CONTACT_MARKED: Final = _event(
     _SUCCESS,
     "An administrator said that an account or address counts as verified, or no longer.",
 )
-PASSWORD_CHANGE_DEMANDED: Final = _event(
-    "user.password_change_demanded",
-    _PEOPLE,
-    _SUCCESS,
-    "An administrator demanded a new password of a person.",
-)
 USER_LOCKED: Final = _event(
     "user.locked", _PEOPLE, _SUCCESS, "An administrator locked an account for a while; its sessions ended."
 )
@@ -428,6 +422,59 @@ VENDOR_DOCUMENT_REVIEWED: Final = _event(
 )
 VENDOR_DOCUMENT_REMOVED: Final = _event(
     "vendor.document_removed", Category.VENDOR_MANAGEMENT, _SUCCESS, "A vendor's document was removed."
+)
+
+# --- Passwords and addresses ------------------------------------------------------------------------------
+PASSWORD_CHANGED: Final = _event(
+    "auth.password.changed", _AUTH, _SUCCESS, "A person chose a new password; all sessions ended.",
+    retention=_LONG,
+)  # fmt: skip
+PASSWORD_CHANGE_REFUSED: Final = _event(
+    "auth.password.change_refused", _AUTH, _FAILURE, "The present password was wrong; nothing changed."
+)
+PASSWORD_FLAGGED: Final = _event(
+    "auth.password.flagged",
+    Category.SECURITY,
+    _BLOCKED,
+    "A password turned out at sign-in to be known or too short; it must be changed.",
+)
+PASSWORD_FLAG_LIFTED: Final = _event(
+    "auth.password.flag_lifted",
+    Category.SECURITY,
+    _SUCCESS,
+    "A password need not change any more: a second factor was added to it.",
+)
+PASSWORD_RESET_REQUESTED: Final = _event(
+    "auth.password.reset_requested", _AUTH, Outcome.PENDING, "Somebody asked for a reset link."
+)
+PASSWORD_RESET_STARTED: Final = _event(
+    "auth.password.reset_started", _PEOPLE, Outcome.PENDING,
+    "An administrator had a reset link sent to a person.", retention=_LONG,
+)  # fmt: skip
+PASSWORD_RESET_DONE: Final = _event(
+    "auth.password.reset_done", _AUTH, _SUCCESS,
+    "A new password was chosen through a reset link; all sessions ended.", retention=_LONG,
+)  # fmt: skip
+PASSWORD_RESET_REFUSED: Final = _event(
+    "auth.password.reset_refused", _AUTH, _FAILURE, "A reset link was unknown, used, too old or overtaken."
+)
+ADDRESS_CHANGE_REQUESTED: Final = _event(
+    "user.address_change.requested",
+    _PEOPLE,
+    Outcome.PENDING,
+    "A person asked for another address; it waits for its confirmation.",
+)
+ADDRESS_CHANGED: Final = _event(
+    "user.address_change.done", _PEOPLE, _SUCCESS, "An account has another address.", retention=_LONG
+)
+ADDRESS_CHANGE_CANCELLED: Final = _event(
+    "user.address_change.cancelled",
+    _PEOPLE,
+    Outcome.CANCELLED,
+    "A change of address was stopped, by a link or by a newer one.",
+)
+PROFILE_CHANGED: Final = _event(
+    "user.profile_changed", _PEOPLE, _SUCCESS, "A person changed what their account says about them."
 )
 
 # --- Messages ---------------------------------------------------------------------------------------------
