@@ -12,8 +12,10 @@ from typing import Any
 import structlog
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.db import DatabaseError, InterfaceError, OperationalError
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import render
+from django.urls import reverse
+from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 from rest_framework import exceptions as drf
 from rest_framework.negotiation import BaseContentNegotiation
@@ -112,6 +114,10 @@ def respond(request: HttpRequest, error: errors.MeStoreError) -> HttpResponse:
     """Answer `error` in the form the caller understands: a problem for programs, a page for people."""
     if is_api(request.path):
         return problem(error, request=request)
+    if error.code == "STEP_UP_REQUIRED" and getattr(request, "user_session", None) is not None:
+        # A person is asked for the proof and brought back; the address has everything the page needs.
+        query = {"action": error.extra.get("action", ""), "next": request.get_full_path()}
+        return HttpResponseRedirect(f"{reverse('console-confirm')}?{urlencode(query)}")
     context = {"error": error, "request_id": getattr(request, "request_id", "")}
     response = render(request, "console/error.html", context, status=error.status)
     for name, value in error.headers.items():

@@ -50,6 +50,10 @@ OPEN: dict[str, str] = {
     "vendors-login": "signing in",
     "vendedores-login": "signing in",
     "console-sign-in": "signing in",
+    "console-first-factor": "the first factor of the staff, in a sign-in that waits for it",
+    "console-recovery": "whoever lost a factor cannot sign in",
+    "console-recovery-link": "the same; the link in the message is the credential",
+    "console-recovery-cancel": "the same",
     "admin:login": "the same page, by the name the console site gives it",
     "root": "says what this is, nothing more",
 }

@@ -1,12 +1,31 @@
-"""The console's one entrance and its exit, mounted before the admin site's own."""
+"""The console's one entrance and its exit, the pages of people's own security, and the way back in.
+
+Mounted before the admin site's own.
+"""
 
 from __future__ import annotations
 
 from django.urls import path
 
-from sessions_security import console_views
+from sessions_security import console_views, entrance_views, security_views
 
 urlpatterns = [
     path("login/", console_views.SignIn.as_view(), name="console-sign-in"),
     path("logout/", console_views.sign_out, name="console-sign-out"),
+    path("first-factor/", entrance_views.FirstFactor.as_view(), name="console-first-factor"),
+    path("recovery/", entrance_views.Recovery.as_view(), name="console-recovery"),
+    path(
+        "recovery/cancel/<str:token>/", entrance_views.CancelReset.as_view(), name="console-recovery-cancel"
+    ),
+    path("recovery/<str:token>/", entrance_views.Recovery.as_view(), name="console-recovery-link"),
+    path("confirm/", security_views.confirm, name="console-confirm"),
+    path("security/", security_views.overview, name="console-security"),
+    path("security/authenticator/", security_views.add_authenticator, name="console-add-authenticator"),
+    path("security/passkey/", security_views.add_passkey, name="console-add-passkey"),
+    path(
+        "security/factors/<str:device_id>/remove/", security_views.remove_factor, name="console-remove-factor"
+    ),
+    path("security/backup-codes/", security_views.backup_codes, name="console-backup-codes"),
+    path("security/sessions/<str:session_id>/end/", security_views.end_session, name="console-end-session"),
+    path("security/reset/stop/", security_views.stop_reset, name="console-stop-reset"),
 ]

@@ -7,13 +7,15 @@ forms is shown.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from django.conf import settings
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.decorators import method_decorator
-from django.utils.http import url_has_allowed_host_and_scheme, urlencode
+from django.utils.http import urlencode
 from django.views import View
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
@@ -23,10 +25,10 @@ from django.views.decorators.http import require_POST
 from accounts import factors, login
 from mestore.lib import actor, errors
 from sessions_security import console_session, factor_proofs, limits, sessions, signin
+from sessions_security.console_pages import LONGEST_NEXT, drop, keep, next_of
 
 PENDING_COOKIE = "__Host-signin"
 CONSOLE: tuple[signin.Purpose, ...] = ("console",)
-_LONGEST_NEXT = 2_000
 
 
 @method_decorator(
@@ -39,13 +41,16 @@ class SignIn(View):
 
     def get(self, request: HttpRequest) -> HttpResponseBase:
         if getattr(request, "user_session", None) is not None:
-            return HttpResponseRedirect(_next(request))
+            return HttpResponseRedirect(next_of(request))
         mfa_token = request.COOKIES.get(PENDING_COOKIE, "")
         if not mfa_token:
             return _form(request, "password")
-        if signin.is_pending(mfa_token, purpose="console"):
-            return _form(request, "code")
-        return _without_cookie(_form(request, "password", signin.SignInOver()))
+        methods = _methods(mfa_token)
+        if methods is None:
+            return _without_cookie(_form(request, "password", signin.SignInOver()))
+        if not factors.counts(methods):
+            return _to_first_factor(request)
+        return _form(request, "code", methods=methods)
 
     def post(self, request: HttpRequest) -> HttpResponseBase:
         step = request.POST.get("step", "password")
@@ -60,15 +65,16 @@ class SignIn(View):
             limits.limit_sign_in(request, email)
             user = signin.check_password(email, password, purpose="console", by=by)
             mfa_token = signin.require_second_step(user, purpose="console", by=by)
+        except signin.MfaEnrolmentRequired as due:
+            response = _to_first_factor(request)
+            keep(response, PENDING_COOKIE, due.mfa_token, seconds=settings.TOTP_ENROLMENT_SECONDS)
+            return response
         except signin.NotAdministrator:
             return _form(request, "password", login.InvalidCredentials())
         except errors.MeStoreError as error:
             return _form(request, "password", error)
         response = _again(request)
-        response.set_cookie(
-            PENDING_COOKIE, mfa_token, max_age=settings.PENDING_SIGN_IN_SECONDS,
-            secure=True, httponly=True, samesite="Strict",
-        )  # fmt: skip
+        keep(response, PENDING_COOKIE, mfa_token, seconds=settings.PENDING_SIGN_IN_SECONDS)
         return response
 
     def _code(self, request: HttpRequest) -> HttpResponseBase:
@@ -83,12 +89,12 @@ class SignIn(View):
         except (signin.SignInOver, sessions.AccountChanged) as error:
             return _without_cookie(_form(request, "password", error))
         except errors.MeStoreError as error:
-            return _form(request, "code", error)
+            return _form(request, "code", error, methods=_methods(mfa_token) or ())
         if replacement:
             # Shown in this answer and kept nowhere.
-            context = {"code": replacement, "next": _next(request)}
+            context = {"code": replacement, "next": next_of(request)}
             return _without_cookie(render(request, "console/replacement_code.html", context))
-        return _without_cookie(HttpResponseRedirect(_next(request)))
+        return _without_cookie(HttpResponseRedirect(next_of(request)))
 
 
 @require_POST
@@ -119,11 +125,33 @@ def _open(request: HttpRequest, mfa_token: str, method: str, answer: factor_proo
     return replacement
 
 
-def _form(request: HttpRequest, step: str, error: errors.MeStoreError | None = None) -> HttpResponse:
+def _methods(mfa_token: str) -> tuple[str, ...] | None:
+    """Return what the person of a pending sign-in can prove; None when there is no such sign-in."""
+    try:
+        pending = signin.pending_of(mfa_token, purposes=CONSOLE)
+    except signin.SignInOver:
+        return None
+    return factors.methods_of(pending.user)
+
+
+def _to_first_factor(request: HttpRequest) -> HttpResponse:
+    query = urlencode({"next": next_of(request)})
+    return HttpResponseRedirect(f"{reverse('console-first-factor')}?{query}")
+
+
+def _form(
+    request: HttpRequest,
+    step: str,
+    error: errors.MeStoreError | None = None,
+    *,
+    methods: Collection[str] = (),
+) -> HttpResponse:
     context = {
         "step": step,
+        "methods": methods,
+        "method": request.POST.get("method", ""),
         "error": error.message if error else "",
-        "next": request.POST.get("next", request.GET.get("next", ""))[:_LONGEST_NEXT],
+        "next": request.POST.get("next", request.GET.get("next", ""))[:LONGEST_NEXT],
         "email": request.POST.get("email", "")[:254] if step == "password" else "",
     }
     response = render(request, "console/login.html", context, status=error.status if error else 200)
@@ -133,24 +161,11 @@ def _form(request: HttpRequest, step: str, error: errors.MeStoreError | None = N
 
 
 def _again(request: HttpRequest) -> HttpResponse:
-    target = _next(request)
+    target = next_of(request)
     query = f"?{urlencode({'next': target})}" if target != reverse("admin:index") else ""
     return HttpResponseRedirect(reverse("admin:login") + query)
 
 
-def _next(request: HttpRequest) -> str:
-    """Return where to go after signing in: a path of this site, else the console's first page."""
-    wanted = request.POST.get("next", request.GET.get("next", ""))
-    inside = (
-        len(wanted) <= _LONGEST_NEXT
-        and wanted.startswith("/")
-        and url_has_allowed_host_and_scheme(wanted, allowed_hosts=None)
-        and not wanted.startswith(reverse("admin:login"))
-        and not wanted.startswith(reverse("admin:logout"))
-    )
-    return wanted if inside else reverse("admin:index")
-
-
 def _without_cookie(response: HttpResponse) -> HttpResponse:
-    response.delete_cookie(PENDING_COOKIE, samesite="Strict")
+    drop(response, PENDING_COOKIE)
     return response
