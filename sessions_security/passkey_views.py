@@ -20,32 +20,32 @@ from sessions_security.serializers import TokenResponse, token_response
 from sessions_security.views import Entrance
 
 
-class OptionsResponse(serializers.Serializer[Any]):
+class PasskeyOptionsResponse(serializers.Serializer[Any]):
     """`PublicKeyCredentialCreationOptionsJSON` or `PublicKeyCredentialRequestOptionsJSON`."""
 
     challenge = serializers.CharField()
 
 
-class SignInOptionsRequest(serializers.Serializer[Any]):
+class PasskeyOptionsRequest(serializers.Serializer[Any]):
     """With the token of a pending sign-in: options for its second factor. Without: for a passkey alone."""
 
     mfa_token = Text(max_length=128, required=False)
 
 
-class RegisterRequest(serializers.Serializer[Any]):
+class PasskeyRegisterRequest(serializers.Serializer[Any]):
     """What the browser made (`credential.toJSON()`), and what to call it."""
 
     name = Text(max_length=64, default="Passkey")
     credential = serializers.JSONField(required=False)
 
 
-class SignInRequest(serializers.Serializer[Any]):
+class PasskeySignInRequest(serializers.Serializer[Any]):
     """What the browser answered (`credential.toJSON()`)."""
 
     credential = serializers.JSONField(required=False)
 
 
-class RegisterResponse(DeviceResponse):
+class PasskeyRegisterResponse(DeviceResponse):
     """The new passkey; the first factor of an account brings backup codes, shown once."""
 
     backup_codes = serializers.ListField(child=serializers.CharField())
@@ -54,7 +54,7 @@ class RegisterResponse(DeviceResponse):
 class RegisterOptions(APIView):
     """Begin to add a passkey."""
 
-    @extend_schema(request=None, responses=OptionsResponse)
+    @extend_schema(request=None, responses=PasskeyOptionsResponse)
     def post(self, request: Request) -> Response:
         options = own_passkeys.registration_options(session_of_person(request), by=actor.of(request))
         return Response(options, headers=NO_STORE)
@@ -63,9 +63,9 @@ class RegisterOptions(APIView):
 class Register(APIView):
     """Add the passkey."""
 
-    @extend_schema(request=RegisterRequest, responses={201: RegisterResponse})
+    @extend_schema(request=PasskeyRegisterRequest, responses={201: PasskeyRegisterResponse})
     def post(self, request: Request) -> Response:
-        given = read(RegisterRequest, request)
+        given = read(PasskeyRegisterRequest, request)
         made = own_passkeys.register(
             session_of_person(request),
             name=given["name"],
@@ -79,7 +79,7 @@ class Register(APIView):
 class StepUpOptions(APIView):
     """Begin to confirm with a passkey; the answer goes to `auth/step-up`."""
 
-    @extend_schema(request=None, responses=OptionsResponse)
+    @extend_schema(request=None, responses=PasskeyOptionsResponse)
     def post(self, request: Request) -> Response:
         return Response(own_passkeys.step_up_options(session_of_person(request)), headers=NO_STORE)
 
@@ -87,10 +87,10 @@ class StepUpOptions(APIView):
 class SignInOptions(Entrance):
     """Begin to sign in with a passkey: alone, or as the second factor of a sign-in (`auth/mfa/verify`)."""
 
-    @extend_schema(request=SignInOptionsRequest, responses=OptionsResponse)
+    @extend_schema(request=PasskeyOptionsRequest, responses=PasskeyOptionsResponse)
     def post(self, request: Request) -> Response:
         limits.limit_anonymous(request)
-        mfa_token = read(SignInOptionsRequest, request).get("mfa_token")
+        mfa_token = read(PasskeyOptionsRequest, request).get("mfa_token")
         if mfa_token is None:
             return Response(own_passkeys.sign_in_options(), headers=NO_STORE)
         options = own_passkeys.second_factor_options(mfa_token, purposes=signin.API_PURPOSES)
@@ -100,10 +100,10 @@ class SignInOptions(Entrance):
 class SignIn(Entrance):
     """Sign in with a passkey alone."""
 
-    @extend_schema(request=SignInRequest, responses=TokenResponse)
+    @extend_schema(request=PasskeySignInRequest, responses=TokenResponse)
     def post(self, request: Request) -> Response:
         limits.limit_anonymous(request)
-        given = read(SignInRequest, request)
+        given = read(PasskeySignInRequest, request)
         done = own_passkeys.sign_in(_credential(given, request), by=actor.of(request))
         return Response(token_response(done.tokens, done.user), headers=NO_STORE)
 
