@@ -6,13 +6,15 @@ the same answer after the same work. A lock is charged to names that do not exis
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import lockout, passwords, users
+from accounts import lockout, password_change, passwords, users
 from accounts.models import User
 from mestore.lib import crypto, errors
 from mestore.lib.actor import Actor
@@ -70,7 +72,7 @@ def check_credentials(email: str, password: str, *, by: Actor, purpose: Purpose)
     except LockedOut:
         _record(question, user, "locked")
         raise
-    if not _remember(user, password):
+    if not _remember(user, password, by):
         raise _refused(question, user, is_right=False)
     metrics.AUTH_ATTEMPTS.labels(outcome="accepted", factor="password").inc()
     return user
@@ -83,18 +85,26 @@ def _compare(user: User | None, password: str) -> bool:
     return passwords.matches(password, user.password)
 
 
-def _remember(user: User, password: str) -> bool:
+def _remember(user: User, password: str, by: Actor) -> bool:
     """Write the moment of sign-in and, when due, a newer hash of the same password. One statement.
 
     It applies only to the account as it was read: a password changed or an account closed while this one
     was hashing wins, and an old hash can never be written over a new one.
     """
-    changes: dict[str, Any] = {"last_login": timezone.now()}
+    now = timezone.now()
+    changes: dict[str, Any] = {"last_login": now}
     newer = passwords.renewed(password, user.password)
     if newer is not None:
-        changes |= {"password": newer, "password_rehashed_at": changes["last_login"]}
-    if not User.objects.filter(pk=user.pk, auth_epoch=user.auth_epoch, is_active=True).update(**changes):
-        return False
+        changes |= {"password": newer, "password_rehashed_at": now}
+    # The one moment when the password is here in clear: is it one that must change?
+    weakness = "" if user.force_password_change else password_change.weakness(user, password)
+    if weakness:
+        changes |= password_change.flag_columns(weakness, now)
+    with transaction.atomic() if weakness else nullcontext():
+        if not User.objects.filter(pk=user.pk, auth_epoch=user.auth_epoch, is_active=True).update(**changes):
+            return False
+        if weakness:
+            password_change.tell_flagged(user, weakness, by=by)
     for name, value in changes.items():
         setattr(user, name, value)
     return True

@@ -12,6 +12,7 @@ from rest_framework.permissions import AllowAny
 import accounts.urls
 import finance.urls
 import sessions_security.console_urls
+import sessions_security.credential_urls
 import sessions_security.registration_urls
 import sessions_security.urls
 from mestore import api_docs, middleware
@@ -45,6 +46,10 @@ OPEN: dict[str, str] = {
     "auth-refresh-token": "the refresh token is the credential",
     "auth-token": "machine accounts sign in",
     "auth-register": "opening an account",
+    "auth-forgot-password": "asking for a reset link",
+    "auth-validate-reset-token": "the link's token is the credential",
+    "auth-reset-password": "the link's token is the credential",
+    "auth-cancel-email-change": "the link's token is the credential",
     "vendors-register": "opening an account",
     "vendedores-registro": "opening an account",
     "vendors-login": "signing in",
@@ -77,6 +82,7 @@ urlpatterns = [
     path("api/docs/", api_docs.reference, name="api-docs"),
     path("api/docs/errors", api_docs.error_codes, name="api-docs-errors"),
     path("api/v1/auth/", include(sessions_security.urls)),
+    path("api/v1/auth/", include(sessions_security.credential_urls)),
     path("api/v1/auth/", include(accounts.urls.auth_urlpatterns)),
     path("api/v1/", include(accounts.urls)),
     path("api/v1/", include(sessions_security.registration_urls)),

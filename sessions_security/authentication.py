@@ -20,7 +20,7 @@ from rest_framework.request import Request
 from accounts.models import User
 from mestore.lib import actor, errors
 from monitoring import audit, events
-from sessions_security import limits, tokens
+from sessions_security import forced_change, impersonation, limits, session_check, tokens
 from sessions_security.models import UserSession
 from sessions_security.tokens import InvalidToken
 
@@ -39,6 +39,7 @@ class BearerAuthentication(BaseAuthentication):
         try:
             session = _session_of(token, request)
             limits.limit_signed_in(request, session)
+            impersonation.demand_harmless(request._request, session)
         except errors.MeStoreError:
             # Whoever builds the answer asks for the user again: it must not start this a second time.
             request.user = AnonymousUser()
@@ -62,6 +63,8 @@ class CookieAuthentication(BaseAuthentication):
                 return None
             limits.limit_signed_in(request, session)
             _enforce_csrf(base)
+            impersonation.demand_harmless(base, session)
+            session_check.seen_from(session, actor.of(base).address)
         except errors.MeStoreError:
             request.user = AnonymousUser()
             raise
@@ -98,6 +101,11 @@ def _admit(request: Request, session: UserSession) -> Authenticated:
     base: Any = request._request
     base.user_session = session
     request.user_session = session  # type: ignore[attr-defined]  # part of what a request carries here
+    try:
+        forced_change.refuse(request, session)
+    except errors.MeStoreError:
+        request.user = AnonymousUser()
+        raise
     return session.user, session
 
 
