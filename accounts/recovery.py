@@ -19,9 +19,9 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import backup_codes, factor_resets, factors, hierarchy, login, users
+from accounts import backup_codes, factor_resets, factors, login, users
 from accounts.models import FactorReset, RecoveryCase, User
-from mestore.lib import crypto, errors, guard, ids, sql
+from mestore.lib import crypto, errors, ids, sql
 from mestore.lib.actor import Actor
 from monitoring import audit, delivery, events
 
@@ -56,10 +56,13 @@ class UnknownProof(errors.Unprocessable):
         super().__init__(details=[errors.FieldError("body -> method", self.message, "invalid_choice")])
 
 
-class NothingToReset(errors.Conflict):
-    """The account has no second factor."""
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A new case, the token that its person goes on with, and the code to be mailed."""
 
-    message = _("This account has no second factor.")
+    case: RecoveryCase
+    token: str
+    code: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,43 +99,15 @@ def begin(email: str, *, by: Actor) -> str:
         else ("unknown_name", crypto.mac(name.encode(), purpose="unknown-name").hex())
     )
     with transaction.atomic():
-        case, token, code = _open(user, [])
-        audit.record(events.RECOVERY_BEGUN, by=by, target=target, data={"case": str(case.pk)})
-        context = {"code": code, "minutes": settings.RECOVERY_CODE_SECONDS // 60}
+        opened = open_case(user, [])
+        until = opened.case.code_expires_at
+        audit.record(events.RECOVERY_BEGUN, by=by, target=target, data={"case": str(opened.case.pk)})
+        context = {"code": opened.code, "minutes": settings.RECOVERY_CODE_SECONDS // 60}
         if user is not None:
-            delivery.notify(user, "recovery_code", context, by=by, expires_at=case.code_expires_at)
+            delivery.notify(user, "recovery_code", context, by=by, expires_at=until)
         else:
-            delivery.decoy("recovery_code", context, by=by, expires_at=case.code_expires_at)
-    return token
-
-
-def open_approved(user: User, *, reason: str, by: Actor) -> RecoveryCase:
-    """Open a case that two administrators approved; its owner completes it with the code that is mailed now.
-
-    Raises hierarchy.NotAllowed, hierarchy.ReasonMissing, NothingToReset, and what the second person's check
-    raises as long as nobody else approved.
-    """
-    hierarchy.demand_reason(reason)
-    hierarchy.demand_over(hierarchy.authority_of(by), user, by)
-    if not factors.has_factor(user):
-        raise NothingToReset
-    guard.require_second_person("users.factor_reset", by=by, target=user, reason=reason)
-    with transaction.atomic():
-        case, token, code = _open(user, [APPROVAL], code_seconds=settings.RECOVERY_SECONDS)
-        audit.record(
-            events.RECOVERY_BEGUN,
-            by=by,
-            target=("user", str(user.pk)),
-            subject=str(user.pk),
-            data={"case": str(case.pk), "proofs": case.proofs, "reason": reason},
-        )
-        context = {
-            "code": code,
-            "minutes": settings.RECOVERY_SECONDS // 60,
-            "link": _link(user, token),
-        }
-        delivery.notify(user, "recovery_approved", context, by=by, expires_at=case.expires_at)
-    return case
+            delivery.decoy("recovery_code", context, by=by, expires_at=until)
+    return opened.token
 
 
 def prove(token: str, *, method: str, answer: Mapping[str, Any], by: Actor) -> Progress:
@@ -157,6 +132,23 @@ def prove(token: str, *, method: str, answer: Mapping[str, Any], by: Actor) -> P
     return _keep(case, method, use, by)
 
 
+def open_case(user: User | None, proofs: list[str], *, code_seconds: int | None = None) -> Opened:
+    """Open a case with what is proved already; who calls this mails the code. Runs in a transaction."""
+    now = timezone.now()
+    token, code = secrets.token_urlsafe(32), _random_code()
+    case = RecoveryCase(
+        user=user,
+        token_hash=_hash(token),
+        proofs=proofs,
+        created_at=now,
+        expires_at=now + dt.timedelta(seconds=settings.RECOVERY_SECONDS),
+        code_expires_at=now + dt.timedelta(seconds=code_seconds or settings.RECOVERY_CODE_SECONDS),
+    )
+    case.code_hash = crypto.mac(_bound(case, code), purpose=_PURPOSE)
+    case.save(force_insert=True)
+    return Opened(case, token, code)
+
+
 def methods() -> list[str]:
     """Return the proofs that a person can give by themselves."""
     return list(_PROOFS)
@@ -175,24 +167,6 @@ def remove_ended(batch: int = 1_000) -> int:
     """Delete cases that ended a month ago, a batch at a time. Returns how many went."""
     old = RecoveryCase.objects.filter(expires_at__lt=timezone.now() - _KEEP).order_by("expires_at")
     return RecoveryCase.objects.filter(pk__in=old.values("pk")[:batch]).delete()[0]
-
-
-def _open(
-    user: User | None, proofs: list[str], *, code_seconds: int | None = None
-) -> tuple[RecoveryCase, str, str]:
-    now = timezone.now()
-    token, code = secrets.token_urlsafe(32), _random_code()
-    case = RecoveryCase(
-        user=user,
-        token_hash=_hash(token),
-        proofs=proofs,
-        created_at=now,
-        expires_at=now + dt.timedelta(seconds=settings.RECOVERY_SECONDS),
-        code_expires_at=now + dt.timedelta(seconds=code_seconds or settings.RECOVERY_CODE_SECONDS),
-    )
-    case.code_hash = crypto.mac(_bound(case, code), purpose=_PURPOSE)
-    case.save(force_insert=True)
-    return case, token, code
 
 
 _TAKE_ATTEMPT = """
@@ -318,9 +292,3 @@ def _bound(case: RecoveryCase, code: str) -> bytes:
 
 def _hash(token: str) -> bytes:
     return crypto.digest(token.encode("utf-8", "surrogatepass"))
-
-
-def _link(user: User, token: str) -> str:
-    if user.is_staff:
-        return f"{settings.PUBLIC_URL}/admin/recovery/{token}/"
-    return f"{settings.FRONTEND_URL}/recovery?token={token}"
