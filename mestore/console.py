@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from django.apps import apps
-from django.contrib.admin import ModelAdmin
+from django.contrib.admin import AdminSite, ModelAdmin
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import TemplateResponse
@@ -22,8 +22,8 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from django_otp.admin import OTPAdminSite
 
-from mestore.lib.console import ConsoleModelAdmin, Panel, State, display
-from sessions_security import console_views
+from mestore.lib.console import ConsoleModelAdmin, Panel, State, display, places
+from sessions_security import console_views, impersonation
 
 logger = logging.getLogger(__name__)
 PANEL_APPS = ("sessions_security", "accounts", "finance", "monitoring")
@@ -67,16 +67,19 @@ class ConsoleSite(OTPAdminSite):  # type: ignore[misc]  # django-otp has no type
     def has_permission(self, request: HttpRequest) -> bool:
         """Staff role, second factor proved, and a live cookie session of this very person.
 
-        That the session is alive was asked of the database by the session guard, for this request.
+        An impersonated session and the emergency account have no factor of their own: the one stands on an
+        administrator's session that proved one, the other on its sealed code. That the session is alive was
+        asked of the database by the session guard, for this request.
         """
         session = getattr(request, "user_session", None)
-        user = request.user
+        user: Any = request.user
         if session is None or not user.is_authenticated:
             return False
         return (
             str(session.user_id) == str(user.pk)
             and session.kind == "cookie"
-            and super().has_permission(request)
+            and AdminSite.has_permission(self, request)
+            and (user.is_verified() or session.stands_on_another_proof())
         )
 
     def get_urls(self) -> list[URLResolver | URLPattern]:
@@ -110,6 +113,7 @@ class ConsoleSite(OTPAdminSite):  # type: ignore[misc]  # django-otp has no type
             "is_nav_sidebar_enabled": False,
             "sidebar": self.sidebar(request) if entered else [],
             "session_ends": session_ends(request) if entered else "",
+            "banner": impersonation.banner(getattr(request, "user_session", None)),
         }
 
     def sidebar(self, request: HttpRequest) -> list[dict[str, Any]]:
@@ -122,6 +126,10 @@ class ConsoleSite(OTPAdminSite):  # type: ignore[misc]  # django-otp has no type
                 url = reverse(f"admin:{page.opts.app_label}_{page.opts.model_name}_changelist")
                 entry = _entry(page.title, url, request.path.startswith(url))
                 found[page.group].append((page.position, entry))
+        for place in places.places():
+            if request.user.has_perm(place.permission):
+                url = reverse(place.url_name)
+                found[place.group].append((place.position, _entry(place.label, url, request.path == url)))
         return [
             {
                 "label": label,

@@ -19,6 +19,7 @@ from rest_framework.request import Request
 
 from accounts.models import User
 from mestore.lib import actor, errors
+from mestore.lib.request import address_of
 from monitoring import audit, events
 from sessions_security import forced_change, impersonation, limits, session_check, tokens
 from sessions_security.models import UserSession
@@ -64,7 +65,7 @@ class CookieAuthentication(BaseAuthentication):
             limits.limit_signed_in(request, session)
             _enforce_csrf(base)
             impersonation.demand_harmless(base, session)
-            session_check.seen_from(session, actor.of(base).address)
+            session_check.seen_from(session, address_of(base))
         except errors.MeStoreError:
             request.user = AnonymousUser()
             raise

@@ -12,12 +12,14 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import DatabaseError
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import render
+from django.urls import reverse
 
 from mestore.lib import errors
 from mestore.lib.http import problem
-from sessions_security import limits, sessions
+from mestore.lib.request import address_of
+from sessions_security import forced_change, impersonation, limits, session_check, sessions
 from sessions_security.models import UserSession
 
 log = structlog.get_logger(__name__)
@@ -46,6 +48,10 @@ class SessionGuardMiddleware:
             return None
         try:
             _admit(request)
+        except ChangeRequired as error:
+            if request.path.startswith("/admin/"):
+                return HttpResponseRedirect(reverse("console-password"))
+            return _refusal(request, error)
         except errors.MeStoreError as error:
             return _refusal(request, error)
         return None
@@ -60,6 +66,9 @@ def _admit(request: Any) -> None:
             # The check has loaded the account already; the framework looks here before it asks again.
             request._cached_user = session.user
             limits.limit_signed_in(request, session)
+            impersonation.demand_harmless(request, session)
+            session_check.seen_from(session, address_of(request))
+            forced_change.refuse(request, session)
             return
     limits.limit_anonymous(request)
 

@@ -8,6 +8,7 @@ trail. Everything that could open a session lives beside it in models that no co
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
@@ -83,6 +84,9 @@ class UserSession(models.Model):
     revoked_by = models.CharField(_("ended by"), max_length=64, blank=True)
     bound_key = models.BinaryField(_("bound key"), max_length=32, null=True, editable=False)
 
+    # Who acts as the account; told by `session_check`, from `Impersonation`.
+    impersonator_id: UUID | None = None
+
     class Meta:
         verbose_name = _("session")
         verbose_name_plural = _("sessions")
@@ -118,9 +122,44 @@ class UserSession(models.Model):
         idle_out = self.idle_expires_at is not None and self.idle_expires_at <= now
         return self.revoked_at is not None or idle_out or self.absolute_expires_at <= now
 
+    def stands_on_another_proof(self) -> bool:
+        """Whether this is an impersonated session, or one that a sealed emergency code opened."""
+        return self.impersonator_id is not None or "break_glass" in self.amr
+
     def proved_second_factor(self) -> bool:
         """Whether anything beside the password was proved at sign-in."""
         return any(factor not in {"pwd", "key"} for factor in self.amr)
+
+
+class Impersonation(models.Model):
+    """That a session is an administrator's who sees the system as somebody else. Kept as evidence, so it
+    has no foreign key to sessions, which are purged."""
+
+    session_id = models.UUIDField(primary_key=True, editable=False)
+    origin_id = models.UUIDField(_("administrator's session"), editable=False)
+    impersonator = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", verbose_name=_("administrator")
+    )
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", verbose_name=_("account")
+    )
+    reason = models.CharField(_("reason"), max_length=500)
+    started_at = models.DateTimeField(_("started"))
+    ends_at = models.DateTimeField(_("ends at the latest"))
+
+    class Meta:
+        verbose_name = _("impersonation")
+        verbose_name_plural = _("impersonations")
+        indexes = [models.Index(fields=["origin_id"], name="impersonation_of_session")]
+        constraints = [
+            models.CheckConstraint(condition=~Q(impersonator=F("user")), name="impersonation_of_another"),
+            models.CheckConstraint(condition=~Q(session_id=F("origin_id")), name="impersonation_own_session"),
+            models.CheckConstraint(condition=~Q(reason=""), name="impersonation_has_reason"),
+            models.CheckConstraint(condition=Q(ends_at__gt=F("started_at")), name="impersonation_ends_later"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.impersonator_id} as {self.user_id} in {self.session_id}"
 
 
 class SessionSecret(models.Model):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from operator import itemgetter
 from typing import Any, TypeVar
@@ -18,6 +18,8 @@ from uuid import UUID
 
 from django.db import InterfaceError, OperationalError, models
 
+from accounts import grants
+from accounts.conditions import Access
 from accounts.models import User
 from mestore.lib import errors, sql
 from sessions_security.models import UserSession
@@ -49,10 +51,12 @@ _SELECT_BEARER = """
     u.source, u.deleted_at, u.external_reference,
     s.id, s.user_id, s.kind, s.amr, s.created_at, s.last_seen_at, s.idle_expires_at, s.absolute_expires_at,
     s.address, s.auth_epoch, s.client_id, s.risk, s.revoked_at,
+    i.impersonator_id, i.origin_id,
     c.networks
     FROM sessions_security_usersession s
     JOIN accounts_user u ON u.id = s.user_id
     LEFT JOIN sessions_security_machineclient c ON c.id = s.client_id
+    LEFT JOIN sessions_security_impersonation i ON i.session_id = s.id
     WHERE s.id = %s AND s.user_id = %s AND s.kind = 'token' AND (s.client_id IS NULL OR c.is_active)
     AND s.revoked_at IS NULL AND s.absolute_expires_at > statement_timestamp()
     AND (s.idle_expires_at IS NULL OR s.idle_expires_at > statement_timestamp())
@@ -65,11 +69,26 @@ _SELECT_COOKIE = """
     u.source, u.deleted_at, u.external_reference,
     s.id, s.user_id, s.kind, s.amr, s.created_at, s.last_seen_at, s.idle_expires_at, s.absolute_expires_at,
     s.address, s.auth_epoch, s.client_id, s.risk, s.revoked_at,
+    i.impersonator_id, i.origin_id,
     k.payload
     FROM sessions_security_sessionsecret k
     JOIN sessions_security_usersession s ON s.id = k.session_id
     JOIN accounts_user u ON u.id = s.user_id
+    LEFT JOIN sessions_security_impersonation i ON i.session_id = s.id
     WHERE k.key_hash = %s AND s.kind = 'cookie'
+    AND s.revoked_at IS NULL AND s.absolute_expires_at > statement_timestamp()
+    AND (s.idle_expires_at IS NULL OR s.idle_expires_at > statement_timestamp())
+    AND u.is_active AND u.deleted_at IS NULL AND u.auth_epoch = s.auth_epoch
+"""
+# The administrator's own session, behind an impersonated one: it must be alive as well.
+_SELECT_ORIGIN = """
+    SELECT
+    u.id, u.email, u.user_type, u.nombre, u.is_active, u.account_verified, u.email_verified, u.phone_verified,
+    u.security_clearance_level, u.department_id, u.auth_epoch, u.force_password_change,
+    u.source, u.deleted_at, u.external_reference
+    FROM sessions_security_usersession s
+    JOIN accounts_user u ON u.id = s.user_id
+    WHERE s.id = %s AND s.user_id = %s
     AND s.revoked_at IS NULL AND s.absolute_expires_at > statement_timestamp()
     AND (s.idle_expires_at IS NULL OR s.idle_expires_at > statement_timestamp())
     AND u.is_active AND u.deleted_at IS NULL AND u.auth_epoch = s.auth_epoch
@@ -93,9 +112,12 @@ def by_token(session_id: UUID, user_id: UUID, *, address: str | None) -> UserSes
         row = sql.fetch_one(_SELECT_BEARER, (session_id, user_id))
     if row is None:
         return None
-    session, networks = _session(row), row[-1]
+    session, networks = _admitted(row), row[-1]
+    if session is None:
+        return None
     if session.client_id is not None and not address_allowed(address, networks):
         return None
+    seen_from(session, address)
     return session
 
 
@@ -103,7 +125,13 @@ def by_cookie(key_hash: bytes) -> CookieSession | None:
     """Return the live browser session behind a cookie's hash, or None. Raises `SecurityServiceFailure`."""
     with database_guard():
         row = sql.fetch_one(_SELECT_COOKIE, (key_hash,))
-    return CookieSession(_session(row), bytes(row[-1])) if row is not None else None
+    session = _admitted(row) if row is not None else None
+    return CookieSession(session, bytes(row[-1])) if row is not None and session is not None else None
+
+
+def seen_from(session: UserSession, address: str | None) -> None:
+    """Tell from where the session is used: permissions may depend on it."""
+    grants.see(session.user, replace(grants.seen(session.user), address=address))
 
 
 def address_allowed(address: str | None, networks: Sequence[str]) -> bool:
@@ -129,6 +157,24 @@ def database_guard() -> Iterator[None]:
 @lru_cache(maxsize=256)
 def _parsed(networks: tuple[str, ...]) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
     return tuple(ipaddress.ip_network(network, strict=False) for network in networks)
+
+
+def _admitted(row: Sequence[Any]) -> UserSession | None:
+    """Return the session of `row` with what its account may do in it; None when it stands on a dead one."""
+    session = _session(row)
+    end = len(_USER_FIELDS) + len(_SESSION_FIELDS)
+    session.impersonator_id, origin_id = row[end], row[end + 1]
+    limit = None
+    if session.impersonator_id is not None:
+        with database_guard():
+            behind = sql.fetch_one(_SELECT_ORIGIN, (origin_id, session.impersonator_id))
+            if behind is None:
+                return None
+            impersonator = _load(User, _USER_FIELDS, behind)
+            grants.see(impersonator, Access(second_factor=True, address=session.address or None))
+            limit = grants.effective(impersonator)
+    grants.see(session.user, Access(second_factor=session.proved_second_factor(), limit=limit))
+    return session
 
 
 def _session(row: Sequence[Any]) -> UserSession:

@@ -48,6 +48,8 @@ _EVICT = """
     WHERE id IN (
         SELECT id FROM sessions_security_usersession
         WHERE user_id = %s AND kind = %s AND revoked_at IS NULL
+        AND NOT EXISTS (SELECT FROM sessions_security_impersonation i
+                        WHERE i.session_id = sessions_security_usersession.id)
         AND absolute_expires_at > statement_timestamp()
         AND (idle_expires_at IS NULL OR idle_expires_at > statement_timestamp())
         ORDER BY last_seen_at DESC, id DESC OFFSET %s
@@ -183,6 +185,8 @@ def acting(by: Actor, session: UserSession) -> Actor:
         label=user.email,
         role=str(user.user_type),
         session_id=str(session.pk),
+        second_factor=session.proved_second_factor(),
+        impersonator=str(session.impersonator_id) if session.impersonator_id is not None else None,
     )
 
 

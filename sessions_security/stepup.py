@@ -71,6 +71,9 @@ def require(action: str, request: Any, *, replaced: str = "") -> str:
 
 def require_for(action: str, session: UserSession, *, replaced: str = "", by: Actor) -> str:
     """As `require`, for a session."""
+    if session.impersonator_id is not None:
+        # Whoever acts as somebody else confirms nothing in their name.
+        raise guard.NothingRegistered
     rule: Mapping[str, Any] | None = settings.STEP_UP.get(action)
     if rule is None:
         raise guard.NothingRegistered

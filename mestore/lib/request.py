@@ -14,6 +14,12 @@ UNKNOWN = "0.0.0.0"  # noqa: S104 - nothing is bound to it
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
+def address_of(request: Any) -> str:
+    """Return the client's address as the middleware noted it, or as it is found now."""
+    noted: str | None = getattr(request, "client_address", None)
+    return noted or client_address(request)
+
+
 def client_address(request: Any) -> str:
     """The client's address, in canonical text; never raises, and is always a valid address.
 
