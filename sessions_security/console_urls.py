@@ -7,17 +7,29 @@ from __future__ import annotations
 
 from django.urls import path
 
-from sessions_security import console_views, entrance_views, security_views
+from sessions_security import console_views, entrance_views, passkey_pages, security_views
 
 urlpatterns = [
     path("login/", console_views.SignIn.as_view(), name="console-sign-in"),
     path("logout/", console_views.sign_out, name="console-sign-out"),
+    path("login/passkey/", passkey_pages.sign_in_options, name="console-passkey-login-options"),
+    path("login/passkey/second/", passkey_pages.second_options, name="console-passkey-second-options"),
+    path("confirm/passkey/", passkey_pages.step_up_options, name="console-passkey-step-up-options"),
+    path(
+        "security/passkey/options/", passkey_pages.register_options, name="console-passkey-register-options"
+    ),
+    path("password/", password_views.change, name="console-password"),
+    path("password/forgotten/", password_views.Forgotten.as_view(), name="console-forgotten"),
+    path("password/reset/", password_views.Reset.as_view(), name="console-reset"),
     path("first-factor/", entrance_views.FirstFactor.as_view(), name="console-first-factor"),
     path("recovery/", entrance_views.Recovery.as_view(), name="console-recovery"),
     path(
         "recovery/cancel/<str:token>/", entrance_views.CancelReset.as_view(), name="console-recovery-cancel"
     ),
     path("recovery/<str:token>/", entrance_views.Recovery.as_view(), name="console-recovery-link"),
+    path("impersonation/", impersonation_views.present, name="console-impersonation"),
+    path("impersonation/stop/", impersonation_views.stop, name="console-impersonation-stop"),
+    path("impersonation/<uuid:user_id>/", impersonation_views.begin, name="console-impersonate"),
     path("confirm/", security_views.confirm, name="console-confirm"),
     path("security/", security_views.overview, name="console-security"),
     path("security/authenticator/", security_views.add_authenticator, name="console-add-authenticator"),

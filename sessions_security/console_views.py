@@ -24,7 +24,7 @@ from django.views.decorators.http import require_POST
 
 from accounts import factors, login
 from mestore.lib import actor, errors
-from sessions_security import console_session, factor_proofs, limits, sessions, signin
+from sessions_security import console_session, factor_proofs, limits, own_passkeys, sessions, signin
 from sessions_security.console_pages import LONGEST_NEXT, drop, keep, next_of
 
 PENDING_COOKIE = "__Host-signin"
@@ -40,8 +40,11 @@ class SignIn(View):
     http_method_names = ["get", "head", "post"]
 
     def get(self, request: HttpRequest) -> HttpResponseBase:
-        if getattr(request, "user_session", None) is not None:
-            return HttpResponseRedirect(next_of(request))
+        session = getattr(request, "user_session", None)
+        if session is not None:
+            # Who acts as somebody from outside of the staff would be sent to and fro between here and there.
+            outside = getattr(session, "impersonator_id", None) is not None and not session.user.is_staff
+            return HttpResponseRedirect(reverse("console-impersonation") if outside else next_of(request))
         mfa_token = request.COOKIES.get(PENDING_COOKIE, "")
         if not mfa_token:
             return _form(request, "password")
@@ -56,6 +59,8 @@ class SignIn(View):
         step = request.POST.get("step", "password")
         if step == "restart":
             return _without_cookie(_again(request))
+        if step == "passkey":
+            return self._passkey(request)
         return self._code(request) if step == "code" else self._password(request)
 
     def _password(self, request: HttpRequest) -> HttpResponseBase:
@@ -76,6 +81,13 @@ class SignIn(View):
         response = _again(request)
         keep(response, PENDING_COOKIE, mfa_token, seconds=settings.PENDING_SIGN_IN_SECONDS)
         return response
+
+    def _passkey(self, request: HttpRequest) -> HttpResponseBase:
+        try:
+            _open_with_passkey(request)
+        except errors.MeStoreError as error:
+            return _without_cookie(_form(request, "password", error))
+        return _without_cookie(HttpResponseRedirect(next_of(request)))
 
     def _code(self, request: HttpRequest) -> HttpResponseBase:
         mfa_token = request.COOKIES.get(PENDING_COOKIE, "")
@@ -125,13 +137,25 @@ def _open(request: HttpRequest, mfa_token: str, method: str, answer: factor_proo
     return replacement
 
 
+def _open_with_passkey(request: HttpRequest) -> None:
+    """Give this browser a session by a passkey alone. Whoever is no administrator learns nothing else."""
+    by = actor.of(request)
+    user, proof = own_passkeys.prove_sign_in(
+        request.POST.get("credential", ""), bound_to=own_passkeys.browser_of(request), by=by
+    )
+    signin.demand_staff(user, by=by)
+    with transaction.atomic():
+        console_session.start(request, user, amr=own_passkeys.amr_alone(proof), proof=proof, by=by)
+
+
 def _methods(mfa_token: str) -> tuple[str, ...] | None:
     """Return what the person of a pending sign-in can prove; None when there is no such sign-in."""
     try:
         pending = signin.pending_of(mfa_token, purposes=CONSOLE)
     except signin.SignInOver:
         return None
-    return factors.methods_of(pending.user)
+    methods = factors.methods_of(pending.user)
+    return factors.acceptable(pending.user, methods) or methods
 
 
 def _to_first_factor(request: HttpRequest) -> HttpResponse:

@@ -10,11 +10,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
+from django.conf import settings
 from django.db import transaction
+from django.http import HttpRequest
 from django.utils import timezone
 
 from accounts import backup_codes, factors, passkey_answers, passkeys
 from accounts.models import Passkey, User
+from mestore.lib import crypto
 from mestore.lib.actor import Actor
 from sessions_security import factor_proofs, keys, sessions, signin, stepup
 from sessions_security.models import UserSession
@@ -22,6 +25,7 @@ from sessions_security.models import UserSession
 API: Final = "api"
 """What a sign-in without a password is bound to at the API; the console binds it to the browser."""
 _PENDING: Final = "pending:"
+_BROWSER: Final = "passkey-browser"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,12 @@ def second_factor_options(mfa_token: str, *, purposes: Collection[signin.Purpose
 def sign_in_options(*, bound_to: str = API) -> dict[str, Any]:
     """Begin to sign in with a passkey alone. Raises passkeys.PasskeysOff."""
     return passkeys.assertion_options(passkeys.Purpose.SIGN_IN, bound_to=bound_to)
+
+
+def browser_of(request: HttpRequest) -> str:
+    """Return what a sign-in at the console is bound to: the cookie that checks this browser's forms."""
+    secret = request.COOKIES.get(settings.CSRF_COOKIE_NAME, "")
+    return f"console:{crypto.mac(secret.encode(), purpose=_BROWSER).hex()[:48]}"
 
 
 def sign_in(credential: object, *, by: Actor) -> signin.SignedIn:

@@ -19,7 +19,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import factors, login
+from accounts import factors, login, passkeys
 from accounts.models import User
 from accounts.roles import Role
 from mestore.lib import crypto, errors, sql
@@ -182,6 +182,13 @@ def check_password(email: str, password: str, *, purpose: Purpose, by: Actor) ->
     user = login.check_credentials(email, password, by=by, purpose=purpose)
     _refuse_wrong_entrance(user, purpose, by)
     return user
+
+
+def demand_staff(user: User, *, by: Actor) -> None:
+    """Refuse at the console, like a passkey that nobody knows, one whose owner does not belong there."""
+    if not user.is_staff:
+        _refuse(user, "not_staff", by)
+        raise passkeys.WrongPasskey
 
 
 def require_second_step(
