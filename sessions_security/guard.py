@@ -48,7 +48,7 @@ class SessionGuardMiddleware:
             return None
         try:
             _admit(request)
-        except ChangeRequired as error:
+        except forced_change.ChangeRequired as error:
             if request.path.startswith("/admin/"):
                 return HttpResponseRedirect(reverse("console-password"))
             return _refusal(request, error)
