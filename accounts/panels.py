@@ -39,7 +39,7 @@ def staff_factors(request: Any) -> Panel:
         source=_("accounts"),
         as_of=timezone.now(),
         state=State.WARNING if missing else State.GOOD,
-        link=reverse("admin:accounts_user_changelist") + "?user_type=ADMIN",
+        link=reverse("console-factors"),
         order=40,
     )
 
@@ -60,5 +60,6 @@ def locked(request: Any) -> Panel:
         source=_("failure counters"),
         as_of=timezone.now(),
         state=State.WARNING if count else State.GOOD,
+        link=reverse("console-lockouts"),
         order=30,
     )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 
+from django.conf import settings
 from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
-from accounts import factors, roles
+from accounts import factors, lockout, roles
 from accounts.models import Grant, LockoutCounter, User
+from accounts.users import identifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +73,36 @@ def open_grants() -> QuerySet[Grant]:
     return Grant.objects.filter(
         Q(expires_at__isnull=True) | Q(expires_at__gt=timezone.now()), revoked_at__isnull=True
     ).select_related("user", "permission")
+
+
+def counters_of(user: User) -> QuerySet[LockoutCounter]:
+    """Return the counters that stand under one account."""
+    return _named([user.email_key or "", str(user.pk)])
+
+
+def counters_named(text: str) -> QuerySet[LockoutCounter]:
+    """Return the counters of what was typed: an address, an account's id, or a network address.
+
+    The table has no names. A counter is found by making the key that it would have.
+    """
+    name = identifier(text)
+    found = User.objects.filter(email_key=name).values_list("pk", flat=True).first() if name else None
+    return _named([name, text.strip(), *([str(found)] if found else [])], address=text.strip())
+
+
+def _named(names: list[str], address: str | None = None) -> QuerySet[LockoutCounter]:
+    keys: list[bytes] = []
+    for kind in settings.LOGIN_LIMITS:
+        for name in names:
+            keys += lockout.attempt(kind, account=name, address=None).keys
+        if address and _is_address(address):
+            keys += lockout.attempt(kind, account="", address=address).keys
+    return LockoutCounter.objects.filter(pk__in=keys).order_by("-failed_at", "kind")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -9,6 +9,7 @@ from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.views import SpectacularJSONAPIView
 from rest_framework.permissions import AllowAny
 
+import accounts.console_urls
 import accounts.urls
 import finance.urls
 import sessions_security.console_urls
@@ -94,5 +95,6 @@ urlpatterns = [
     # The shipped front end calls these on the bare host (contract, decision 17).
     path("", include((finance.urls.commission_urlpatterns, "finance"), namespace="commissions-alias")),
     path("admin/", include(sessions_security.console_urls)),
+    path("admin/", include(accounts.console_urls)),
     path("admin/", admin.site.urls),
 ]

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from django.urls import path
 
-from sessions_security import console_views, entrance_views, passkey_pages, password_views, security_views
+from sessions_security import (
+    console_views,
+    entrance_views,
+    impersonation_views,
+    passkey_pages,
+    password_views,
+    security_views,
+)
 
 urlpatterns = [
     path("login/", console_views.SignIn.as_view(), name="console-sign-in"),

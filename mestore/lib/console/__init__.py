@@ -13,6 +13,7 @@ from mestore.lib.console.display import State
 from mestore.lib.console.figures import Panel, Table, collect, panel
 from mestore.lib.console.filters import WindowFilter, choice_filter
 from mestore.lib.console.paging import KeysetChangeList, Ordering
+from mestore.lib.console.places import Place
 from mestore.lib.console.search import SearchField
 from mestore.lib.console.secrecy import is_secret
 
@@ -21,6 +22,7 @@ __all__ = [
     "KeysetChangeList",
     "Ordering",
     "Panel",
+    "Place",
     "ReasonAction",
     "SearchField",
     "State",

@@ -20,7 +20,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from mestore.lib import actor
+from mestore.lib import actor, guard
 from mestore.lib.actor import Actor
 from mestore.lib.errors import MeStoreError
 
@@ -38,7 +38,8 @@ class ReasonAction:
 
     `permission` is a Django permission name; `run(row, reason=…, by=…)` is the use case, which
     raises a MeStoreError to refuse; `effect` says in one sentence what will happen, `undo` whether
-    it can be undone; `offered` tells for which rows the action makes sense.
+    it can be undone; `offered` tells for which rows the action makes sense; `step_up` names what a fresh
+    factor is asked for, before the reason is.
     """
 
     name: str
@@ -50,6 +51,7 @@ class ReasonAction:
     permission: str
     run: Callable[..., object]
     offered: Callable[[Any], bool] = bool
+    step_up: str = ""
 
     def allowed(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm(self.permission))
@@ -81,6 +83,8 @@ def confirm(page: ConsoleModelAdmin, request: HttpRequest) -> HttpResponse:
     if not fitting:
         messages.warning(request, _("Nothing was selected that this can be done to. Nothing was changed."))
         return HttpResponseRedirect(_list_url(page))
+    if action.step_up:
+        guard.require(action.step_up, request)
     form = ReasonForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
         return _carry_out(page, request, action, fitting, form)
@@ -161,6 +165,28 @@ def _page(
         "cancel_url": _detail_url(page, rows[0]) if len(rows) == 1 else _list_url(page),
     }
     request.current_app = page.admin_site.name
+    return TemplateResponse(request, "console/reason.html", context, status=status)
+
+
+def ask(
+    request: HttpRequest,
+    action: ReasonAction,
+    *,
+    rows: Sequence[tuple[str, str]],
+    form: ReasonForm,
+    site: Any,
+    back: tuple[Text, str],
+    status: int | None = None,
+) -> HttpResponse:
+    """The same page for something that has no list of its own: `rows` are keys and names, `back` a label and
+    an address.
+    """
+    if status is None:
+        status = 400 if form.is_bound else 200
+    context = {
+        **site.each_context(request), "title": action.question(len(rows)), "list_title": back[0],
+        "action": action, "rows": rows, "left_out": 0, "form": form, "cancel_url": back[1],
+    }  # fmt: skip
     return TemplateResponse(request, "console/reason.html", context, status=status)
 
 

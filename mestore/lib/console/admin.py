@@ -214,6 +214,7 @@ class ConsoleModelAdmin(ModelAdmin):  # type: ignore[type-arg]  # not generic at
                 action for action in self.reason_actions if action.allowed(request) and action.offered(row)
             ],
             "action_url": self.action_url,
+            "links": list(self.links(request, row)),
         }
         request.current_app = self.admin_site.name
         return TemplateResponse(request, self.change_form_template, context)
@@ -228,6 +229,10 @@ class ConsoleModelAdmin(ModelAdmin):  # type: ignore[type-arg]  # not generic at
 
     def tables(self, request: HttpRequest, row: Any) -> Iterable[Table]:
         """What belongs to a row."""
+        return ()
+
+    def links(self, request: HttpRequest, row: Any) -> Iterable[tuple[str, str]]:
+        """Other pages that do something with a row: verb and address."""
         return ()
 
     def _value(self, name: str, row: Model) -> tuple[str, Any]:

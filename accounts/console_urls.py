@@ -1,0 +1,14 @@
+"""Console pages of accounts beside the lists of models; mounted before the admin site's own."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import path
+
+from accounts import console_views
+
+urlpatterns = [
+    path("lockouts/", admin.site.admin_view(console_views.lockouts), name="console-lockouts"),
+    path("lockouts/<str:key>/lift/", admin.site.admin_view(console_views.lift), name="console-lockout-lift"),
+    path("factors/", admin.site.admin_view(console_views.factors_page), name="console-factors"),
+]

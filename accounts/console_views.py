@@ -1,0 +1,217 @@
+"""Console pages about people that are not the list of one model: lockouts, and who has a second factor."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+from django.views.decorators.http import require_safe
+
+from accounts import lockout, roles, selectors
+from accounts.models import LockoutCounter, User
+from mestore.lib import actor, charts
+from mestore.lib.console import Place, ReasonAction, State, Table, actions, display, places
+
+SEE_LOCKOUTS, CHANGE = "accounts.view_user", "accounts.change_user"
+_SHOWN = 200
+_LONGEST_SEARCH = 254
+
+KIND_WORDS: dict[str, str | Promise] = {
+    "login": gettext_lazy("signing in"),
+    "admin_login": gettext_lazy("signing in, staff"),
+    "factor": gettext_lazy("one-time codes"),
+    "backup_code": gettext_lazy("backup codes"),
+    "passkey": gettext_lazy("passkeys"),
+    "otp": gettext_lazy("verification codes"),
+    "register": gettext_lazy("registration"),
+    "reset": gettext_lazy("password reset"),
+    "change_password": gettext_lazy("changing the password"),
+}
+_SCOPE_WORDS: dict[str, str | Promise] = {
+    "account": gettext_lazy("an account"),
+    "network": gettext_lazy("a network"),
+    "pair": gettext_lazy("an account from one network"),
+    "device": gettext_lazy("an account on a known device"),
+}
+
+places.register(
+    Place(group="watch", position=20, label=gettext_lazy("Lockouts"), url_name="console-lockouts",
+          permission=SEE_LOCKOUTS)
+)  # fmt: skip
+places.register(
+    Place(group="people", position=15, label=gettext_lazy("Factors"), url_name="console-factors",
+          permission=SEE_LOCKOUTS)
+)  # fmt: skip
+
+LIFT = ReasonAction(
+    name="lift",
+    verb=gettext_lazy("Unlock"),
+    question=lambda _count: _("Unlock this before its time?"),
+    effect=gettext_lazy("The count begins again at zero: the full number of attempts is open at once."),
+    undo=gettext_lazy("No. New failures lock it again."),
+    done=lambda _count: _("Unlocked."),
+    permission=CHANGE,
+    run=lockout.lift,
+)
+
+
+@require_safe
+def lockouts(request: HttpRequest) -> HttpResponseBase:
+    """Who and what is refused at this moment; with a search also counts below the limit."""
+    _demand(request, SEE_LOCKOUTS)
+    text = request.GET.get("q", "").strip()[:_LONGEST_SEARCH].replace("\x00", "")
+    if text:
+        found = selectors.counters_named(text)
+    else:
+        found = selectors.locked_now().order_by("-failed_at", "kind")
+    rows = list(found[: _SHOWN + 1])
+    return _shown(
+        request,
+        "console/lockouts.html",
+        title=_("Lockouts"),
+        summary=_("What is refused after too many failures, newest first. Names are kept as keys only: "
+                  "search by the whole address to find an account or a network."),
+        query=text,
+        rows=[_counter_row(row) for row in rows[:_SHOWN]],
+        cut=len(rows) > _SHOWN,
+        shown_most=_SHOWN,
+        may_lift=request.user.has_perm(CHANGE),
+    )  # fmt: skip
+
+
+def lift(request: HttpRequest, key: str) -> HttpResponseBase:
+    """Ask for the reason, then end one lock or count."""
+    _demand(request, SEE_LOCKOUTS)
+    _demand(request, CHANGE)
+    counter = _counter(key)
+    back = (_("Lockouts"), reverse("console-lockouts"))
+    form = actions.ReasonForm(request.POST if request.method == "POST" else None)
+    if form.is_valid():
+        lockout.lift(counter, reason=form.cleaned_data["reason"], by=actor.of(request))
+        messages.success(request, LIFT.done(1))
+        return HttpResponseRedirect(back[1])
+    return actions.ask(
+        request, LIFT, rows=[(key, counter_name(counter))], form=form, site=admin.site, back=back
+    )
+
+
+@require_safe
+def factors_page(request: HttpRequest) -> HttpResponseBase:
+    """How many have a second factor, by role, and who of the staff has none."""
+    _demand(request, SEE_LOCKOUTS)
+    now = timezone.now()
+    bare = list(selectors.staff_without_factor().order_by("-pk")[: _SHOWN + 1])
+    return _shown(
+        request,
+        "console/factors.html",
+        title=_("Factors"),
+        summary=_("Who proves more than a password, as of %(clock)s Bogotá.") % {"clock": display.clock(now)},
+        chart=coverage_chart(),
+        tables=[_without_factor(bare)],
+    )
+
+
+def coverage_chart() -> Any:
+    """Open accounts with and without a second factor, by role."""
+    counts = [row for row in selectors.by_role() if row.role != roles.Role.SYSTEM]
+    covered = [row.with_factor for row in counts]
+    return charts.stacked_bars(
+        title=_("Second factors by role"),
+        subtitle=_("open accounts with a factor (below) and without one (on top)"),
+        categories=[f"{row.role} {_share(row)}" for row in counts],
+        series=[
+            charts.Series(_("with a factor"), covered),
+            charts.Series(_("without"), [row.active - row.with_factor for row in counts]),
+        ],
+        category_name=_("Role"),
+        exact=display.number,
+    )
+
+
+def counter_name(counter: LockoutCounter) -> str:
+    """What a counter counts, in words: "signing in: a network"."""
+    kind, _sep, scope = counter.kind.partition(":")
+    return f"{KIND_WORDS.get(kind, kind)}: {_SCOPE_WORDS.get(scope, scope)}"
+
+
+def counter_state(counter: LockoutCounter) -> Any:
+    """Whether attempts are refused now, in a word with its mark."""
+    if counter.locked_until is not None and counter.locked_until > timezone.now():
+        return display.state(State.CRITICAL, _("locked"))
+    if counter.window_ends_at <= timezone.now():
+        return display.state(State.UNKNOWN, _("over"))
+    return display.state(State.WARNING, _("counting"))
+
+
+def counters_table(user: User) -> Table:
+    """The failure counts of one account, for its page."""
+    return Table(
+        title=_("Failed attempts"),
+        headers=[_("What"), _("State"), _("Failures"), _("Last failure"), _("Until")],
+        rows=[
+            (counter_name(row), counter_state(row), f"{row.failures} / {row.budget}",
+             display.moment(row.failed_at), display.moment(row.locked_until or row.window_ends_at))
+            for row in selectors.counters_of(user)[:20]
+        ],
+        empty=_("No failed attempts are counted against this account now."),
+    )  # fmt: skip
+
+
+def _counter_row(counter: LockoutCounter) -> dict[str, Any]:
+    return {
+        "key": base64.urlsafe_b64encode(bytes(counter.key)).decode(),
+        "what": display.two_lines(counter_name(counter), bytes(counter.key).hex()[:12]),
+        "name": counter_name(counter),
+        "state": counter_state(counter),
+        "failures": f"{counter.failures} / {counter.budget}",
+        "failed": display.moment(counter.failed_at),
+        "until": display.moment(counter.locked_until or counter.window_ends_at),
+    }
+
+
+def _counter(key: str) -> LockoutCounter:
+    try:
+        found = LockoutCounter.objects.filter(pk=base64.urlsafe_b64decode(key.encode())).first()
+    except (binascii.Error, ValueError):
+        found = None
+    if found is None:
+        raise Http404(_("This lock is over already."))
+    return found
+
+
+def _without_factor(people: list[User]) -> Table:
+    return Table(
+        title=_("Staff without a factor"),
+        note=_("They cannot enter: with their next sign-in they are led to adding one."),
+        headers=[_("Account"), _("Role"), _("Last sign-in"), _("Created")],
+        rows=[
+            (display.link(reverse("admin:accounts_user_change", args=[user.pk]), str(user)), user.user_type,
+             display.moment(user.last_login), display.moment(user.created_at))
+            for user in people[:_SHOWN]
+        ],
+        empty=_("Everybody on the staff has one."),
+    )  # fmt: skip
+
+
+def _share(row: selectors.RoleCount) -> str:
+    return f"{row.coverage:.0%}" if row.coverage is not None else display.EMPTY
+
+
+def _demand(request: HttpRequest, permission: str) -> None:
+    if not request.user.has_perm(permission):
+        raise PermissionDenied
+
+
+def _shown(request: HttpRequest, template: str, **context: Any) -> HttpResponse:
+    request.current_app = admin.site.name  # type: ignore[attr-defined]  # read by the url tag
+    return TemplateResponse(request, template, {**admin.site.each_context(request), **context})
