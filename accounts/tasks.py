@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from procrastinate.contrib.django import app
 
-from accounts import challenges, factor_resets, lockout, recovery, totp, verification
+from accounts import (
+    addresses,
+    challenges,
+    factor_resets,
+    lockout,
+    password_change,
+    password_reset,
+    recovery,
+    totp,
+    verification,
+)
 from mestore.lib import actor
 
 BATCH = 1_000
@@ -64,3 +74,23 @@ def purge_challenges(timestamp: int = 0) -> int:  # noqa: ARG001 - the scheduler
         gone += deleted
         if deleted < BATCH:
             return gone
+
+
+@app.periodic(cron="23 8 * * *")
+@app.task(name="accounts.recheck_passwords", queueing_lock="accounts.recheck_passwords", pass_context=False)
+def recheck_passwords(timestamp: int = 0) -> int:  # noqa: ARG001 - the scheduler passes it
+    """Lift flags that no longer hold and remind people of passwords that must change; return how many."""
+    return sum(password_change.recheck(BATCH, by=actor.system("worker")))
+
+
+@app.periodic(cron="37 * * * *")
+@app.task(name="accounts.purge_links", queueing_lock="accounts.purge_links", pass_context=False)
+def purge_links(timestamp: int = 0) -> int:  # noqa: ARG001 - the scheduler passes it
+    """Delete reset links and wishes for addresses that are over; return how many rows went."""
+    gone = 0
+    for remove in (password_reset.remove_ended, addresses.remove_ended):
+        deleted = BATCH
+        while deleted == BATCH:
+            deleted = remove(BATCH)
+            gone += deleted
+    return gone
