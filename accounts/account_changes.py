@@ -42,6 +42,14 @@ class AccountDeleted(errors.Conflict):
     message = _("This account is deleted. Restore it first.")
 
 
+def find(user_id: UUID) -> User:
+    """Return an account, deleted or not, with its shop. Raises UserNotFound."""
+    user = User.objects.select_related("vendor_profile").filter(pk=user_id).first()
+    if user is None:
+        raise UserNotFound
+    return user
+
+
 def update(user_id: UUID, changes: Mapping[str, Any], *, by: Actor, strictly: bool = False) -> User:
     """Change columns of PERSON and MARKS; what is as it was is not written. Return the account.
 
@@ -100,10 +108,8 @@ def unlock(user_id: UUID, *, reason: str, by: Actor) -> User:
 
 
 def read_details(user_id: UUID, *, by: Actor) -> User:
-    """Return an account with its shop, deleted or not, and record that it was read. Raises UserNotFound."""
-    user = User.objects.select_related("vendor_profile").filter(pk=user_id).first()
-    if user is None:
-        raise UserNotFound
+    """Return an account as `find` does, and record that it was read."""
+    user = find(user_id)
     with transaction.atomic():
         hierarchy.record(events.USER_DETAILS_READ, user, by)
     return user

@@ -6,9 +6,10 @@ named with its reason in the answer and left as it was; the others go on.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.db import transaction
@@ -21,11 +22,12 @@ from accounts import hierarchy, lockout, password_change
 from accounts.account_changes import LOCK, MANAGING
 from accounts.hierarchy import Authority
 from accounts.models import User
-from accounts.roles import Role
 from mestore.lib import errors
 from mestore.lib.actor import Actor
-from mestore.lib.errors import Text
 from monitoring import audit, events
+
+if TYPE_CHECKING:
+    from mestore.lib.errors import Text
 
 MOST = 100
 UPDATING = "users.update.global"
@@ -35,7 +37,6 @@ ASKED = "asked"
 _WORDS: dict[str, Text] = {
     "unknown": gettext_lazy("User not found."),
     "deleted": gettext_lazy("This account is deleted."),
-    "superuser": gettext_lazy("A superuser cannot be suspended here."),
 }
 _HIERARCHY: Text = hierarchy.NotAllowed.message
 
@@ -127,7 +128,7 @@ ACTIONS: dict[str, Action] = {
         MANAGING,
         columns=lambda _given: {"locked_until": timezone.now() + LOCK, "auth_epoch": F("auth_epoch") + 1},
         concerns=lambda _user, _given: True,
-        data=lambda _given: {"hours": LOCK.total_seconds() // 3_600},
+        data=lambda _given: {"hours": LOCK // dt.timedelta(hours=1)},
     ),
     "unlock": Action(
         events.USER_UNLOCKED,
@@ -141,7 +142,6 @@ ACTIONS: dict[str, Action] = {
 
 LIFTING = frozenset({"reset_failed_attempts", "unlock"})
 NAMES = frozenset({*ACTIONS, "reset_failed_attempts"})
-SUSPENDING = frozenset({"deactivate", "lock"})
 
 
 def run(
@@ -152,14 +152,12 @@ def run(
     by: Actor,
     parameters: Mapping[str, Any] | None = None,
     strictly: bool = False,
-    spare_superusers: bool = False,
 ) -> Result:
     """Do `action` to each of `user_ids`; name each that was left out, with its reason.
 
     `parameters` holds `clearance` for update_clearance. `strictly`: only accounts with less clearance than
-    the acting person's. `spare_superusers`: none of them is closed or locked. Raises UnknownAction,
-    ValueError for none or too many ids, and hierarchy.NotAllowed when the acting person may do this to
-    nobody.
+    the acting person's. Raises UnknownAction, ValueError for none or too many ids, and hierarchy.NotAllowed
+    when the acting person may do this to nobody.
     """
     if action not in NAMES:
         raise UnknownAction
@@ -174,7 +172,7 @@ def run(
         result, chosen = Result(action), []
         for user_id in wanted:
             user = held.users.get(user_id)
-            why = _obstacle(held.authority, user, action, given, strictly, spare_superusers)
+            why = _obstacle(held.authority, user, action, given, strictly)
             if user is None or why:
                 result.failed.append(_failed(user_id, why, by, user))
                 continue
@@ -194,7 +192,6 @@ def _obstacle(
     action: str,
     given: Mapping[str, Any],
     strictly: bool,
-    spare_superusers: bool,
 ) -> str:
     if user is None:
         return "unknown"
@@ -203,8 +200,6 @@ def _obstacle(
         why = hierarchy.obstacle(authority, user.role, given["clearance"], strictly=strictly)
     if why:
         return why
-    if spare_superusers and user.role is Role.SUPERUSER and action in SUSPENDING:
-        return "superuser"
     return "deleted" if user.deleted_at is not None else ""
 
 

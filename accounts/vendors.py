@@ -14,7 +14,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import hierarchy
+from accounts import administration, grants, hierarchy
 from accounts.bulk import Failed, Result
 from accounts.models import User, VendorDocument, VendorNote, VendorProfile
 from accounts.roles import Role
@@ -24,6 +24,7 @@ from monitoring import delivery, events
 
 APPROVING = "vendors.approve.global"
 MANAGING = "vendors.manage.global"
+SUSPENDING = "users.update.global"
 REJECTION_LENGTH = 5
 PROFILE = (
     "business_name", "business_description", "website_url", "city", "state", "postal_code", "business_type",
@@ -31,7 +32,8 @@ PROFILE = (
     "avatar_url", "notification_preferences",
 )  # fmt: skip
 """What a vendor may change of the own shop. Its status is not among it."""
-_ASKED_FOR = ("business_name", "business_description", "city", "business_type", "primary_category")
+ASKED_FOR = ("business_name", "business_description", "city", "business_type", "primary_category")
+"""What a complete shop has."""
 
 Status = VendorProfile.Status
 
@@ -75,6 +77,12 @@ def reject(vendor_id: UUID, *, reason: str, by: Actor) -> VendorProfile:
     return _decide(vendor_id, Status.REJECTED, events.VENDOR_REJECTED, reason, by)
 
 
+def suspend(vendor_id: UUID, *, reason: str, by: Actor) -> User:
+    """Close a vendor's account. Raises VendorNotFound, hierarchy.NotAllowed, hierarchy.ReasonMissing."""
+    with _vendor(vendor_id, SUSPENDING, by) as user:
+        return administration.deactivate(user, reason=reason, by=by)
+
+
 def write_to(vendor_id: UUID, *, subject: str, message: str, by: Actor) -> User:
     """Mail a vendor at the stored address. Raises VendorNotFound, hierarchy.NotAllowed."""
     with _vendor(vendor_id, MANAGING, by) as user:
@@ -107,6 +115,28 @@ def add_note(vendor_id: UUID, *, text: str, by: Actor) -> VendorNote:
         )
         hierarchy.record(events.VENDOR_NOTED, user, by, data={"note": str(note.pk)})
     return note
+
+
+def find(vendor_id: UUID) -> User:
+    """Return a vendor's account, deleted or not. Raises VendorNotFound."""
+    user = User.objects.filter(pk=vendor_id, user_type=Role.VENDOR).first()
+    if user is None:
+        raise VendorNotFound
+    return user
+
+
+def readable(vendor_id: UUID, *, reader: User, by: Actor) -> User:
+    """Return a vendor whose papers `reader` may see: the own ones, or any for those who manage vendors.
+
+    Raises VendorNotFound, for a vendor also about everybody else, and hierarchy.NotAllowed.
+    """
+    if reader.pk == vendor_id:
+        return find(vendor_id)
+    if reader.user_type == Role.VENDOR:
+        raise VendorNotFound
+    if not grants.has_perm(reader, MANAGING):
+        raise hierarchy.refused("not_held", by)
+    return find(vendor_id)
 
 
 def notes(vendor_id: UUID, *, limit: int = 100) -> list[VendorNote]:
@@ -192,7 +222,7 @@ def change_profile(user: User, changes: Mapping[str, Any], *, by: Actor) -> Vend
 
 def missing(profile: VendorProfile) -> list[str]:
     """Return the columns that a complete shop has and this one lacks."""
-    return [name for name in _ASKED_FOR if not getattr(profile, name)]
+    return [name for name in ASKED_FOR if not getattr(profile, name)]
 
 
 @contextmanager
@@ -203,6 +233,10 @@ def _vendor(vendor_id: UUID, right: str, by: Actor, *, or_oneself: bool = False)
         user = held.users.get(vendor_id)
         acting = held.authority.user
         is_own = or_oneself and acting is not None and acting.pk == vendor_id
+        if acting is not None and acting.user_type == Role.VENDOR and not is_own:
+            # Another vendor is told nothing, not even that the id is somebody's.
+            hierarchy.refused("rank", by, user)
+            raise VendorNotFound
         if not is_own:
             hierarchy.demand_right(held.authority, right, by, user)
         if user is None or user.user_type != Role.VENDOR or user.deleted_at is not None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
 
 from django.conf import settings
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts.api import lists
+from accounts.hierarchy import REASON_LENGTH
 from accounts.models import User
 from accounts.permissions import HasPermission, IsStaff, IsSuperuser
 from mestore.lib import errors, guard, throttle
@@ -17,6 +23,7 @@ from mestore.lib.throttle import Limit
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 Role = type[BasePermission]
+Method = TypeVar("Method", bound=Callable[..., Response])
 
 
 class AdministrationView(APIView):
@@ -64,6 +71,44 @@ def charge(request: Request, name: str, table: list[tuple[int, int]]) -> None:
     request._request.rate_limit = decision  # type: ignore[attr-defined]
     if not decision.allowed:
         raise errors.TooManyRequests(retry_after=decision.retry_after)
+
+
+def charge_bulk(request: Request) -> None:
+    """Count one action on many accounts. Raises errors.TooManyRequests."""
+    charge(request, "bulk", settings.BULK_ACTIONS)
+
+
+def describe(
+    operation_id: str, summary: str, *, request: Any = None, code: int = 200
+) -> Callable[[Method], Method]:
+    """Describe a method for the API's reference."""
+    described: Callable[[Method], Method] = extend_schema(
+        operation_id=operation_id, summary=summary, request=request, responses={code: OpenApiTypes.OBJECT}
+    )
+    return described
+
+
+def confirmation(request: Request) -> Callable[[str], None]:
+    """Return how a use case demands a fresh factor of this caller."""
+    return partial(_confirm, request)
+
+
+def stated(reason: str) -> str:
+    """Return the reason as it is recorded: clients of the first API need not give one."""
+    text = reason.strip()
+    return text if len(text) >= REASON_LENGTH else f"in the user administration: {text or 'no reason given'}"
+
+
+def query_reason(request: Request) -> str:
+    """Return the reason that the query gives. Raises lists.QueryInvalid."""
+    reader = lists.Reader(request.query_params)
+    reason = reader.text("reason")
+    reader.raise_if_wrong()
+    return stated(reason)
+
+
+def _confirm(request: Request, action: str) -> None:
+    guard.require(action, request)
 
 
 def person(request: Request) -> User:

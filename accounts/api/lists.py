@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
@@ -15,7 +15,10 @@ from accounts.models import VendorProfile
 from accounts.roles import Role
 from accounts.user_lists import Wanted
 from mestore.lib import errors
-from mestore.lib.errors import FieldError, Text
+from mestore.lib.errors import FieldError
+
+if TYPE_CHECKING:
+    from mestore.lib.errors import Text
 
 LARGEST = 100
 DEFAULT = 20
