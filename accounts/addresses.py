@@ -9,7 +9,6 @@ proved that the mailbox is theirs. Reset links that went to the former address d
 from __future__ import annotations
 
 import datetime as dt
-import secrets
 from typing import Final
 from urllib.parse import urlencode
 
@@ -18,14 +17,15 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import users
+from accounts import links, users
 from accounts.models import AddressChange, PasswordReset, User
-from mestore.lib import crypto, errors, sql, throttle
+from mestore.lib import errors, sql, throttle
 from mestore.lib.actor import Actor
 from monitoring import audit, delivery, events
 
 Kind = AddressChange.Kind
 PER_HOUR: Final = 5
+_CONFIRM, _CANCEL = "address-confirm", "address-cancel"
 
 
 class SameAddress(errors.Unprocessable):
@@ -79,8 +79,8 @@ def confirm(user: User, token: str, *, by: Actor, now: dt.datetime | None = None
     """
     now = now or timezone.now()
     user = User.objects.get(pk=user.pk)
-    row = AddressChange.objects.filter(token_hash=_digest(token), user=user).first()
-    if row is None:
+    row = AddressChange.objects.filter(pk=links.row_id_of(token), user=user).first()
+    if row is None or not links.proves(token, row.token_hash, _CONFIRM, *_bound_to(row)):
         raise LinkOver
     try:
         with transaction.atomic():
@@ -103,8 +103,10 @@ def confirm(user: User, token: str, *, by: Actor, now: dt.datetime | None = None
 def cancel(token: str, *, by: Actor, now: dt.datetime | None = None) -> None:
     """Stop a change that waits, by the link that the old address received. Raises LinkOver."""
     now = now or timezone.now()
-    row = AddressChange.objects.filter(cancel_hash=_digest(token)).first()
-    if row is None or not _stop(row, now, by):
+    row = AddressChange.objects.filter(pk=links.row_id_of(token)).first()
+    if row is None or not links.proves(token, row.cancel_hash, _CANCEL, *_bound_to(row)):
+        raise LinkOver
+    if not _stop(row, now, by):
         raise LinkOver
 
 
@@ -164,18 +166,17 @@ def _stop(row: AddressChange, now: dt.datetime, by: Actor) -> bool:
 
 
 def _open(user: User, address: str, kind: Kind, former: str, now: dt.datetime, by: Actor) -> AddressChange:
-    token, cancel_token = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
     row = AddressChange(
         user=user,
         kind=kind,
         address=address,
         former=former,
-        token_hash=_digest(token),
-        cancel_hash=_digest(cancel_token),
         auth_epoch=user.auth_epoch,
         created_at=now,
         expires_at=now + dt.timedelta(seconds=settings.ADDRESS_CHANGE_SECONDS),
     )
+    token, row.token_hash = links.make(_CONFIRM, row.pk, *_bound_to(row))
+    cancel_token, row.cancel_hash = links.make(_CANCEL, row.pk, *_bound_to(row))
     row.save(force_insert=True)
     audit.record(
         events.ADDRESS_CHANGE_REQUESTED, by=by, target=("user", str(user.pk)), data={"kind": kind.value},
@@ -241,5 +242,5 @@ def _link(page: str, token: str) -> str:
     return f"{settings.FRONTEND_URL}/{page}?{urlencode({'token': token})}"
 
 
-def _digest(token: str) -> bytes:
-    return crypto.digest(token.encode("utf-8", "surrogatepass"))
+def _bound_to(row: AddressChange) -> tuple[links.Bound, ...]:
+    return (row.user_id, row.kind, row.address, row.former, row.auth_epoch, row.expires_at)

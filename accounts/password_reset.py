@@ -8,7 +8,6 @@ for it. An administrator may have a link sent, and never chooses or learns a pas
 from __future__ import annotations
 
 import datetime as dt
-import secrets
 from typing import Final
 from urllib.parse import urlencode
 
@@ -17,7 +16,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import hierarchy, lockout, password_change, passwords, users
+from accounts import hierarchy, links, lockout, password_change, passwords, users
 from accounts.models import PasswordReset, User
 from accounts.roles import Role
 from mestore.lib import crypto, errors, sql
@@ -26,6 +25,7 @@ from monitoring import audit, delivery, events
 
 RESET: Final = "reset"
 """The budget of requests for a link."""
+_PURPOSE = "password-reset"
 
 
 class InvalidToken(errors.BadRequest):
@@ -133,22 +133,21 @@ def _is_reachable(user: User) -> bool:
 def _send_link(user: User | None, template: str, *, by: Actor, now: dt.datetime | None = None) -> None:
     """Make a link and mail it; for nobody, do the same work and mail nothing."""
     now = now or timezone.now()
-    token = secrets.token_urlsafe(32)
-    expires_at = now + dt.timedelta(seconds=settings.PASSWORD_RESET_SECONDS)
-    PasswordReset(
+    row = PasswordReset(
         user=user,
-        token_hash=crypto.digest(token.encode()),
         auth_epoch=user.auth_epoch if user is not None else 0,
         started_by=(by.id or by.kind)[:64],
         created_at=now,
-        expires_at=expires_at,
-    ).save(force_insert=True)
+        expires_at=now + dt.timedelta(seconds=settings.PASSWORD_RESET_SECONDS),
+    )
+    token, row.token_hash = links.make(_PURPOSE, row.pk, *_bound_to(row))
+    row.save(force_insert=True)
     minutes = settings.PASSWORD_RESET_SECONDS // 60
     context = {"link": _link(user, token), "minutes": minutes, "address": by.address or ""}
     if user is None:
-        delivery.decoy(template, context, by=by, expires_at=expires_at)
+        delivery.decoy(template, context, by=by, expires_at=row.expires_at)
     else:
-        delivery.notify(user, template, context, by=by, expires_at=expires_at)
+        delivery.notify(user, template, context, by=by, expires_at=row.expires_at)
 
 
 def _link(user: User | None, token: str) -> str:
@@ -159,15 +158,21 @@ def _link(user: User | None, token: str) -> str:
 
 
 def _open_row(token: str, now: dt.datetime) -> PasswordReset | None:
-    digest = crypto.digest(token.encode("utf-8", "surrogatepass"))
+    named = links.row_id_of(token)
     row = (
         PasswordReset.objects.select_related("user")
-        .filter(token_hash=digest, used_at=None, expires_at__gt=now, user__isnull=False)
+        .filter(pk=named, used_at=None, expires_at__gt=now, user__isnull=False)
         .first()
     )
-    if row is None or row.user is None or row.auth_epoch != row.user.auth_epoch:
+    if row is None or not links.proves(token, row.token_hash, _PURPOSE, *_bound_to(row)):
+        return None
+    if row.user is None or row.auth_epoch != row.user.auth_epoch:
         return None
     return row if _is_reachable(row.user) else None
+
+
+def _bound_to(row: PasswordReset) -> tuple[links.Bound, ...]:
+    return (row.user_id, row.auth_epoch, row.expires_at)
 
 
 def _claim(row: PasswordReset, now: dt.datetime) -> bool:

@@ -12,7 +12,8 @@ from mestore.lib.ids import uuid7
 
 
 class PasswordReset(models.Model):
-    """One reset link, written only by `accounts.password_reset`. Its token is kept as SHA-256 alone.
+    """One reset link, written only by `accounts.password_reset`. Of its token it keeps a MAC
+    that covers the row (`accounts.links`).
 
     `auth_epoch` is the account's when the link was made: a password, role or state that changed since makes
     it worthless. Rows without an account belong to addresses that nobody has; they cost what others cost.
@@ -43,7 +44,8 @@ class AddressChange(models.Model):
     """A wish for another address of an account, written only by `accounts.addresses`.
 
     The new address is proved by a token that was sent there, the old one can stop it by a token of its own.
-    One of each kind may be open; all tokens are kept as SHA-256 alone.
+    One of each kind may be open; of all tokens MACs are kept that cover the
+    row (`accounts.links`).
     """
 
     class Kind(models.TextChoices):
