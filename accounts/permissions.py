@@ -7,7 +7,8 @@ from typing import Any
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from accounts import grants
+from accounts import decisions, grants
+from accounts.models import User
 from accounts.roles import STAFF, Role
 from mestore.lib import actor
 from monitoring import audit, events
@@ -23,9 +24,11 @@ class _Recorded(BasePermission):
         if self.allows(request):
             return True
         route = request.resolver_match.view_name if request.resolver_match else ""
+        by = actor.of(request)
+        kept = decisions.record(self.needs(), self.verdict(user), by=by, route=route, method=request.method)
         audit.record_refusal(
-            events.PERMISSION_DENIED, by=actor.of(request),
-            data={"needs": self.needs(), "route": route, "method": request.method},
+            events.PERMISSION_DENIED, by=by,
+            data={"needs": self.needs(), "route": route, "method": request.method, "decision": kept},
         )  # fmt: skip
         return False
 
@@ -36,6 +39,10 @@ class _Recorded(BasePermission):
     def needs(self) -> str:
         """Say what was missing, for the audit trail."""
         raise NotImplementedError
+
+    def verdict(self, user: User) -> decisions.Verdict:
+        """Say which rule refused, for support."""
+        return decisions.Verdict("role", {"role": user.user_type}, {"roles": self.needs()})
 
 
 class HasPermission(_Recorded):
@@ -49,10 +56,17 @@ class HasPermission(_Recorded):
         return self
 
     def allows(self, request: Request) -> bool:
-        return grants.has_perm(request.user, self.name)  # type: ignore[arg-type]  # authenticated: it is ours
+        user: Any = request.user
+        allowed = grants.has_perm(user, self.name)
+        if allowed:
+            grants.note_use(user, self.name)
+        return allowed
 
     def needs(self) -> str:
         return self.name
+
+    def verdict(self, user: User) -> decisions.Verdict:
+        return decisions.explain(user, self.name)
 
 
 class _HasRole(_Recorded):

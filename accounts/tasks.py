@@ -6,7 +6,10 @@ from procrastinate.contrib.django import app
 
 from accounts import (
     addresses,
+    approvals,
+    break_glass,
     challenges,
+    decisions,
     factor_resets,
     lockout,
     password_change,
@@ -94,3 +97,23 @@ def purge_links(timestamp: int = 0) -> int:  # noqa: ARG001 - the scheduler pass
             deleted = remove(BATCH)
             gone += deleted
     return gone
+
+
+@app.periodic(cron="*/5 * * * *")
+@app.task(name="accounts.close_emergency", queueing_lock="accounts.close_emergency", pass_context=False)
+def close_emergency(timestamp: int = 0) -> int:  # noqa: ARG001 - the scheduler passes it
+    """Close the account of emergencies when its hour is over; return how many were closed."""
+    return break_glass.close_ended(by=actor.system("worker"))
+
+
+@app.periodic(cron="17 * * * *")
+@app.task(name="accounts.purge_decisions", queueing_lock="accounts.purge_decisions", pass_context=False)
+def purge_decisions(timestamp: int = 0) -> int:  # noqa: ARG001 - the scheduler passes it
+    """Delete old refusals and mark requests nobody decided about; return how many refusals went."""
+    approvals.expire(BATCH)
+    gone = 0
+    while True:
+        deleted = decisions.remove_old(BATCH)
+        gone += deleted
+        if deleted < BATCH:
+            return gone

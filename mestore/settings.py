@@ -260,6 +260,7 @@ LOGIN_LIMITS = {
     "backup_code": {"network": 10, "account": 5, "window_seconds": 3_600, "lock_seconds": 600},
     "passkey": {"network": 10, "account": 5, "window_seconds": 3_600, "lock_seconds": 600},
     "otp": {"network": 10, "account": 5, "window_seconds": 3_600, "lock_seconds": 600},
+    "break_glass": {"network": 3, "account": 3, "window_seconds": 3_600, "lock_seconds": 1_800},
     "register": {"network": 5, "account": 1, "window_seconds": 3_600, "lock_seconds": 7_200},
     # Requests, not failures. On the demo's one machine everybody has the same address.
     "reset": {
@@ -312,6 +313,9 @@ BACKUP_CODES_LOW = 3  # so few left: say so
 RECOVERY_SECONDS = 3_600  # how long a recovery may take until both proofs are there
 RECOVERY_CODE_SECONDS = 600
 RECOVERY_ATTEMPTS = 5
+# Codes mailed (limit, seconds): from one network to one account, and to one account in all. The first keeps
+# a stranger from using up the owner's share, the second keeps many strangers from filling a mailbox.
+RECOVERY_RATE_LIMITS = {"pair": [(3, 3_600)], "account": [(20, 3_600)]}
 # How long a reset of all factors waits, so that its owner can say that it was somebody else.
 FACTOR_RESET_HOLD_SECONDS = {"BUYER": 3_600, "VENDOR": 86_400, "ADMIN": 86_400, "SUPERUSER": 86_400}
 
@@ -389,7 +393,7 @@ RATE_LIMITS: dict[str, list[tuple[int, int]]] = {
     ],
 }  # fmt: skip
 
-# What one administrator may do (limit, seconds), besides: changes in the user administration, actions on many.
+# What one administrator may do besides (limit, seconds): changes in the user administration, actions on many.
 ADMINISTRATION_WRITES = [(10, 60)]
 BULK_ACTIONS = [(10, 60)]
 

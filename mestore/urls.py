@@ -9,12 +9,14 @@ from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.views import SpectacularJSONAPIView
 from rest_framework.permissions import AllowAny
 
+import accounts.api.urls
 import accounts.console_urls
 import accounts.urls
 import finance.urls
 import sessions_security.console_urls
 import sessions_security.credential_urls
 import sessions_security.registration_urls
+import sessions_security.second_person_urls
 import sessions_security.urls
 from mestore import api_docs, middleware
 from monitoring import health, metrics
@@ -56,6 +58,7 @@ OPEN: dict[str, str] = {
     "vendors-login": "signing in",
     "vendedores-login": "signing in",
     "console-sign-in": "signing in",
+    "console-emergency": "the sealed code is the credential",
     "console-forgotten": "asking for a reset link",
     "console-reset": "the link's token is the credential",
     "console-passkey-login-options": "signing in",
@@ -90,7 +93,9 @@ urlpatterns = [
     path("api/v1/auth/", include(sessions_security.credential_urls)),
     path("api/v1/auth/", include(accounts.urls.auth_urlpatterns)),
     path("api/v1/", include(accounts.urls)),
+    path("api/v1/", include(accounts.api.urls)),
     path("api/v1/", include(sessions_security.registration_urls)),
+    path("api/v1/", include(sessions_security.second_person_urls)),
     path("api/v1/", include(finance.urls)),
     # The shipped front end calls these on the bare host (contract, decision 17).
     path("", include((finance.urls.commission_urlpatterns, "finance"), namespace="commissions-alias")),

@@ -9,6 +9,7 @@ from django.urls import path
 
 from sessions_security import (
     console_views,
+    emergency_views,
     entrance_views,
     impersonation_views,
     passkey_pages,
@@ -34,6 +35,7 @@ urlpatterns = [
         "recovery/cancel/<str:token>/", entrance_views.CancelReset.as_view(), name="console-recovery-cancel"
     ),
     path("recovery/<str:token>/", entrance_views.Recovery.as_view(), name="console-recovery-link"),
+    path("emergency/", emergency_views.Emergency.as_view(), name="console-emergency"),
     path("impersonation/", impersonation_views.present, name="console-impersonation"),
     path("impersonation/stop/", impersonation_views.stop, name="console-impersonation-stop"),
     path("impersonation/<uuid:user_id>/", impersonation_views.begin, name="console-impersonate"),

@@ -37,7 +37,9 @@ STOPPED = "impersonation_stopped"
 _BACKEND = "accounts.backends.GrantBackend"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 # The only things that may be sent in an impersonated session: its end.
-_ENDS = frozenset({"auth-logout", "admin:logout", "impersonation-stop", "console-impersonation-stop"})
+_ENDS = frozenset(
+    {"auth-logout", "admin:logout", "console-sign-out", "impersonation-stop", "console-impersonation-stop"}
+)
 # Pages that show or make secrets, whatever the method.
 _SECRETS = ("auth-mfa", "auth-passkey", "auth-step-up", "console-passkey")
 _SECRET_PATHS = ("/admin/security/", "/admin/confirm/")
