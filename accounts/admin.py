@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -13,7 +14,14 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from accounts import administration, factors, grants
+from accounts import (
+    admin_oversight,  # noqa: F401 - declares its own pages
+    console_actions,
+    console_views,
+    delegation,
+    factors,
+    grants,
+)
 from accounts.models import Grant, Permission, User, VendorProfile
 from accounts.roles import STAFF, Resource, Risk, Role
 from accounts.users import identifier
@@ -22,7 +30,9 @@ from mestore.lib.console import ConsoleModelAdmin, Ordering, ReasonAction, Searc
 
 grants.register_model_permission("accounts.user", view="users.read.read_only", change="users.update.global")
 grants.register_model_permission("accounts.vendorprofile", view="vendors.read.read_only")
-grants.register_model_permission("accounts.grant", view="permissions.read.read_only")
+grants.register_model_permission(
+    "accounts.grant", view="permissions.read.read_only", change="permissions.revoke.global"
+)
 grants.register_model_permission("accounts.permission", view="permissions.read.read_only")
 # The audit trail knows no app above it, so its right is registered here.
 grants.register_model_permission("monitoring.auditevent", view="audit_logs.read.read_only")
@@ -35,30 +45,33 @@ ROLE_WORDS = {
     Role.SYSTEM: gettext_lazy("machine"),
 }
 
-DEACTIVATE = ReasonAction(
-    name="deactivate",
-    verb=gettext_lazy("Deactivate"),
-    question=lambda count: ngettext("Deactivate %d account?", "Deactivate %d accounts?", count) % count,
-    effect=gettext_lazy(
-        "The account is closed and everything it is signed in with ends at once: browsers, tokens, programs."
+REVOKE = ReasonAction(
+    name="revoke",
+    verb=gettext_lazy("Revoke"),
+    question=lambda count: ngettext("Revoke %d grant?", "Revoke %d grants?", count) % count,
+    effect=gettext_lazy("The permission is gone with the holder's next request."),
+    undo=gettext_lazy("It can be given again."),
+    done=lambda count: ngettext("%d grant revoked.", "%d grants revoked.", count) % count,
+    permission="accounts.change_grant",
+    run=lambda grant, *, reason, by: delegation.revoke(
+        grant.user, grant.permission.name, by=by, reason=reason
     ),
-    undo=gettext_lazy("Yes: Reactivate opens it again. Sessions that ended stay ended."),
-    done=lambda count: ngettext("%d account deactivated.", "%d accounts deactivated.", count) % count,
-    permission="accounts.change_user",
-    run=administration.deactivate,
-    offered=lambda user: user.is_active,
+    offered=lambda grant: grant.revoked_at is None,
 )
-REACTIVATE = ReasonAction(
-    name="reactivate",
-    verb=gettext_lazy("Reactivate"),
-    question=lambda count: ngettext("Reactivate %d account?", "Reactivate %d accounts?", count) % count,
-    effect=gettext_lazy("The account may sign in again, with the password and factors it had."),
-    undo=gettext_lazy("Yes: Deactivate closes it again."),
-    done=lambda count: ngettext("%d account reactivated.", "%d accounts reactivated.", count) % count,
-    permission="accounts.change_user",
-    run=administration.reactivate,
-    offered=lambda user: not user.is_active and user.deleted_at is None,
-)
+
+
+def _by_state(rows: Any, value: str) -> Any:
+    if value == "deleted":
+        return rows.filter(deleted_at__isnull=False)
+    if value == "locked":
+        return rows.filter(locked_until__gt=timezone.now())
+    return rows.filter(is_active=value == "active", deleted_at=None)
+
+
+def _by_factor(rows: Any, value: str) -> Any:
+    if value == "proved":
+        return rows.filter(factors.proved())
+    return rows.filter(user_type__in=STAFF, is_active=True, deleted_at=None).exclude(factors.proved())
 
 
 @admin.register(User)
@@ -78,8 +91,19 @@ class UserAdmin(ConsoleModelAdmin):
         console.choice_filter(
             parameter="state",
             title=gettext_lazy("State"),
-            choices=[("active", gettext_lazy("active")), ("closed", gettext_lazy("deactivated"))],
-            narrow=lambda rows, value: rows.filter(is_active=value == "active"),
+            choices=[
+                ("active", gettext_lazy("active")),
+                ("closed", gettext_lazy("deactivated")),
+                ("locked", gettext_lazy("locked by an administrator")),
+                ("deleted", gettext_lazy("deleted")),
+            ],
+            narrow=_by_state,
+        ),
+        console.choice_filter(
+            parameter="factor",
+            title=gettext_lazy("Second factor"),
+            choices=[("proved", gettext_lazy("proved")), ("missing", gettext_lazy("staff without one"))],
+            narrow=_by_factor,
         ),
     )
     orderings = (Ordering("newest", gettext_lazy("newest first"), ("-pk",)),)
@@ -103,7 +127,7 @@ class UserAdmin(ConsoleModelAdmin):
              "origin"),
         ),
     )  # fmt: skip
-    reason_actions = (DEACTIVATE, REACTIVATE)
+    reason_actions = console_actions.ALL
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         rows: QuerySet[User] = super().get_queryset(request).defer("password")
@@ -151,6 +175,15 @@ class UserAdmin(ConsoleModelAdmin):
     def tables(self, request: HttpRequest, row: User) -> Iterable[Table]:
         if request.user.has_perm("accounts.view_grant"):
             yield _grants_of(row)
+        yield console_views.counters_table(row)
+
+    def links(self, request: HttpRequest, row: User) -> Iterable[tuple[str, str]]:
+        if row.deleted_at is not None or row.pk == request.user.pk:
+            return
+        if request.user.has_perm("permissions.grant.global"):
+            yield _("Give a permission"), reverse("console-grant-give", args=[row.pk])
+        if request.user.has_perm("users.manage.global"):
+            yield _("Act as this account"), reverse("console-impersonate", args=[row.pk])
 
 
 def account_state(user: User) -> SafeString:
@@ -159,6 +192,8 @@ def account_state(user: User) -> SafeString:
         return display.state(State.UNKNOWN, _("deleted"))
     if not user.is_active:
         return display.state(State.CRITICAL, _("deactivated"))
+    if user.locked_until is not None and user.locked_until > timezone.now():
+        return display.state(State.WARNING, _("locked"))
     if user.source is not None and not user.email_key:
         return display.state(State.UNKNOWN, _("imported, cannot sign in"))
     return display.state(State.GOOD, _("active"))
@@ -254,6 +289,8 @@ class GrantAdmin(ConsoleModelAdmin):
         (gettext_lazy("Grant"), ("id", "holder", "permission", "granted_at", "granted_by_label", "reason")),
         (gettext_lazy("End"), ("expires_at", "revoked_at", "revoked_by_label", "revoked_why")),
     )
+
+    reason_actions = (REVOKE,)
 
     def name_of(self, row: Grant) -> str:
         return f"{row.permission.name} → {row.user}"

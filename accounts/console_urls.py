@@ -5,10 +5,19 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import path
 
-from accounts import console_views
+from accounts import console_grants, console_views
 
 urlpatterns = [
     path("lockouts/", admin.site.admin_view(console_views.lockouts), name="console-lockouts"),
     path("lockouts/<str:key>/lift/", admin.site.admin_view(console_views.lift), name="console-lockout-lift"),
     path("factors/", admin.site.admin_view(console_views.factors_page), name="console-factors"),
+    path(
+        "grants/give/<uuid:user_id>/", admin.site.admin_view(console_grants.give), name="console-grant-give"
+    ),
+    path("reviews/start/", admin.site.admin_view(console_grants.start_review), name="console-review-start"),
+    path(
+        "reviews/<uuid:review_id>/csv/",
+        admin.site.admin_view(console_grants.review_csv),
+        name="console-review-csv",
+    ),
 ]

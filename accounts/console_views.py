@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
 from accounts import lockout, roles, selectors
@@ -70,10 +70,8 @@ def lockouts(request: HttpRequest) -> HttpResponseBase:
     """Who and what is refused at this moment; with a search also counts below the limit."""
     _demand(request, SEE_LOCKOUTS)
     text = request.GET.get("q", "").strip()[:_LONGEST_SEARCH].replace("\x00", "")
-    if text:
-        found = selectors.counters_named(text)
-    else:
-        found = selectors.locked_now().order_by("-failed_at", "kind")
+    locked = selectors.locked_now().order_by("-failed_at", "kind")
+    found = selectors.counters_named(text) if text else locked
     rows = list(found[: _SHOWN + 1])
     return _shown(
         request,

@@ -162,7 +162,7 @@ class CancelReset(View):
 
     http_method_names = ["get", "head", "post"]
 
-    def get(self, request: HttpRequest, token: str) -> HttpResponseBase:
+    def get(self, request: HttpRequest, token: str) -> HttpResponseBase:  # noqa: ARG002 - of the address
         return render(request, "console/recovery_cancel.html", {"step": "ask"})
 
     def post(self, request: HttpRequest, token: str) -> HttpResponseBase:

@@ -25,7 +25,7 @@ BEGIN = ReasonAction(
     verb=gettext_lazy("Act as this account"),
     question=lambda _count: _("See the service as this account?"),
     effect=gettext_lazy(
-        "For 15 minutes you see what this person sees. You cannot change anything. They get a message about it."
+        "For 15 minutes you see what this person sees and can change nothing. They get a message about it."
     ),
     undo=gettext_lazy("You stop it whenever you like, at the top of every page. The record stays."),
     done=lambda _count: "",

@@ -171,8 +171,8 @@ def remove_factor(request: HttpRequest, device_id: str) -> HttpResponseBase:
         raise
     except errors.MeStoreError as error:
         return shown(
-            request, "console/factor_remove.html", status=error.status, title=title, factor=factor, kind=words,
-            error=error_text(error),
+            request, "console/factor_remove.html", status=error.status, title=title, factor=factor,
+            kind=words, error=error_text(error),
         )  # fmt: skip
     messages.success(
         request, _("“%(name)s” was removed. Your other sessions were ended.") % {"name": factor.name}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import secrets
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,15 @@ from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
-from accounts.models import TotpDevice, User
+from accounts.models import (
+    AccessDecision,
+    AccessReview,
+    AccessReviewItem,
+    ApprovalRequest,
+    FactorReset,
+    TotpDevice,
+    User,
+)
 from finance import ledger, numbers, postings
 from finance.models import Commission, Order, OrderItem, OrderPayment
 from mestore.lib import actor, ids
@@ -85,6 +94,34 @@ def fill(rows: int, *, at: dt.datetime | None = None) -> None:
             user, kind="token", amr=("pwd",), by=Actor(kind="user", id=str(user.pk), address="10.0.0.1")
         )
         clients.create("robot", networks=["10.0.0.0/8"], by=BY)
+        oversight(user)
+
+
+def oversight(about: User) -> None:
+    """A row in each list of what is watched over together."""
+    asker = AdminFactory.create()
+    now = timezone.now()
+    request = ApprovalRequest(
+        action="users.factor_reset", target_type="user", target_id=str(about.pk), about=about, details={},
+        fingerprint=ApprovalRequest.fingerprint_of("users.factor_reset", ("user", str(about.pk)), {}),
+        reason="lost the telephone", asked_by=asker, asked_by_label=asker.email, asked_at=now,
+        expires_at=now + dt.timedelta(hours=24),
+    )  # fmt: skip
+    request.seal = request.make_seal()
+    request.save(force_insert=True)
+    FactorReset.objects.create(
+        user=about, proofs=["mailed_code", "password"], cancel_hash=secrets.token_bytes(32),
+        requested_at=now, due_at=now + dt.timedelta(days=1),
+    )  # fmt: skip
+    AccessDecision.objects.create(
+        asked="users.delete.global", rule="no_grant", user_id=about.pk, request_id="r-1"
+    )
+    # One is under way at a time: the others are over.
+    AccessReview.objects.filter(finished_at=None).update(
+        finished_at=now, finished_by=asker, outcome_digest="0" * 64, seal=b"0" * 32
+    )
+    review = AccessReview.objects.create(started_by=asker, started_by_label=asker.email)
+    AccessReviewItem.objects.create(review=review, grant=about.grants.first())
 
 
 def sale(

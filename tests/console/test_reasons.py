@@ -173,7 +173,7 @@ def test_nothing_selected_leads_back_with_a_word(keys: list[str], admin_visitor:
 def test_unknown_action_and_other_methods_are_refused(admin_visitor: house.Visitor) -> None:
     client = admin_visitor.client
 
-    assert client.get(USERS, {"action": "delete"}).status_code == 404
+    assert client.get(USERS, {"action": "explode"}).status_code == 404
     assert client.get(USERS).status_code == 404
     assert client.put(USERS).status_code == 405
 

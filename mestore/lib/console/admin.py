@@ -173,6 +173,7 @@ class ConsoleModelAdmin(ModelAdmin):  # type: ignore[type-arg]  # not generic at
             "empty_text": self.empty,
             "row_actions": [action for action in self.reason_actions if action.allowed(request)],
             "action_url": self.action_url,
+            "links": list(self.list_links(request)),
             **(extra_context or {}),
         }
         return super().changelist_view(request, context)
@@ -233,6 +234,10 @@ class ConsoleModelAdmin(ModelAdmin):  # type: ignore[type-arg]  # not generic at
 
     def links(self, request: HttpRequest, row: Any) -> Iterable[tuple[str, str]]:
         """Other pages that do something with a row: verb and address."""
+        return ()
+
+    def list_links(self, request: HttpRequest) -> Iterable[tuple[str, str]]:
+        """Other pages that begin something here: verb and address."""
         return ()
 
     def _value(self, name: str, row: Model) -> tuple[str, Any]:

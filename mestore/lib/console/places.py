@@ -9,7 +9,7 @@ from django.utils.functional import Promise
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """One entry of the sidebar. `url_name` is the page's, `permission` the Django name of the right to see it."""
+    """One entry of the sidebar. `permission` is the Django name of the right to see the page."""
 
     group: str
     position: int

@@ -1,0 +1,133 @@
+"""Console pages about grants that begin something: giving a permission, beginning a review, its CSV."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+from uuid import UUID
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseRedirect,
+    StreamingHttpResponse,
+)
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_safe
+
+from accounts import access_review, delegation
+from accounts.models import AccessReview, Grant, Permission, User
+from mestore.lib import actor, errors, guard
+from mestore.lib.console import ReasonAction, actions
+
+START = ReasonAction(
+    name="start",
+    verb=gettext_lazy("Begin"),
+    question=lambda _count: _("Begin an access review?"),
+    effect=gettext_lazy(
+        "All grants in force are listed with when they were last used, for you to decide about."
+    ),
+    undo=gettext_lazy("It stays open until every grant is decided and somebody finishes it."),
+    done=lambda _count: _("The review began."),
+    permission="accounts.change_accessreview",
+    run=access_review.start,
+)
+
+
+class GiveForm(forms.Form):
+    """Which permission, for how long, and why."""
+
+    permission = forms.ChoiceField(label=gettext_lazy("Permission"))
+    days = forms.IntegerField(
+        label=gettext_lazy("For how many days"),
+        required=False,
+        min_value=1,
+        max_value=3_650,
+        help_text=gettext_lazy("Nothing: until it is revoked."),
+    )
+    reason = actions.ReasonForm.base_fields["reason"]
+
+    def __init__(self, data: Any = None) -> None:
+        super().__init__(data)
+        names = Permission.objects.order_by("name").values_list("name", flat=True)
+        self.fields["permission"].choices = [(name, name) for name in names]  # type: ignore[attr-defined]  # of the ChoiceField above
+
+
+def give(request: HttpRequest, user_id: UUID) -> HttpResponseBase:
+    """Give one permission; one that can do much harm waits for a second person."""
+    _demand(request, delegation.GRANTING)
+    user = User.objects.filter(pk=user_id).first()
+    if user is None:
+        raise Http404
+    guard.require("permissions.grant", request)
+    form = GiveForm(request.POST if request.method == "POST" else None)
+    status = 400 if form.is_bound else 200
+    if form.is_valid():
+        try:
+            return _given(request, user, form.cleaned_data)
+        except errors.MeStoreError as refused:
+            form.add_error(None, str(refused.message))
+            status = refused.status
+    context = {
+        **admin.site.each_context(request),
+        "title": _("Give %(user)s a permission") % {"user": user},
+        "summary": _("You can give what you hold yourself, to people below you."),
+        "form": form,
+        "back": reverse("admin:accounts_user_change", args=[user.pk]),
+    }
+    return TemplateResponse(request, "console/grant_give.html", context, status=status)
+
+
+def start_review(request: HttpRequest) -> HttpResponseBase:
+    """Ask, then take the picture of all grants in force."""
+    _demand(request, START.permission)
+    back = (_("Access reviews"), reverse("admin:accounts_accessreview_changelist"))
+    form = actions.ReasonForm(request.POST if request.method == "POST" else None)
+    status = None
+    if form.is_valid():
+        try:
+            review = access_review.start(by=actor.of(request))
+            messages.success(request, START.done(1))
+            return HttpResponseRedirect(reverse("admin:accounts_accessreview_change", args=[review.pk]))
+        except errors.MeStoreError as refused:
+            form.add_error(None, str(refused.message))
+            status = refused.status
+    return actions.ask(request, START, rows=[], form=form, site=admin.site, back=back, status=status)
+
+
+@require_safe
+def review_csv(request: HttpRequest, review_id: UUID) -> HttpResponseBase:
+    """A review as a file for a spreadsheet."""
+    _demand(request, "accounts.view_accessreview")
+    review = AccessReview.objects.filter(pk=review_id).first()
+    if review is None:
+        raise Http404
+    response = StreamingHttpResponse(access_review.csv_of(review), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="access-review-{review.started_at:%Y-%m-%d}.csv"'
+    return response
+
+
+def _given(request: HttpRequest, user: User, asked: dict[str, Any]) -> HttpResponse:
+    expires = timezone.now() + dt.timedelta(days=asked["days"]) if asked["days"] else None
+    made = delegation.give(
+        user, asked["permission"], by=actor.of(request), reason=asked["reason"], expires_at=expires
+    )
+    if isinstance(made, Grant):
+        messages.success(request, _("The permission was given."))
+        return HttpResponseRedirect(reverse("admin:accounts_grant_change", args=[made.pk]))
+    messages.warning(request, _("This waits for a second person to approve it, for 24 hours."))
+    return HttpResponseRedirect(reverse("admin:accounts_approvalrequest_change", args=[made.pk]))
+
+
+def _demand(request: HttpRequest, permission: str) -> None:
+    if not request.user.has_perm(permission):
+        raise PermissionDenied
