@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -89,6 +90,7 @@ class Match:
     user: User
     code: BackupCode
     replacement: _Hashed
+    left: int  # as many as before: one goes, one comes
 
     def use(self, *, by: Actor) -> str:
         """Use the code up and return its replacement, shown once; in the transaction of what it opens.
@@ -99,12 +101,11 @@ class Match:
             factors.record_refusal(self.user, factors.BACKUP_CODE, "used", by=by)
             raise WrongBackupCode
         _row(self.code.code_set, self.replacement).save(force_insert=True)
-        left = remaining(self.user)
-        _record(events.BACKUP_CODE_USED, self.user, by, {"code": str(self.code.pk), "left": left})
+        _record(events.BACKUP_CODE_USED, self.user, by, {"code": str(self.code.pk), "left": self.left})
         delivery.notify(
             self.user,
             "backup_code_used",
-            {"at": timezone.now(), "left": left, "is_low": left <= settings.BACKUP_CODES_LOW},
+            {"at": timezone.now(), "left": self.left, "is_low": self.left <= settings.BACKUP_CODES_LOW},
             by=by,
             second_address=True,
         )
@@ -137,7 +138,8 @@ def check(user: User, text: str, *, by: Actor) -> Match:
     """
     selector, verifier = parse(text)
     attempt = factors.open_attempt(user, factors.BACKUP_CODE, by=by)
-    code = _find(user, selector)
+    known = _of(user)
+    code = next((one for one in known if one.selector == selector), None)
     if not _matches(user, code, verifier):
         factors.refuse(user, factors.BACKUP_CODE, attempt, error=WrongBackupCode(), by=by)
     assert code is not None  # noqa: S101 - for the type checker: nothing matches no row
@@ -146,7 +148,8 @@ def check(user: User, text: str, *, by: Actor) -> Match:
         factors.record_refusal(user, factors.BACKUP_CODE, "used", by=by)
         raise WrongBackupCode
     factors.accept(factors.BACKUP_CODE, attempt)
-    return Match(user, code, _replacement(user, code))
+    left = sum(one.used_at is None for one in known)
+    return Match(user, code, _replacement(user, code, {one.selector for one in known}), left)
 
 
 def find_right(user: User | None, text: str) -> BackupCode | None:
@@ -155,7 +158,8 @@ def find_right(user: User | None, text: str) -> BackupCode | None:
     Costs one hash, also for nobody. Raises MalformedBackupCode, hashers.HashingBusy.
     """
     selector, verifier = parse(text)
-    code = _find(user, selector) if user is not None else None
+    known = _of(user) if user is not None else []
+    code = next((one for one in known if one.selector == selector), None)
     return code if _matches(user, code, verifier) else None
 
 
@@ -201,9 +205,10 @@ def _unused(user: User) -> QuerySet[BackupCode]:
     return BackupCode.objects.filter(code_set__user=user, generation=F("code_set__generation"), used_at=None)
 
 
-def _find(user: User, selector: str) -> BackupCode | None:
-    mine = BackupCode.objects.select_related("code_set").filter(code_set__user=user, selector=selector)
-    return mine.filter(generation=F("code_set__generation")).first()
+def _of(user: User) -> list[BackupCode]:
+    """Return the codes of the newest set, used ones too: ten, and one more for each use."""
+    mine = BackupCode.objects.select_related("code_set").filter(code_set__user=user)
+    return list(mine.filter(generation=F("code_set__generation")))
 
 
 def _matches(user: User | None, code: BackupCode | None, verifier: str) -> bool:
@@ -213,12 +218,7 @@ def _matches(user: User | None, code: BackupCode | None, verifier: str) -> bool:
     return _hasher.verify(_bound(user, code.generation, code.selector, verifier), code.verifier)
 
 
-def _replacement(user: User, code: BackupCode) -> _Hashed:
-    taken = set(
-        BackupCode.objects.filter(code_set=code.code_set, generation=code.generation).values_list(
-            "selector", flat=True
-        )
-    )
+def _replacement(user: User, code: BackupCode, taken: Container[str]) -> _Hashed:
     selector = _random(SELECTOR_LENGTH)
     while selector in taken:
         selector = _random(SELECTOR_LENGTH)

@@ -21,8 +21,9 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts import backup_codes, factor_resets, factors, login, users
 from accounts.models import FactorReset, RecoveryCase, User
-from mestore.lib import crypto, errors, ids, sql
+from mestore.lib import crypto, errors, ids, sql, throttle
 from mestore.lib.actor import Actor
+from mestore.lib.request import network_of
 from monitoring import audit, delivery, events
 
 MAILED_CODE: Final = "mailed_code"
@@ -87,9 +88,11 @@ class _Question:
 def begin(email: str, *, by: Actor) -> str:
     """Open a case for whoever has this address and return its token; mail a code to the stored address.
 
-    What comes back says nothing about whether there is such an account, nor whether it has a factor.
+    What comes back says nothing about whether there is such an account, nor whether it has a factor. Raises
+    errors.TooManyRequests, for known and unknown names alike.
     """
     name = users.identifier(email)
+    _limit(name, by)
     found = User.objects.filter(email_key=name, is_active=True, deleted_at__isnull=True).first()
     has_factor = factors.has_factor(found or User(pk=ids.uuid7()))
     user = found if has_factor else None
@@ -167,6 +170,20 @@ def remove_ended(batch: int = 1_000) -> int:
     """Delete cases that ended a month ago, a batch at a time. Returns how many went."""
     old = RecoveryCase.objects.filter(expires_at__lt=timezone.now() - _KEEP).order_by("expires_at")
     return RecoveryCase.objects.filter(pk__in=old.values("pk")[:batch]).delete()[0]
+
+
+def _limit(name: str, by: Actor) -> None:
+    network = network_of(by.address) if by.address else ""
+    whom = {"pair": crypto.row_binding(network, name).hex(), "account": name}
+    decision = throttle.hit(
+        [
+            (throttle.Limit(f"recovery-{scope}-{seconds}s", limit, seconds), whom[scope])
+            for scope, table in settings.RECOVERY_RATE_LIMITS.items()
+            for limit, seconds in table
+        ]
+    )
+    if not decision.allowed:
+        raise errors.TooManyRequests(retry_after=decision.retry_after)
 
 
 _TAKE_ATTEMPT = """

@@ -170,7 +170,7 @@ def _admitted(row: Sequence[Any]) -> UserSession | None:
             behind = sql.fetch_one(_SELECT_ORIGIN, (origin_id, session.impersonator_id))
             if behind is None:
                 return None
-            impersonator = _load(User, _USER_FIELDS, behind)
+            impersonator = load(User, _USER_FIELDS, behind)
             grants.see(impersonator, Access(second_factor=True, address=session.address or None))
             limit = grants.effective(impersonator)
     grants.see(session.user, Access(second_factor=session.proved_second_factor(), limit=limit))
@@ -179,13 +179,13 @@ def _admitted(row: Sequence[Any]) -> UserSession | None:
 
 def _session(row: Sequence[Any]) -> UserSession:
     split = len(_USER_FIELDS)
-    user = _load(User, _USER_FIELDS, row[:split])
-    session = _load(UserSession, _SESSION_FIELDS, row[split : split + len(_SESSION_FIELDS)])
+    user = load(User, _USER_FIELDS, row[:split])
+    session = load(UserSession, _SESSION_FIELDS, row[split : split + len(_SESSION_FIELDS)])
     session.user = user
     return session
 
 
-def _load(model: type[Model], names: tuple[str, ...], values: Sequence[Any]) -> Model:
+def load(model: type[Model], names: tuple[str, ...], values: Sequence[Any]) -> Model:
     """Build a saved instance from some of its columns; the others load when asked for."""
     ordered, pick = _field_order(model, names)
     return model.from_db("default", ordered, pick(values))

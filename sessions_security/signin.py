@@ -8,10 +8,10 @@ used once, and works only at the entrance that it was made at.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from django.conf import settings
@@ -288,7 +288,7 @@ def take_attempt(mfa_token: str, *, purposes: Collection[Purpose]) -> PendingSig
         row = sql.fetch_one(
             _TAKE_ATTEMPT, (_token_hash(mfa_token), settings.PENDING_SIGN_IN_ATTEMPTS, list(purposes))
         )
-        pending = PendingSignIn.objects.select_related("user").get(pk=row[0]) if row else None
+    pending = _pending(row) if row else None
     if pending is None or not _still_holds(pending):
         AUTH_ATTEMPTS.labels(outcome="refused", factor="totp").inc()
         raise SignInOver
@@ -305,18 +305,33 @@ def _still_holds(pending: PendingSignIn) -> bool:
     return pending.auth_epoch == pending.user.auth_epoch and pending.user.may_sign_in
 
 
+def _pending(row: Sequence[Any]) -> PendingSignIn:
+    pending = session_check.load(PendingSignIn, _PENDING_FIELDS, row[: len(_PENDING_FIELDS)])
+    pending.user = session_check.load(User, _USER_FIELDS, row[len(_PENDING_FIELDS) :])
+    return pending
+
+
+_PENDING_FIELDS = ("id", "user_id", "purpose", "auth_epoch")
+_USER_FIELDS = (
+    "id", "email", "password", "user_type", "nombre", "is_active", "account_verified", "auth_epoch",
+    "deleted_at", "source", "external_reference", "language", "recovery_email", "force_password_change",
+)  # fmt: skip
+# The columns stand in the order of the two lists above. One statement counts the attempt and reads for whom.
 _TAKE_ATTEMPT = """
-    UPDATE sessions_security_pendingsignin SET attempts = attempts + 1
-    WHERE token_hash = %s AND used_at IS NULL AND expires_at > statement_timestamp()
-    AND attempts < %s AND purpose = ANY(%s)
-    RETURNING id
+    UPDATE sessions_security_pendingsignin p SET attempts = p.attempts + 1
+    FROM accounts_user u
+    WHERE p.token_hash = %s AND p.used_at IS NULL AND p.expires_at > statement_timestamp()
+    AND p.attempts < %s AND p.purpose = ANY(%s) AND u.id = p.user_id
+    RETURNING p.id, p.user_id, p.purpose, p.auth_epoch,
+    u.id, u.email, u.password, u.user_type, u.nombre, u.is_active, u.account_verified, u.auth_epoch,
+    u.deleted_at, u.source, u.external_reference, u.language, u.recovery_email, u.force_password_change
 """
 
 
 def open_tokens(user: User, amr: Collection[str], *, by: Actor) -> SignedIn:
     """Start a token session for whoever proved to be `user`, by the factors that `amr` names."""
     keys.ring()
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         session = sessions.start(user, kind="token", amr=tuple(amr), by=by)
         return SignedIn(user, session, tokens.issue_pair(session))
 

@@ -21,6 +21,10 @@ _STATEMENTS = (
         SELECT k.session_id FROM sessions_security_sessionsecret k
         JOIN sessions_security_usersession s ON s.id = k.session_id
         WHERE s.absolute_expires_at < %(now)s LIMIT %(batch)s FOR UPDATE OF k SKIP LOCKED)""",
+    """DELETE FROM sessions_security_stepupproof WHERE id IN (
+        SELECT p.id FROM sessions_security_stepupproof p
+        JOIN sessions_security_usersession s ON s.id = p.session_id
+        WHERE s.absolute_expires_at < %(now)s LIMIT %(batch)s FOR UPDATE OF p SKIP LOCKED)""",
     """DELETE FROM sessions_security_refreshtoken WHERE id IN (
         SELECT r.id FROM sessions_security_refreshtoken r WHERE r.expires_at < %(now)s
         ORDER BY r.expires_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)""",
@@ -28,6 +32,7 @@ _STATEMENTS = (
         SELECT s.id FROM sessions_security_usersession s WHERE s.absolute_expires_at < %(old)s
         AND NOT EXISTS (SELECT FROM sessions_security_refreshtoken r WHERE r.session_id = s.id)
         AND NOT EXISTS (SELECT FROM sessions_security_sessionsecret k WHERE k.session_id = s.id)
+        AND NOT EXISTS (SELECT FROM sessions_security_stepupproof p WHERE p.session_id = s.id)
         ORDER BY s.absolute_expires_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)""",
 )
 

@@ -90,11 +90,14 @@ def test_unknown_wrong_and_not_staff_read_alike(admin: User, device: TotpDevice)
     assert not PendingSignIn.objects.exists()
 
 
-def test_administrator_without_a_factor_is_told_so(admin: User) -> None:
-    response = password_step(Client(), admin)
+def test_administrator_without_a_factor_is_led_to_add_one_and_is_not_in(admin: User) -> None:
+    browser = Client()
 
-    assert response.status_code == 403
+    response = password_step(browser, admin)
+
+    assert response["Location"].startswith("/admin/first-factor/")
     assert not UserSession.objects.exists()
+    assert browser.get(HOME)["Location"].startswith(LOGIN)
 
 
 def test_password_is_never_shown_again(admin: User) -> None:

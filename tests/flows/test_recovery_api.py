@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.core import mail
 from django.db.models import F
 from django.test import Client
@@ -116,10 +115,18 @@ def test_malformed_bodies_are_422(path: str, body: Any) -> None:
     assert post(path, body).status_code == 422
 
 
-def test_one_network_cannot_begin_without_end(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    limited = {"network": [(30, 60)], "account": [(3, 86_400)]}
-    monkeypatch.setattr(settings, "SIGN_IN_RATE_LIMITS", limited)
+@pytest.mark.parametrize("known", [True, False])
+def test_stranger_neither_fills_a_mailbox_nor_uses_up_its_owners_share(user: User, known: bool) -> None:
+    body = {"email": user.email if known else "nobody@example.com"}
 
-    statuses = [post("recovery/begin", {"email": user.email}).status_code for _attempt in range(4)]
+    statuses = [post("recovery/begin", body).status_code for _attempt in range(4)]
+    from_elsewhere = Client().post(
+        AUTH + "recovery/begin",
+        json.dumps(body),
+        content_type="application/json",
+        REMOTE_ADDR="198.51.100.9",
+    )
 
     assert statuses == [200, 200, 200, 429]
+    assert from_elsewhere.status_code == 200
+    assert len(posted()) == (4 if known else 0)

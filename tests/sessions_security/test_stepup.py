@@ -17,7 +17,7 @@ from accounts import backup_codes, login, totp
 from accounts.models import BackupCodeSet, TotpDevice, User
 from mestore.lib import errors, guard
 from monitoring.models import AuditEvent
-from sessions_security import factor_proofs, own_factors, stepup
+from sessions_security import factor_proofs, own_factors, stepup, tasks
 from sessions_security.models import StepUpProof, UserSession
 from tests.factories import accounts as people
 from tests.factories import sessions_security as made
@@ -339,3 +339,21 @@ def test_every_action_of_the_table_names_methods_that_exist() -> None:
         assert rule["methods"], action
         assert set(rule["methods"]) <= known, action
         assert 0 < rule["max_age_seconds"] <= 900, action
+
+
+# Housekeeping
+
+
+def test_old_proofs_go_before_their_session(session: UserSession, device: TotpDevice) -> None:
+    prove(session, device)
+    UserSession.objects.filter(pk=session.pk).update(
+        created_at=F("created_at") - timedelta(days=40),
+        last_seen_at=F("last_seen_at") - timedelta(days=40),
+        idle_expires_at=F("idle_expires_at") - timedelta(days=40),
+        absolute_expires_at=F("absolute_expires_at") - timedelta(days=40),
+    )
+
+    assert tasks.purge(0) == 2
+
+    assert not StepUpProof.objects.exists()
+    assert not UserSession.objects.filter(pk=session.pk).exists()
