@@ -315,6 +315,7 @@ _PENDING_FIELDS = ("id", "user_id", "purpose", "auth_epoch")
 _USER_FIELDS = (
     "id", "email", "password", "user_type", "nombre", "is_active", "account_verified", "auth_epoch",
     "deleted_at", "source", "external_reference", "language", "recovery_email", "force_password_change",
+    "locked_until",
 )  # fmt: skip
 # The columns stand in the order of the two lists above. One statement counts the attempt and reads for whom.
 _TAKE_ATTEMPT = """
@@ -324,7 +325,8 @@ _TAKE_ATTEMPT = """
     AND p.attempts < %s AND p.purpose = ANY(%s) AND u.id = p.user_id
     RETURNING p.id, p.user_id, p.purpose, p.auth_epoch,
     u.id, u.email, u.password, u.user_type, u.nombre, u.is_active, u.account_verified, u.auth_epoch,
-    u.deleted_at, u.source, u.external_reference, u.language, u.recovery_email, u.force_password_change
+    u.deleted_at, u.source, u.external_reference, u.language, u.recovery_email, u.force_password_change,
+    u.locked_until
 """
 
 

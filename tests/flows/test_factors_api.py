@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.db import connection, connections
 from django.db.models import F
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from accounts import backup_codes, totp
 from accounts.models import BackupCode, BackupCodeSet, TotpDevice, User
+from sessions_security import keys
 from sessions_security.models import PendingSignIn, SessionSecret, StepUpProof, UserSession
 from tests.factories import accounts as people
 from tests.factories import sessions_security as made
@@ -206,6 +209,28 @@ def test_backup_code_signs_in_once_and_is_replaced(buyer: User) -> None:
     assert UserSession.objects.get().amr == ["pwd", "otp"]
     replaced = {"method": "backup_code", "code": first.json()["replacement_code"]}
     assert Caller().post("mfa/verify", {"mfa_token": sign_in(buyer), **replaced}).status_code == 200
+
+
+def statements_of(user: User, **answer: str) -> list[str]:
+    """What the second step of a sign-in asks the database, with warm keys as in a running service."""
+    body = {"mfa_token": sign_in(user), **answer}
+    with CaptureQueriesContext(connection) as own, CaptureQueriesContext(connections["audit"]) as lasting:
+        assert Caller().post("mfa/verify", body).status_code == 200
+    return [query["sql"] for query in [*own, *lasting] if query["sql"] not in {"BEGIN", "COMMIT"}]
+
+
+@committed
+def test_second_step_takes_few_statements() -> None:
+    buyer = people.BuyerFactory.create()
+    device = people.TotpDeviceFactory.create(user=buyer)
+    code, *_rest = backup_codes.regenerate(buyer, by=made.HERE)
+    keys.ring()
+
+    with_totp = statements_of(buyer, code=people.code_of(device))
+    with_backup_code = statements_of(buyer, method="backup_code", code=code)
+
+    assert len(with_totp) <= 12, with_totp
+    assert len(with_backup_code) <= 17, with_backup_code  # the code, its replacement, what is told about it
 
 
 @committed
