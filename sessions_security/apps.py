@@ -12,9 +12,17 @@ class SessionsSecurityConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from accounts import factors
+        from accounts import deletion, factors
         from mestore.lib import guard
-        from sessions_security import factor_proofs, own_passkeys, schema, stepup  # noqa: F401  # schema registers
+        from sessions_security import (  # noqa: F401  # schema registers
+            factor_proofs,
+            models,
+            own_passkeys,
+            schema,
+            stepup,
+        )
 
         guard.register_step_up(stepup.check)
         factor_proofs.register(factors.PASSKEY, own_passkeys.PROVER)
+        # A session outlives neither its account nor anybody's memory of it: the audit trail keeps that.
+        deletion.may_go_along(models.UserSession)
