@@ -53,8 +53,12 @@ def create_user(
         raise hierarchy.refused("machine_role", by)
     hierarchy.demand_rank(authority, role, clearance, by, strictly=strictly)
     users.normalise_email(email)
+    names = [str((fields or {}).get(name, "")) for name in ("nombre", "apellido", "empresa")]
+    words = passwords.context(email, *names)
     stored = (
-        make_password(None) if password is None else passwords.hash_new(password, with_factor=with_factor)
+        make_password(None)
+        if password is None
+        else passwords.hash_new(password, with_factor=with_factor, context=words)
     )
     values = {"security_clearance_level": clearance, "password_changed_at": timezone.now(), **(fields or {})}
     try:
@@ -79,7 +83,8 @@ def give_credentials(user: User, *, email: str, password: str, by: Actor, with_f
     if user.user_type == Role.SYSTEM or user.email_key is not None:
         raise hierarchy.refused("has_credentials", by, user)
     key = users.normalise_email(email)
-    stored = passwords.hash_new(password, with_factor=with_factor)
+    words = passwords.context(email, user.nombre, user.apellido, user.empresa)
+    stored = passwords.hash_new(password, with_factor=with_factor, context=words)
     try:
         with transaction.atomic():
             user.email, user.email_key = email.strip(), key

@@ -17,6 +17,7 @@ from mestore.lib import crypto
 
 LENGTH = 64
 _SECRET = 32
+_NOWHERE = UUID(int=0)
 
 Bound = str | int | UUID | dt.datetime | None
 
@@ -28,15 +29,15 @@ def make(purpose: str, row_id: UUID, *bound_to: Bound) -> tuple[str, bytes]:
     return token, crypto.mac(_covered(token, *bound_to), purpose=purpose)
 
 
-def row_id_of(token: str) -> UUID | None:
-    """Return the row that a token names; None when it is none of ours."""
+def row_id_of(token: str) -> UUID:
+    """Return the row that a token names; an id that no row has when it is none of ours."""
     if len(token) != LENGTH or not token.isascii():
-        return None
+        return _NOWHERE
     try:
         raw = base64.b64decode(token, altchars=b"-_", validate=True)
     except binascii.Error:
-        return None
-    return UUID(bytes=raw[:-_SECRET]) if len(raw) == 16 + _SECRET else None
+        return _NOWHERE
+    return UUID(bytes=raw[:-_SECRET]) if len(raw) == 16 + _SECRET else _NOWHERE
 
 
 def proves(token: str, kept: bytes | memoryview, purpose: str, *bound_to: Bound) -> bool:

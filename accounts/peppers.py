@@ -33,7 +33,7 @@ class Usage:
 def usage() -> list[Usage]:
     """Return one record per key of the ring, current first, then keys that hashes name and nobody has."""
     ring = list(settings.MESTORE_PEPPER_KEYS)
-    counted = {key_id: count for key_id, count in sql.fetch_all(_COUNT, [])}
+    counted: dict[str, int] = dict(sql.fetch_all(_COUNT))
     names = [*ring, *sorted(set(counted) - set(ring))]
     return [
         Usage(

@@ -127,6 +127,24 @@ def passwords_are_peppered(**_: Any) -> list[CheckMessage]:
     ]
 
 
+@register(Tags.security)
+def known_passwords_are_there(**_: Any) -> list[CheckMessage]:
+    """mestore.E009: the lists that new passwords are compared with can be read."""
+    from accounts import breached
+
+    try:
+        breached.check()
+    except breached.PasswordListAway:
+        return [
+            Error(
+                "A list of known passwords cannot be read: every new password would be refused.",
+                hint="Run build_password_list, or load_breached_passwords for the file in the settings.",
+                id="mestore.E009",
+            )
+        ]
+    return []
+
+
 @register(Tags.security, deploy=True)
 def secrets_are_distinct(**_: Any) -> list[CheckMessage]:
     """mestore.W008: one value is not used for two purposes."""

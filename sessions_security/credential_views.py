@@ -239,5 +239,4 @@ class Profile(APIView):
 
 
 def _profile(user: Any) -> dict[str, Any]:
-    names = ProfileResponse().fields
-    return account_summary(user) | {name: getattr(user, "pk" if name == "id" else name) for name in names}
+    return account_summary(user) | {str(name): getattr(user, str(name)) for name in ProfileResponse().fields}

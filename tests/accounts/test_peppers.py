@@ -51,7 +51,7 @@ def test_pepper_is_rotated_without_signing_anybody_out(settings: Any) -> None:
     assert (code, counts(answer)) == (0, {"fresh": 1, old: 0})
     assert User.objects.get(pk=user.pk).auth_epoch == user.auth_epoch
     settings.MESTORE_PEPPER_KEYS = {"fresh": b"f" * 32}
-    assert login.check_credentials(user.email, PASSWORD, by=BY, purpose="api")
+    assert login.check_credentials(user.email, PASSWORD, by=BY, purpose="api") == user
 
 
 def test_key_that_was_dropped_too_early_is_named(settings: Any) -> None:

@@ -22,6 +22,7 @@ CASES: list[tuple[Callable[..., list[CheckMessage]], dict[str, Any], str]] = [
     (checks.roles_are_separate, {"OWNER_ROLE": settings.RUNTIME_ROLE}, "mestore.E003"),
     (checks.middleware_is_complete, {"MIDDLEWARE": settings.MIDDLEWARE[1:]}, "mestore.E004"),
     (checks.middleware_is_complete, {"MIDDLEWARE": settings.MIDDLEWARE[:1]}, "mestore.E004"),
+    (checks.known_passwords_are_there, {"BREACHED_PASSWORDS": "/nowhere/leaked"}, "mestore.E009"),
     (checks.cookies_are_host_bound, {"CSRF_COOKIE_NAME": "csrftoken"}, "mestore.E005"),
     (
         checks.passwords_are_peppered,
