@@ -72,7 +72,7 @@ WITHDRAW = ReasonAction(
     undo=gettext_lazy("You may ask again."),
     done=lambda count: ngettext("%d request withdrawn.", "%d requests withdrawn.", count) % count,
     permission="accounts.change_approvalrequest",
-    run=lambda row, *, reason, by: approvals.withdraw(row.pk, by=by),
+    run=lambda row, *, reason, by: approvals.withdraw(row.pk, by=by),  # noqa: ARG005 - asked of all
     offered=lambda row: row.waits(),
 )
 
@@ -245,7 +245,7 @@ FINISH = ReasonAction(
     undo=gettext_lazy("No. Begin another review instead."),
     done=lambda count: ngettext("%d review finished.", "%d reviews finished.", count) % count,
     permission="accounts.change_accessreview",
-    run=lambda review, *, reason, by: access_review.finish(review.pk, by=by),
+    run=lambda review, *, reason, by: access_review.finish(review.pk, by=by),  # noqa: ARG005 - asked of all
     offered=lambda review: review.finished_at is None,
 )
 KEEP = ReasonAction(
@@ -303,7 +303,7 @@ class AccessReviewAdmin(ConsoleModelAdmin):
     def state_of(self, row: AccessReview) -> SafeString:
         return self.state(row)
 
-    def links(self, request: HttpRequest, row: AccessReview) -> Iterable[tuple[str, str]]:
+    def links(self, _request: HttpRequest, row: AccessReview) -> Iterable[tuple[str, str]]:
         items = reverse("admin:accounts_accessreviewitem_changelist")
         yield _("Go through the grants"), f"{items}?review_id={row.pk}"
         yield _("Download as CSV"), reverse("console-review-csv", args=[row.pk])

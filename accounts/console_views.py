@@ -211,5 +211,5 @@ def _demand(request: HttpRequest, permission: str) -> None:
 
 
 def _shown(request: HttpRequest, template: str, **context: Any) -> HttpResponse:
-    request.current_app = admin.site.name  # type: ignore[attr-defined]  # read by the url tag
+    request.current_app = admin.site.name
     return TemplateResponse(request, template, {**admin.site.each_context(request), **context})

@@ -78,7 +78,7 @@ def session_of(request: HttpRequest) -> UserSession:
 
 def shown(request: HttpRequest, template: str, *, status: int = 200, **context: Any) -> HttpResponse:
     """Answer with a page in the console's frame."""
-    request.current_app = admin.site.name  # type: ignore[attr-defined]  # read by the url tag
+    request.current_app = admin.site.name
     return TemplateResponse(request, template, {**admin.site.each_context(request), **context}, status=status)
 
 
