@@ -29,6 +29,10 @@ def request(who: Any = None) -> Any:
     return made
 
 
+def session(number: int, **values: Any) -> Any:
+    return SimpleNamespace(id=uuid.UUID(int=number), proved_second_factor=lambda: True, **values)
+
+
 @pytest.mark.parametrize("who", [None, AnonymousUser()])
 def test_nobody_signed_in_is_anonymous_but_has_an_address_and_an_agent(who: Any) -> None:
     found = actor.of(request(who))
@@ -38,7 +42,7 @@ def test_nobody_signed_in_is_anonymous_but_has_an_address_and_an_agent(who: Any)
 
 def test_a_signed_in_person_is_named_by_id_and_session() -> None:
     asked = request(user())
-    asked.user_session = SimpleNamespace(id=uuid.UUID(int=8))
+    asked.user_session = session(8)
     asked.request_id = "req_00c0ffee"
 
     assert actor.of(asked) == actor.Actor(
@@ -50,7 +54,15 @@ def test_a_signed_in_person_is_named_by_id_and_session() -> None:
         agent="Firefox",
         session_id=str(uuid.UUID(int=8)),
         request_id="req_00c0ffee",
+        second_factor=True,
     )
+
+
+def test_an_impersonated_session_names_who_is_behind_it() -> None:
+    asked = request(user())
+    asked.user_session = session(8, impersonator_id=uuid.UUID(int=5))
+
+    assert actor.of(asked).impersonator == str(uuid.UUID(int=5))
 
 
 def test_a_machine_account_is_a_machine() -> None:
@@ -102,7 +114,7 @@ def test_asking_from_inside_an_authenticator_does_not_authenticate_again() -> No
 def test_a_session_set_on_drfs_wrapper_is_found() -> None:
     wrapped: Any = Request(request(), authenticators=[_Asking()])
     assert wrapped.user
-    wrapped.user_session = SimpleNamespace(id=uuid.UUID(int=9))
+    wrapped.user_session = session(9)
 
     assert actor.of(wrapped).session_id == str(uuid.UUID(int=9))
 

@@ -50,10 +50,11 @@ def loaded(session: UserSession) -> UserSession | None:
 
 
 @pytest.mark.parametrize(
-    "make", [people.SuperuserFactory, people.MachineFactory, lambda: people.BuyerFactory(is_active=False)]
+    ("make", "values"),
+    [(people.SuperuserFactory, {}), (people.MachineFactory, {}), (people.BuyerFactory, {"is_active": False})],
 )
-def test_equals_machines_and_closed_accounts_are_not_impersonated(make: Any) -> None:
-    target = make() if not hasattr(make, "create") else make.create()
+def test_equals_machines_and_closed_accounts_are_not_impersonated(make: Any, values: dict[str, Any]) -> None:
+    target = make.create(**values)
     _user, session, by = administrator()
 
     with pytest.raises(hierarchy.NotAllowed):
