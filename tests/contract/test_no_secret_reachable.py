@@ -23,6 +23,7 @@ pytestmark = pytest.mark.django_db(databases=["default", "audit"])
 
 REGISTERED: list[Any] = list(admin.site._registry)
 NEVER_REGISTERED = {
+    "accounts.BackupCode", "accounts.BackupCodeSet", "accounts.RecoveryCase", "sessions_security.StepUpProof",
     "accounts.TotpDevice", "accounts.LockoutCounter", "finance.IdempotencyKey", "monitoring.SubjectKey",
     "monitoring.AuditPending", "sessions_security.SessionSecret", "sessions_security.RefreshToken",
     "sessions_security.PendingSignIn", "sessions_security.SigningKey",
