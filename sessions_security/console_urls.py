@@ -22,6 +22,7 @@ urlpatterns = [
     path("logout/", console_views.sign_out, name="console-sign-out"),
     path("login/passkey/", passkey_pages.sign_in_options, name="console-passkey-login-options"),
     path("login/passkey/second/", passkey_pages.second_options, name="console-passkey-second-options"),
+    path("first-factor/passkey/", passkey_pages.first_options, name="console-passkey-first-options"),
     path("confirm/passkey/", passkey_pages.step_up_options, name="console-passkey-step-up-options"),
     path(
         "security/passkey/options/", passkey_pages.register_options, name="console-passkey-register-options"

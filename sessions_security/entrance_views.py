@@ -21,6 +21,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from accounts import factor_resets, recovery, totp
 from mestore.lib import actor, errors
+from mestore.lib.actor import Actor
 from sessions_security import console_session, enrolment, sessions, signin
 from sessions_security.console_pages import drop, keep, next_of
 from sessions_security.console_views import CONSOLE, PENDING_COOKIE
@@ -31,7 +32,7 @@ _LONGEST_NAME = 64
 _PROTECTED = [
     never_cache,
     csrf_protect,
-    sensitive_post_parameters("password", "code"),
+    sensitive_post_parameters("password", "code", "credential"),
 ]
 
 
@@ -57,7 +58,7 @@ class FirstFactor(View):
         except totp.EnrolmentOver as error:
             return _first(request, "name", error)
         except errors.MeStoreError as error:
-            return _first(request, "name" if step == "name" else "code", error)
+            return _first(request, "code" if step == "code" else "name", error)
 
     def _begin(self, request: HttpRequest) -> HttpResponse:
         made = enrolment.begin(
@@ -71,8 +72,7 @@ class FirstFactor(View):
 
     def _finish(self, request: HttpRequest) -> HttpResponse:
         by = actor.of(request)
-        code = "".join(request.POST.get("code", "").split())
-        done = enrolment.prove(request.COOKIES.get(PENDING_COOKIE, ""), code=code, purposes=CONSOLE, by=by)
+        done = _first_proof(request, by)
         with transaction.atomic():
             codes = done.complete(by=by)
             console_session.start(
@@ -87,6 +87,20 @@ class FirstFactor(View):
         response = render(request, "console/first_codes.html", context)
         drop(response, PENDING_COOKIE)
         return response
+
+
+def _first_proof(request: HttpRequest, by: Actor) -> enrolment.Enrolled:
+    mfa_token = request.COOKIES.get(PENDING_COOKIE, "")
+    if request.POST.get("step") == "passkey":
+        return enrolment.prove_passkey(
+            mfa_token,
+            name=request.POST.get("name", "")[: _LONGEST_NAME + 1],
+            credential=request.POST.get("credential", ""),
+            purposes=CONSOLE,
+            by=by,
+        )
+    code = "".join(request.POST.get("code", "").split())
+    return enrolment.prove(mfa_token, code=code, purposes=CONSOLE, by=by)
 
 
 def _first(

@@ -111,7 +111,11 @@ class FirstConfirmation(Entrance):
     def post(self, request: Request) -> Response:
         limits.limit_anonymous(request)
         given = read(shapes.FirstConfirmRequest, request)
-        done, codes = enrolment.sign_in(given["mfa_token"], code=given["code"], by=actor.of(request))
+        by = actor.of(request)
+        enrolled = enrolment.prove(
+            given["mfa_token"], code=given["code"], purposes=signin.API_PURPOSES, by=by
+        )
+        done, codes = enrolment.sign_in(enrolled, by=by)
         body = serializers.token_response(done.tokens, done.user) | {"backup_codes": codes}
         return Response(body, headers=NO_STORE)
 

@@ -97,7 +97,7 @@ def prove_sign_in(credential: object, *, bound_to: str, by: Actor) -> tuple[User
     Belongs outside of a transaction. Raises what `passkeys.sign_in` raises.
     """
     passkey = passkeys.sign_in(credential, bound_to=bound_to, by=by)
-    return passkey.user, _proof(passkey)
+    return passkey.user, proof_of(passkey)
 
 
 def amr_alone(proof: factor_proofs.Proof) -> tuple[str, ...]:
@@ -105,15 +105,16 @@ def amr_alone(proof: factor_proofs.Proof) -> tuple[str, ...]:
     return (proof.amr, "mfa")
 
 
+def proof_of(passkey: Passkey) -> factor_proofs.Proof:
+    """Return the proof that `passkey` was used."""
+    amr = "hwk" if passkey.is_device_bound else "swk"
+    return factor_proofs.Proof(factors.PASSKEY, amr, passkey.persistent_id, passkey.created_at, passkey)
+
+
 def _prove(user: User, answer: factor_proofs.Answer, bound_to: str, by: Actor) -> factor_proofs.Proof:
     is_sign_in = bound_to.startswith(_PENDING)
     purpose = passkeys.Purpose.SECOND_FACTOR if is_sign_in else passkeys.Purpose.STEP_UP
-    return _proof(passkeys.prove(user, answer["credential"], purpose, bound_to=bound_to, by=by))
-
-
-def _proof(passkey: Passkey) -> factor_proofs.Proof:
-    amr = "hwk" if passkey.is_device_bound else "swk"
-    return factor_proofs.Proof(factors.PASSKEY, amr, passkey.persistent_id, passkey.created_at, passkey)
+    return proof_of(passkeys.prove(user, answer["credential"], purpose, bound_to=bound_to, by=by))
 
 
 def _bound(session: UserSession) -> str:

@@ -12,7 +12,7 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_POST
 
 from mestore.lib import actor, errors, http
-from sessions_security import limits, own_passkeys
+from sessions_security import enrolment, limits, own_passkeys
 from sessions_security.console_views import CONSOLE, PENDING_COOKIE
 from sessions_security.security_views import inside, session_of
 
@@ -45,6 +45,12 @@ def sign_in_options(request: HttpRequest) -> dict[str, Any]:
 def second_options(request: HttpRequest) -> dict[str, Any]:
     """For the second step of the sign-in that this browser is in."""
     return own_passkeys.second_factor_options(request.COOKIES.get(PENDING_COOKIE, ""), purposes=CONSOLE)
+
+
+@_options
+def first_options(request: HttpRequest) -> dict[str, Any]:
+    """For a passkey as the first factor, in the middle of a sign-in."""
+    return enrolment.passkey_options(request.COOKIES.get(PENDING_COOKIE, ""), purposes=CONSOLE)
 
 
 @inside

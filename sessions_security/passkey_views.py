@@ -13,8 +13,8 @@ from rest_framework.views import APIView
 from accounts import passkey_answers
 from mestore.lib import actor
 from mestore.lib.shapes import Text, read
-from sessions_security import limits, own_factors, own_passkeys, signin
-from sessions_security.factor_serializers import DeviceResponse, device
+from sessions_security import enrolment, limits, own_factors, own_passkeys, signin
+from sessions_security.factor_serializers import DeviceResponse, FirstSignInResponse, device
 from sessions_security.factor_views import NO_STORE, session_of_person
 from sessions_security.serializers import TokenResponse, token_response
 from sessions_security.views import Entrance
@@ -43,6 +43,18 @@ class PasskeySignInRequest(serializers.Serializer[Any]):
     """What the browser answered (`credential.toJSON()`)."""
 
     credential = serializers.JSONField(required=False)
+
+
+class FirstPasskeyOptionsRequest(serializers.Serializer[Any]):
+    """The token of a sign-in that waits for the first factor."""
+
+    mfa_token = Text(max_length=128)
+
+
+class FirstPasskeyRequest(PasskeyRegisterRequest):
+    """What the browser made, with the token of that sign-in."""
+
+    mfa_token = Text(max_length=128)
 
 
 class PasskeyRegisterResponse(DeviceResponse):
@@ -106,6 +118,36 @@ class SignIn(Entrance):
         given = read(PasskeySignInRequest, request)
         done = own_passkeys.sign_in(_credential(given, request), by=actor.of(request))
         return Response(token_response(done.tokens, done.user), headers=NO_STORE)
+
+
+class FirstOptions(Entrance):
+    """Begin to add a passkey as the first factor of an account of the staff, in the middle of its sign-in."""
+
+    @extend_schema(request=FirstPasskeyOptionsRequest, responses=PasskeyOptionsResponse)
+    def post(self, request: Request) -> Response:
+        limits.limit_anonymous(request)
+        mfa_token = read(FirstPasskeyOptionsRequest, request)["mfa_token"]
+        options = enrolment.passkey_options(mfa_token, purposes=signin.API_PURPOSES)
+        return Response(options, headers=NO_STORE)
+
+
+class First(Entrance):
+    """Add it, and finish that sign-in."""
+
+    @extend_schema(request=FirstPasskeyRequest, responses=FirstSignInResponse)
+    def post(self, request: Request) -> Response:
+        limits.limit_anonymous(request)
+        given, by = read(FirstPasskeyRequest, request), actor.of(request)
+        enrolled = enrolment.prove_passkey(
+            given["mfa_token"],
+            name=given["name"],
+            credential=given.get("credential"),
+            purposes=signin.API_PURPOSES,
+            by=by,
+        )
+        done, codes = enrolment.sign_in(enrolled, by=by)
+        body = token_response(done.tokens, done.user) | {"backup_codes": codes}
+        return Response(body, headers=NO_STORE)
 
 
 def _credential(given: dict[str, Any], request: Request) -> Any:

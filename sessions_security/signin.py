@@ -59,11 +59,11 @@ class MfaEnrolmentRequired(errors.Forbidden):
     code = "MFA_ENROLMENT_REQUIRED"
     message = _("This account must have a second factor before it may sign in.")
 
-    def __init__(self, mfa_token: str) -> None:
+    def __init__(self, mfa_token: str, methods: Collection[str]) -> None:
         super().__init__(
             extra={
                 "mfa_token": mfa_token,
-                "methods": [factors.TOTP],
+                "methods": list(methods),
                 "expires_in": settings.TOTP_ENROLMENT_SECONDS,
             }
         )
@@ -201,7 +201,8 @@ def require_second_step(
     methods = factors.methods_of(user) if methods is None else methods
     if user.is_staff and not factors.counts(methods):
         _refuse(user, "no_factor", by)
-        raise MfaEnrolmentRequired(_begin(user, purpose, settings.TOTP_ENROLMENT_SECONDS, by))
+        mfa_token = _begin(user, purpose, settings.TOTP_ENROLMENT_SECONDS, by)
+        raise MfaEnrolmentRequired(mfa_token, factors.acceptable(user, [factors.TOTP, factors.PASSKEY]))
     return _begin(user, purpose, settings.PENDING_SIGN_IN_SECONDS, by)
 
 

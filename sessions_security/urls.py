@@ -19,6 +19,12 @@ urlpatterns = [
     path_both("mfa/devices/<str:device_id>", factor_views.OneDevice.as_view(), name="auth-mfa-device"),
     path_both("mfa/backup-codes", factor_views.BackupCodes.as_view(), name="auth-mfa-backup-codes"),
     path_both(
+        "mfa/enrolment/passkey/options",
+        passkey_views.FirstOptions.as_view(),
+        name="auth-passkey-first-options",
+    ),
+    path_both("mfa/enrolment/passkey/verify", passkey_views.First.as_view(), name="auth-passkey-first"),
+    path_both(
         "passkeys/register/options", passkey_views.RegisterOptions.as_view(), name="auth-passkey-options"
     ),
     path_both("passkeys/register/verify", passkey_views.Register.as_view(), name="auth-passkey-register"),

@@ -412,3 +412,86 @@ def test_where_superusers_need_a_passkey_a_code_does_not_do(monkeypatch: pytest.
     admin = people.AdminFactory.create()
     theirs = people.TotpDeviceFactory.create(user=admin)
     ok(post("mfa/verify", {"mfa_token": mfa_token(admin), "method": "totp", "code": people.code_of(theirs)}))
+
+
+# The first factor of the staff
+
+
+def first(user: User) -> str:
+    answer = post("admin-login", {"email": user.email, "password": people.PASSWORD})
+    body = problem(answer, 403, "MFA_ENROLMENT_REQUIRED")
+    assert "passkey" in body["methods"]
+    token: str = body["mfa_token"]
+    return token
+
+
+def test_a_new_administrator_enters_with_a_passkey_as_the_first_factor() -> None:
+    user, authenticator = people.AdminFactory.create(), Authenticator()
+    token = first(user)
+
+    made = authenticator.create(ok(post("mfa/enrolment/passkey/options", {"mfa_token": token})))
+    body = ok(post("mfa/enrolment/passkey/verify", {"mfa_token": token, "credential": made}))
+
+    assert body["access_token"]
+    assert len(body["backup_codes"]) == settings.BACKUP_CODES
+    assert latest(user).amr == ["pwd", "hwk"]
+    problem(post("mfa/enrolment/passkey/options", {"mfa_token": token}), 401, "MFA_TOKEN_INVALID")
+    assert second_step(user, authenticator)
+
+
+def test_who_has_a_factor_adds_no_first_one() -> None:
+    user = people.AdminFactory.create()
+    token = first(user)
+    asked = ok(post("mfa/enrolment/passkey/options", {"mfa_token": token}))
+    passkey_of(user)
+
+    made = Authenticator().create(asked)
+
+    problem(post("mfa/enrolment/passkey/options", {"mfa_token": token}), 401, "MFA_TOKEN_INVALID")
+    answer = post("mfa/enrolment/passkey/verify", {"mfa_token": token, "credential": made})
+    problem(answer, 401, "MFA_TOKEN_INVALID")
+
+
+def test_malformed_first_passkeys_cost_no_attempt() -> None:
+    user, authenticator = people.AdminFactory.create(), Authenticator()
+    token = first(user)
+
+    for _attempt in range(settings.PENDING_SIGN_IN_ATTEMPTS + 1):
+        answer = post("mfa/enrolment/passkey/verify", {"mfa_token": token, "credential": {}})
+        problem(answer, 400, "BAD_REQUEST")
+    made = authenticator.create(ok(post("mfa/enrolment/passkey/options", {"mfa_token": token})))
+
+    ok(post("mfa/enrolment/passkey/verify", {"mfa_token": token, "credential": made}))
+
+
+@committed
+def test_of_two_first_passkeys_at_once_one_counts(race: Race) -> None:
+    user = people.AdminFactory.create()
+    token = first(user)
+    made = [
+        Authenticator().create(ok(post("mfa/enrolment/passkey/options", {"mfa_token": token})))
+        for _number in range(2)
+    ]
+
+    outcomes = race(
+        [
+            partial(post, "mfa/enrolment/passkey/verify", {"mfa_token": token, "credential": one})
+            for one in made
+        ]
+    )
+
+    assert sorted(response.status_code for response in outcomes) == [200, 401]
+    assert Passkey.objects.filter(user=user).count() == 1
+
+
+def test_a_superuser_who_needs_a_passkey_adds_one_first_and_no_application(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(settings, "SUPERUSER_REQUIRES_PASSKEY", True)
+    user, authenticator = people.SuperuserFactory.create(), Authenticator()
+    token = first(user)
+
+    problem(post("mfa/enrolment", {"mfa_token": token}), 403, "PASSKEY_REQUIRED")
+    made = authenticator.create(ok(post("mfa/enrolment/passkey/options", {"mfa_token": token})))
+
+    ok(post("mfa/enrolment/passkey/verify", {"mfa_token": token, "credential": made}))
