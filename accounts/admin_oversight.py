@@ -344,7 +344,7 @@ class AccessReviewAdmin(ConsoleModelAdmin):
 class AccessReviewItemAdmin(ConsoleModelAdmin):
     """The grants of a review, one decision each."""
 
-    group, position = "people", 61
+    group, position, in_sidebar = "people", 61, False  # it is reached from its review
     label = gettext_lazy("Reviewed grants")
     summary = gettext_lazy("Every grant of a review with when it was last used. Decide about each of them.")
     empty = gettext_lazy("Grants appear here when an access review begins.")

@@ -48,7 +48,7 @@ RESTORE = ReasonAction(
     effect=gettext_lazy("The deleted account may sign in again, with the password and factors it had."),
     undo=gettext_lazy("Yes: it can be deleted again."),
     done=lambda count: ngettext("%d account restored.", "%d accounts restored.", count) % count,
-    permission="accounts.change_user",
+    permission=deletion.DELETING,
     run=deletion.restore,
     offered=lambda user: user.deleted_at is not None,
 )
@@ -61,7 +61,7 @@ DELETE = ReasonAction(
     ),
     undo=gettext_lazy("Yes: Restore brings it back."),
     done=lambda count: ngettext("%d account deleted.", "%d accounts deleted.", count) % count,
-    permission="accounts.change_user",
+    permission=deletion.DELETING,
     run=deletion.delete,
     offered=lambda user: user.deleted_at is None,
 )

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
-from django.db.models import Count
+from django.db.models import Count, IntegerField, Subquery
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from accounts import factors, roles, selectors
+from accounts import approvals, factors, roles, selectors
 from accounts.models import User
 from mestore.lib.console import Panel, State, collect, panel
 
 
 def panels(request: Any) -> list[Panel]:
-    return collect(request, (staff_factors, locked))
+    return collect(request, (staff_factors, locked_and_waiting))
 
 
 @panel(
@@ -44,22 +45,52 @@ def staff_factors(request: Any) -> Panel:
     )
 
 
+class _Count(Subquery):
+    template = "(SELECT count(*) FROM (%(subquery)s) _counted)"
+    output_field = IntegerField()
+
+
 @panel(
     gettext_lazy("Lockouts now"),
     source=gettext_lazy("failure counters"),
     permission="accounts.view_user",
     order=30,
 )
-def locked(request: Any) -> Panel:
-    """How many accounts and networks are refused at this moment."""
-    count = selectors.locked_now().count()
+def locked_and_waiting(request: Any) -> list[Panel]:
+    """What is refused at this moment, and what waits for exactly this person's decision: one statement."""
+    waiting = approvals.waiting_for(request.user).order_by().select_related(None).values("pk")
+    found = (
+        User.objects.filter(pk=request.user.pk)
+        .annotate(locked=_Count(selectors.locked_now().values("pk")), waiting=_Count(waiting))
+        .values("locked", "waiting")
+        .get()
+    )
+    now = timezone.now()
+    panels = [
+        Panel(
+            title=_("Lockouts now"),
+            value=str(found["locked"]),
+            detail=_("accounts and networks"),
+            source=_("failure counters"),
+            as_of=now,
+            state=State.WARNING if found["locked"] else State.GOOD,
+            link=reverse("console-lockouts"),
+            order=30,
+        )
+    ]
+    if request.user.has_perm("accounts.view_approvalrequest"):
+        panels.append(_waiting(found["waiting"], now))
+    return panels
+
+
+def _waiting(count: int, now: dt.datetime) -> Panel:
     return Panel(
-        title=_("Lockouts now"),
+        title=_("Approvals for you"),
         value=str(count),
-        detail=_("accounts and networks"),
-        source=_("failure counters"),
-        as_of=timezone.now(),
+        detail=_("asked by somebody else, for a day at most"),
+        source=_("approvals"),
+        as_of=now,
         state=State.WARNING if count else State.GOOD,
-        link=reverse("console-lockouts"),
-        order=30,
+        link=reverse("admin:accounts_approvalrequest_changelist") + "?waits=waiting",
+        order=35,
     )

@@ -122,7 +122,7 @@ class ConsoleSite(OTPAdminSite):  # type: ignore[misc]  # django-otp has no type
         index = reverse("admin:index")
         found["watch"].append((0, _entry(_("Overview"), index, request.path == index)))
         for page in self._registry.values():
-            if isinstance(page, ConsoleModelAdmin) and page.has_view_permission(request):
+            if isinstance(page, ConsoleModelAdmin) and page.in_sidebar and page.has_view_permission(request):
                 url = reverse(f"admin:{page.opts.app_label}_{page.opts.model_name}_changelist")
                 entry = _entry(page.title, url, request.path.startswith(url))
                 found[page.group].append((page.position, entry))

@@ -43,7 +43,7 @@ Fieldsets = Sequence[tuple[str | Promise, Sequence[str]]]
 class ConsoleModelAdmin(ModelAdmin):  # type: ignore[type-arg]  # not generic at run time
     """Read-only list and detail of one model.
 
-    `group` and `position` place it in the sidebar, `summary` is the sentence under its name,
+    `group` and `position` place it in the sidebar (unless it is reached from another page only), `summary` is the sentence under its name,
     `sections` the titled groups of values of one row,
     `labels` the names of columns that have none of their own. `secret_fields` adds to what type and name
     already give away (`secrecy.is_secret`). A method in `list_display` or `sections` decides by
@@ -52,6 +52,7 @@ class ConsoleModelAdmin(ModelAdmin):  # type: ignore[type-arg]  # not generic at
 
     group: ClassVar[str] = ""
     position: ClassVar[int] = 100
+    in_sidebar: ClassVar[bool] = True
     label: ClassVar[str | Promise] = ""
     summary: ClassVar[str | Promise] = ""
     empty: ClassVar[str | Promise] = ""
