@@ -22,7 +22,7 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import factors
+from accounts import factors, suspension
 from accounts.hashers import PepperedArgon2Hasher
 from accounts.models import BackupCode, BackupCodeSet, User
 from mestore.lib import errors, ids
@@ -75,6 +75,7 @@ class Prepared:
             user=self.user, defaults={"generation": self.generation, "created_at": timezone.now()}
         )
         code_set.codes.all().delete()
+        suspension.forget(self.user)  # guesses at the old codes are void; new ones take another proof
         BackupCode.objects.bulk_create([_row(code_set, code) for code in self.codes])
         _record(events.BACKUP_CODES_MADE, self.user, by, {"codes": len(self.codes)})
         delivery.notify(

@@ -11,16 +11,18 @@ from collections.abc import Collection
 from typing import Final, NoReturn
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import BooleanField, Exists, ExpressionWrapper, F, Model, OuterRef, Q
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django_otp import device_classes
 
-from accounts import lockout
+from accounts import devices, lockout, suspension
 from accounts.models import BackupCode, BackupCodeSet, Passkey, TotpDevice, User
 from accounts.roles import Role
 from mestore.lib import errors
 from mestore.lib.actor import Actor
-from monitoring import audit, events, metrics
+from monitoring import audit, delivery, events, metrics
 
 TOTP: Final = "totp"
 BACKUP_CODE: Final = "backup_code"
@@ -32,6 +34,13 @@ class LastFactor(errors.Conflict):
 
     code = "LAST_FACTOR"
     message = _("This is the only second factor of the account. Add another one before you remove it.")
+
+
+class FactorSuspended(errors.Forbidden):
+    """Answered wrongly too often in a row; the answer names what may be proved in its place."""
+
+    code = "FACTOR_SUSPENDED"
+    message = _("This second factor is suspended after too many wrong answers. Use another one.")
 
 
 def has_factor(user: User) -> bool:
@@ -85,8 +94,9 @@ def settle_removal(user: User) -> None:
     """Draw the consequences of a factor that was just removed, in the same transaction.
 
     Raises LastFactor when the staff would be left without one. Backup codes stand in for a factor: without
-    any they open nothing and go too.
+    any they open nothing and go too. Whoever removes a factor proved another one: rows of wrong answers end.
     """
+    suspension.forget(user)
     if has_factor(user):
         return
     if user.is_staff:
@@ -96,18 +106,25 @@ def settle_removal(user: User) -> None:
 
 def remove_all(user: User) -> None:
     """Take every factor off an account, whatever its kind; runs in a transaction."""
+    suspension.forget(user)
     for kind in device_classes():
         kind.objects.filter(user=user).delete()
 
 
 def open_attempt(user: User, method: str, *, by: Actor) -> lockout.Attempt:
-    """Begin an attempt at one of `user`'s factors. Raises `lockout.LockedOut` when its budget is spent."""
-    attempt = lockout.attempt(_budget(method), account=str(user.pk), address=by.address)
+    """Begin an attempt at one of `user`'s factors, on a known device with that one's budget.
+
+    Raises `lockout.LockedOut` when its budget is spent, FactorSuspended.
+    """
+    device = devices.lane_of(by=by, user=user)
+    attempt = lockout.attempt(_budget(method), account=str(user.pk), address=by.address, device=device)
     try:
         lockout.refuse_locked(attempt)
     except lockout.LockedOut:
         record_refusal(user, method, "locked", by=by)
         raise
+    if suspension.is_suspended(attempt):
+        raise _suspended(user, method, by)
     return attempt
 
 
@@ -121,14 +138,21 @@ def refuse(
         audit.record_refusal(
             events.ACCOUNT_LOCKED, by=by, target=("user", str(user.pk)), data={"purpose": attempt.kind}
         )
+    if suspension.note_wrong(attempt, method):
+        _tell_suspended(user, method, by)
     if failure.beyond_budget:
         raise lockout.LockedOut(retry_after=failure.retry_after)
     raise error
 
 
 def accept(method: str, attempt: lockout.Attempt) -> None:
-    """Take a right answer: forget the failures. Raises `lockout.LockedOut` when a lock came first."""
+    """Take a right answer: forget the failures.
+
+    Raises `lockout.LockedOut`, FactorSuspended when a lock or the suspension came first.
+    """
     lockout.settle(attempt)
+    if not suspension.begin_anew(attempt):
+        raise FactorSuspended
     metrics.AUTH_ATTEMPTS.labels(outcome="accepted", factor=method).inc()
 
 
@@ -145,8 +169,24 @@ def record_refusal(user: User, method: str, reason: str, *, by: Actor) -> None:
     )
 
 
+def _suspended(user: User, method: str, by: Actor) -> FactorSuspended:
+    record_refusal(user, method, "suspended", by=by)
+    out = suspension.suspended(user)
+    return FactorSuspended(extra={"methods": [name for name in methods_of(user) if name not in out]})
+
+
+def _tell_suspended(user: User, method: str, by: Actor) -> None:
+    audit.record_refusal(
+        events.FACTOR_SUSPENDED, by=by, target=("user", str(user.pk)), subject=str(user.pk),
+        data={"factor": method},
+    )  # fmt: skip
+    with transaction.atomic():
+        context = {"at": timezone.now(), "factor": method}
+        delivery.notify(user, "factor_suspended", context, by=by, second_address=True)
+
+
 def _budget(method: str) -> str:
-    return {TOTP: lockout.FACTOR, BACKUP_CODE: lockout.BACKUP_CODE, PASSKEY: lockout.PASSKEY}[method]
+    return suspension.DOORS[method]
 
 
 def _exists(model: type[Model], wanted: Q, bound: str, before: dt.datetime | None) -> Exists:

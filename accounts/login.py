@@ -14,7 +14,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import lockout, password_change, passwords, users
+from accounts import devices, lockout, password_change, passwords, users
 from accounts.models import User
 from mestore.lib import crypto, errors
 from mestore.lib.actor import Actor
@@ -51,12 +51,13 @@ def check_credentials(email: str, password: str, *, by: Actor, purpose: Purpose)
 
     The caller decides whether that account may use this door (an administrator at the public sign-in) and
     which second factor it still owes: nothing is signed in here. Failures are counted and recorded on
-    their own connection. At most four statements when the password is right.
+    their own connection. At most four statements when the password is right, and one for a browser's cookie.
 
     Raises InvalidCredentials, LockedOut, and hashers.HashingBusy when this process hashes all it can.
     """
     name = users.identifier(email)
-    attempt = lockout.attempt(_BUDGETS[purpose], account=name, address=by.address)
+    device = devices.lane_of(by=by, email_key=name)
+    attempt = lockout.attempt(_BUDGETS[purpose], account=name, address=by.address, device=device)
     question = _Question(name, attempt, purpose, by)
     try:
         lockout.refuse_locked(attempt)

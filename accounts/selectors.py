@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-from django.conf import settings
 from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
@@ -91,13 +90,10 @@ def counters_named(text: str) -> QuerySet[LockoutCounter]:
 
 
 def _named(names: list[str], address: str | None = None) -> QuerySet[LockoutCounter]:
-    keys: list[bytes] = []
-    for kind in settings.LOGIN_LIMITS:
-        for name in names:
-            keys += lockout.attempt(kind, account=name, address=None).keys
-        if address and _is_address(address):
-            keys += lockout.attempt(kind, account="", address=address).keys
-    return LockoutCounter.objects.filter(pk__in=keys).order_by("-failed_at", "kind")
+    accounts = lockout.keys_of_account(*names)
+    networks = lockout.keys_of_network(address) if address and _is_address(address) else []
+    found = Q(pk__in=[*accounts, *networks]) | Q(account_key__in=accounts)
+    return LockoutCounter.objects.filter(found).order_by("-failed_at", "kind")
 
 
 def _is_address(text: str) -> bool:

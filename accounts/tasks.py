@@ -10,6 +10,7 @@ from accounts import (
     break_glass,
     challenges,
     decisions,
+    devices,
     factor_resets,
     lockout,
     password_change,
@@ -89,9 +90,9 @@ def recheck_passwords(timestamp: int = 0) -> int:  # noqa: ARG001 - the schedule
 @app.periodic(cron="37 * * * *")
 @app.task(name="accounts.purge_links", queueing_lock="accounts.purge_links", pass_context=False)
 def purge_links(timestamp: int = 0) -> int:  # noqa: ARG001 - the scheduler passes it
-    """Delete reset links and wishes for addresses that are over; return how many rows went."""
+    """Delete reset links, wishes for addresses and known devices that are over; return how many rows went."""
     gone = 0
-    for remove in (password_reset.remove_ended, addresses.remove_ended):
+    for remove in (password_reset.remove_ended, addresses.remove_ended, devices.remove_ended):
         deleted = BATCH
         while deleted == BATCH:
             deleted = remove(BATCH)

@@ -142,6 +142,17 @@ FACTOR_REFUSED: Final = _event(
     "auth.factor.refused", _AUTH, _FAILURE, "A second factor was wrong, malformed, used before or locked."
 )
 
+FACTOR_SUSPENDED: Final = _event(
+    "auth.factor.suspended", Category.SECURITY, _BLOCKED,
+    "A second factor was answered wrongly too often in a row; it counts no more.", retention=_LONG,
+)  # fmt: skip
+FACTOR_RESUMED: Final = _event(
+    "auth.factor.resumed", Category.SECURITY, _SUCCESS, "A suspended second factor counts again.",
+    retention=_LONG,
+)  # fmt: skip
+DEVICE_FORGOTTEN: Final = _event(
+    "auth.device.forgotten", _AUTH, _SUCCESS, "A browser is no known device of an account any more."
+)
 FACTOR_REMOVED: Final = _event(
     "auth.factor.removed", _AUTH, _SUCCESS, "A second factor was taken off an account.", retention=_LONG
 )

@@ -23,8 +23,17 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 
 from accounts import factors, login
+from accounts.models import User
 from mestore.lib import actor, errors
-from sessions_security import console_session, factor_proofs, limits, own_passkeys, sessions, signin
+from sessions_security import (
+    console_session,
+    device_cookie,
+    factor_proofs,
+    limits,
+    own_passkeys,
+    sessions,
+    signin,
+)
 from sessions_security.console_pages import LONGEST_NEXT, drop, keep, next_of
 
 PENDING_COOKIE = "__Host-signin"
@@ -84,10 +93,10 @@ class SignIn(View):
 
     def _passkey(self, request: HttpRequest) -> HttpResponseBase:
         try:
-            _open_with_passkey(request)
+            user = _open_with_passkey(request)
         except errors.MeStoreError as error:
             return _without_cookie(_form(request, "password", error))
-        return _without_cookie(HttpResponseRedirect(next_of(request)))
+        return _known(request, _without_cookie(HttpResponseRedirect(next_of(request))), user)
 
     def _code(self, request: HttpRequest) -> HttpResponseBase:
         mfa_token = request.COOKIES.get(PENDING_COOKIE, "")
@@ -97,7 +106,7 @@ class SignIn(View):
             "credential": request.POST.get("credential", ""),
         }
         try:
-            replacement = _open(request, mfa_token, method, answer)
+            user, replacement = _open(request, mfa_token, method, answer)
         except (signin.SignInOver, sessions.AccountChanged) as error:
             return _without_cookie(_form(request, "password", error))
         except errors.MeStoreError as error:
@@ -105,8 +114,9 @@ class SignIn(View):
         if replacement:
             # Shown in this answer and kept nowhere.
             context = {"code": replacement, "next": next_of(request)}
-            return _without_cookie(render(request, "console/replacement_code.html", context))
-        return _without_cookie(HttpResponseRedirect(next_of(request)))
+            shown = render(request, "console/replacement_code.html", context)
+            return _known(request, _without_cookie(shown), user)
+        return _known(request, _without_cookie(HttpResponseRedirect(next_of(request))), user)
 
 
 @require_POST
@@ -124,8 +134,10 @@ def sign_out(request: HttpRequest) -> HttpResponseBase:
     return response
 
 
-def _open(request: HttpRequest, mfa_token: str, method: str, answer: factor_proofs.Answer) -> str:
-    """Prove the factor and give this browser a new session; return the code that replaces a used one."""
+def _open(
+    request: HttpRequest, mfa_token: str, method: str, answer: factor_proofs.Answer
+) -> tuple[User, str]:
+    """Prove the factor and give this browser a new session; return whose, and what replaces a used code."""
     by = actor.of(request)
     pending, proof = signin.prove_second_step(
         mfa_token, method=method, answer=answer, purposes=CONSOLE, by=by
@@ -134,10 +146,10 @@ def _open(request: HttpRequest, mfa_token: str, method: str, answer: factor_proo
         signin.claim(pending)
         replacement = proof.use(by)
         console_session.start(request, pending.user, amr=(signin.PASSWORD, proof.amr), proof=proof, by=by)
-    return replacement
+    return pending.user, replacement
 
 
-def _open_with_passkey(request: HttpRequest) -> None:
+def _open_with_passkey(request: HttpRequest) -> User:
     """Give this browser a session by a passkey alone. Whoever is no administrator learns nothing else."""
     by = actor.of(request)
     user, proof = own_passkeys.prove_sign_in(
@@ -146,6 +158,7 @@ def _open_with_passkey(request: HttpRequest) -> None:
     signin.demand_staff(user, by=by)
     with transaction.atomic():
         console_session.start(request, user, amr=own_passkeys.amr_alone(proof), proof=proof, by=by)
+    return user
 
 
 def _methods(mfa_token: str) -> tuple[str, ...] | None:
@@ -188,6 +201,11 @@ def _again(request: HttpRequest) -> HttpResponse:
     target = next_of(request)
     query = f"?{urlencode({'next': target})}" if target != reverse("admin:index") else ""
     return HttpResponseRedirect(reverse("admin:login") + query)
+
+
+def _known(request: HttpRequest, response: HttpResponse, user: User) -> HttpResponse:
+    device_cookie.leave(request, response, user, by=actor.of(request))
+    return response
 
 
 def _without_cookie(response: HttpResponse) -> HttpResponse:

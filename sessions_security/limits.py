@@ -12,8 +12,8 @@ from typing import Any
 
 from django.conf import settings
 
-from accounts import users
-from mestore.lib import errors, throttle
+from accounts import devices, users
+from mestore.lib import actor, errors, throttle
 from mestore.lib.request import client_address, network_of
 from mestore.lib.throttle import Limit
 from sessions_security.models import UserSession
@@ -41,11 +41,14 @@ def limit_signed_in(request: Any, session: UserSession) -> None:
 def limit_sign_in(request: Any, account: str) -> None:
     """Count an attempt to sign in before a password is hashed: per network and per account named.
 
+    A known device of that account is counted in its place: strangers cannot use up its owner's share.
     A request that was not counted yet counts as a stranger's too, in the same question.
     """
     network = _network(request)
     table = settings.SIGN_IN_RATE_LIMITS
-    whom = users.identifier(account) if account else network
+    name = users.identifier(account)
+    device = devices.lane_of(by=actor.of(request), email_key=name) if account else None
+    whom = f"device {device}" if device is not None else name if account else network
     _charge(
         request,
         [

@@ -21,7 +21,7 @@ from accounts.registration import Registration, Shop
 from accounts.roles import Role
 from mestore.lib import actor
 from mestore.lib.shapes import Text, read
-from sessions_security import limits, signin
+from sessions_security import device_cookie, limits, signin
 from sessions_security.serializers import SignInRequest, TokenResponse, token_response
 from sessions_security.views import Entrance
 
@@ -220,10 +220,11 @@ class SignInVendor(Entrance):
     def post(self, request: Request) -> Response:
         given = read(SignInRequest, request)
         limits.limit_sign_in(request, given["email"])
-        done = signin.with_password(
-            given["email"], given["password"], purpose="api", by=actor.of(request), only=Role.VENDOR
-        )
-        return Response(token_response(done.tokens, done.user))
+        by = actor.of(request)
+        done = signin.with_password(given["email"], given["password"], purpose="api", by=by, only=Role.VENDOR)
+        response = Response(token_response(done.tokens, done.user))
+        device_cookie.leave(request, response, done.user, by=by)
+        return response
 
 
 def _nobody_is_to_know() -> Response:

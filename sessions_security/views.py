@@ -17,7 +17,7 @@ from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
 from mestore.lib import actor, errors, http
-from sessions_security import clients, keys, limits, serializers, signin, tokens
+from sessions_security import clients, device_cookie, keys, limits, serializers, signin, tokens
 
 
 class Entrance(APIView):
@@ -44,10 +44,11 @@ class SignIn(Entrance):
     def post(self, request: Request) -> Response:
         given = _read(serializers.SignInRequest, request)
         limits.limit_sign_in(request, given["email"])
-        done = signin.with_password(
-            given["email"], given["password"], purpose=self.purpose, by=actor.of(request)
-        )
-        return Response(serializers.token_response(done.tokens, done.user))
+        by = actor.of(request)
+        done = signin.with_password(given["email"], given["password"], purpose=self.purpose, by=by)
+        response = Response(serializers.token_response(done.tokens, done.user))
+        device_cookie.leave(request, response, done.user, by=by)
+        return response
 
 
 class AdminSignIn(SignIn):
@@ -63,13 +64,14 @@ class SecondStep(Entrance):
     def post(self, request: Request) -> Response:
         limits.limit_anonymous(request)
         given = _read(serializers.SecondStepRequest, request)
-        done = signin.with_factor(
-            given["mfa_token"], method=given["method"], answer=given, by=actor.of(request)
-        )
+        by = actor.of(request)
+        done = signin.with_factor(given["mfa_token"], method=given["method"], answer=given, by=by)
         body = serializers.token_response(done.tokens, done.user)
         if done.replacement_code:
             body["replacement_code"] = done.replacement_code
-        return Response(body)
+        response = Response(body)
+        device_cookie.leave(request, response, done.user, by=by)
+        return response
 
 
 class RefreshTokens(Entrance):

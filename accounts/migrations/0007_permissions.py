@@ -10,7 +10,7 @@ import mestore.lib.ids
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0005_passkeys"),
+        ("accounts", "0006_lockout"),
     ]
 
     operations = [

@@ -6,9 +6,10 @@ from accounts.models.access import AccessDecision, AccessReview, AccessReviewIte
 from accounts.models.approval import ApprovalRequest
 from accounts.models.backup_code import BackupCode, BackupCodeSet
 from accounts.models.credential import AddressChange, PasswordReset
+from accounts.models.device import KnownDevice
 from accounts.models.factor import TotpDevice
 from accounts.models.identity import IdentityCard
-from accounts.models.lockout import LockoutCounter
+from accounts.models.lockout import FactorStreak, LockoutCounter
 from accounts.models.passkey import Passkey, PasskeyChallenge
 from accounts.models.permission import Grant, Permission
 from accounts.models.recovery import FactorReset, RecoveryCase
@@ -27,9 +28,11 @@ __all__ = [
     "BackupCodeSet",
     "BreakGlass",
     "FactorReset",
+    "FactorStreak",
     "Grant",
     "GrantUse",
     "IdentityCard",
+    "KnownDevice",
     "LockoutCounter",
     "Passkey",
     "PasskeyChallenge",

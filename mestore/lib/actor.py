@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mestore.lib.request import client_address
+from mestore.lib.request import client_address, device_digest
 
 Kind = Literal["user", "machine", "system", "anonymous"]
 
@@ -32,6 +32,8 @@ class Actor:
     second_factor: bool | None = None
     # The administrator who acts as `id` in an impersonated session.
     impersonator: str | None = None
+    # SHA-256 (hex) of the cookie of a browser that somebody signed in from before; None without one.
+    device: str | None = field(default=None, repr=False)
 
 
 def system(name: str) -> Actor:
@@ -54,8 +56,9 @@ def of(request: Any) -> Actor:
     session_id = str(session.id) if session is not None else None
     if user is None or not user.is_authenticated:
         return Actor(
-            kind="anonymous", address=address, agent=agent, session_id=session_id, request_id=request_id
-        )
+            kind="anonymous", address=address, agent=agent, session_id=session_id, request_id=request_id,
+            device=device_digest(base),
+        )  # fmt: skip
     role = str(getattr(user, "user_type", ""))
     return Actor(
         kind="machine" if role == "SYSTEM" else "user",
@@ -68,6 +71,7 @@ def of(request: Any) -> Actor:
         request_id=request_id,
         second_factor=session.proved_second_factor() if session is not None else None,
         impersonator=_impersonator(session),
+        device=device_digest(base),
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -10,6 +12,9 @@ from django.conf import settings
 
 # The unspecified address stands for a caller without one, as on a UNIX socket.
 UNKNOWN = "0.0.0.0"  # noqa: S104 - nothing is bound to it
+
+DEVICE_COOKIE = "__Host-device"
+_DEVICE_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -51,6 +56,14 @@ def network_of(address: str) -> str:
     if parsed.version == 4:
         return str(parsed)
     return str(ipaddress.IPv6Network((int(parsed) >> 64 << 64, 64)))
+
+
+def device_digest(request: Any) -> str | None:
+    """The SHA-256 (hex) of the cookie that a browser got at a sign-in; None without a proper one."""
+    token = getattr(request, "COOKIES", {}).get(DEVICE_COOKIE, "")
+    if _DEVICE_TOKEN.fullmatch(token) is None:
+        return None
+    return hashlib.sha256(token.encode("ascii")).hexdigest()
 
 
 @lru_cache(maxsize=4096)

@@ -93,7 +93,7 @@ def test_wrong_code_is_refused_counted_and_recorded(user: User, codes: list[str]
         backup_codes.check(user, altered(codes[0]), by=BY)
 
     assert refused.value.status == 401
-    assert counters() == {"backup_code:account", "backup_code:network"}
+    assert counters() == {"backup_code:account", "backup_code:network", "backup_code:pair"}
     assert AuditEvent.objects.using("audit").filter(type="auth.factor.refused").count() == 1
 
 

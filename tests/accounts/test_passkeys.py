@@ -676,6 +676,7 @@ def test_failures_have_a_budget_of_their_own(user: User) -> None:
     assert set(LockoutCounter.objects.using("audit").values_list("kind", flat=True)) == {
         "passkey:account",
         "passkey:network",
+        "passkey:pair",
     }
     assert factors.open_attempt(user, factors.TOTP, by=BY)
 

@@ -197,7 +197,7 @@ def test_factor_has_its_own_budget() -> None:
 
     assert TotpDevice.objects.get(pk=device.pk).last_step == 0
     kinds = LockoutCounter.objects.using("audit").values_list("kind", flat=True)
-    assert set(kinds) == {"factor:account", "factor:network"}
+    assert set(kinds) == {"factor:account", "factor:network", "factor:pair"}
     assert AuditEvent.objects.using("audit").filter(type="auth.locked").count() == 1
 
 

@@ -250,7 +250,7 @@ def test_sign_in_answers_the_token_response_of_the_contract(factory: Any) -> Non
         "is_active": True,
         "is_verified": False,
     }
-    assert not response.cookies
+    assert set(response.cookies) == {"__Host-device"}  # no session: the tokens are that
     assert response["Cache-Control"] == "no-store"
     assert me(body["access_token"]).json() == {
         "id": str(user.pk),
