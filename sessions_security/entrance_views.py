@@ -22,7 +22,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from accounts import factor_resets, recovery, totp
 from mestore.lib import actor, errors
 from mestore.lib.actor import Actor
-from sessions_security import console_session, enrolment, sessions, signin
+from sessions_security import console_session, device_cookie, enrolment, sessions, signin
 from sessions_security.console_pages import drop, keep, next_of
 from sessions_security.console_views import CONSOLE, PENDING_COOKIE
 from sessions_security.security_views import codes_file, error_text
@@ -86,6 +86,7 @@ class FirstFactor(View):
         }
         response = render(request, "console/first_codes.html", context)
         drop(response, PENDING_COOKIE)
+        device_cookie.leave(request, response, done.user, by=by)
         return response
 
 

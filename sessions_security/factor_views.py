@@ -11,7 +11,16 @@ from rest_framework.views import APIView
 
 from mestore.lib import actor, errors
 from mestore.lib.shapes import read
-from sessions_security import console_session, enrolment, limits, own_factors, serializers, signin, stepup
+from sessions_security import (
+    console_session,
+    device_cookie,
+    enrolment,
+    limits,
+    own_factors,
+    serializers,
+    signin,
+    stepup,
+)
 from sessions_security import factor_serializers as shapes
 from sessions_security.models import UserSession
 from sessions_security.views import Entrance
@@ -117,7 +126,9 @@ class FirstConfirmation(Entrance):
         )
         done, codes = enrolment.sign_in(enrolled, by=by)
         body = serializers.token_response(done.tokens, done.user) | {"backup_codes": codes}
-        return Response(body, headers=NO_STORE)
+        response = Response(body, headers=NO_STORE)
+        device_cookie.leave(request, response, done.user, by=by)
+        return response
 
 
 def session_of_person(request: Request) -> UserSession:

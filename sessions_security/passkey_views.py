@@ -13,7 +13,7 @@ from rest_framework.views import APIView
 from accounts import passkey_answers
 from mestore.lib import actor
 from mestore.lib.shapes import Text, read
-from sessions_security import enrolment, limits, own_factors, own_passkeys, signin
+from sessions_security import device_cookie, enrolment, limits, own_factors, own_passkeys, signin
 from sessions_security.factor_serializers import DeviceResponse, FirstSignInResponse, device
 from sessions_security.factor_views import NO_STORE, session_of_person
 from sessions_security.serializers import TokenResponse, token_response
@@ -116,8 +116,11 @@ class SignIn(Entrance):
     def post(self, request: Request) -> Response:
         limits.limit_anonymous(request)
         given = read(PasskeySignInRequest, request)
-        done = own_passkeys.sign_in(_credential(given, request), by=actor.of(request))
-        return Response(token_response(done.tokens, done.user), headers=NO_STORE)
+        by = actor.of(request)
+        done = own_passkeys.sign_in(_credential(given, request), by=by)
+        response = Response(token_response(done.tokens, done.user), headers=NO_STORE)
+        device_cookie.leave(request, response, done.user, by=by)
+        return response
 
 
 class FirstOptions(Entrance):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mestore.lib.http import path_both
-from sessions_security import factor_views, passkey_views, recovery_views, views
+from sessions_security import device_views, factor_views, passkey_views, recovery_views, views
 
 urlpatterns = [
     path_both("login", views.SignIn.as_view(), name="auth-login"),
@@ -34,6 +34,10 @@ urlpatterns = [
     path_both("passkeys/login/verify", passkey_views.SignIn.as_view(), name="auth-passkey-login"),
     path_both(
         "passkeys/step-up/options", passkey_views.StepUpOptions.as_view(), name="auth-passkey-step-up-options"
+    ),
+    path_both("known-devices", device_views.KnownDevices.as_view(), name="auth-known-devices"),
+    path_both(
+        "known-devices/<uuid:device_id>", device_views.OneKnownDevice.as_view(), name="auth-known-device"
     ),
     path_both("step-up", factor_views.StepUp.as_view(), name="auth-step-up"),
     path_both("recovery/begin", recovery_views.Begin.as_view(), name="auth-recovery-begin"),
