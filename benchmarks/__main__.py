@@ -38,6 +38,7 @@ SCALES = {
 }
 SELLERS = 500
 COUNTED_REQUESTS = 20
+WARM_UP_REQUESTS = 120  # of each client
 
 console = Console(stderr=True)
 
@@ -68,8 +69,8 @@ def measure(folder: Path, scale: Scale) -> Figures:
         house.serve("bare", "benchmarks.bare.wsgi:application")
         house.serve("mestore", "mestore.wsgi:application")
         measured = points.all_of(seed)
-        for point in measured:  # warm up: connections, caches, plans
-            _load(house, point, scale.seconds)
+        for point in measured:
+            _warm_up(house, point)
         for number in range(scale.rounds):
             console.print(f"round {number + 1} of {scale.rounds}")
             _round(house, folder, figures, scale, measured, sales, number)
@@ -96,6 +97,12 @@ def _round(
         if point.name == "login":
             alone = json.loads(house.python("-m", "benchmarks.hashing", str(scale.seconds)).splitlines()[-1])
             figures.add("hash", {"per_second": 1 / alone["seconds"], "cpu_ms": alone["cpu_seconds"] * 1_000})
+
+
+def _warm_up(house: House, point: Point) -> None:
+    """So many requests, however slow: every thread connects, every session is met by every worker."""
+    port, limit = house.ports[point.service], WARM_UP_REQUESTS // (20 if point.name == "login" else 1)
+    load.run(port, point.requests, clients=point.clients, seconds=60, expect=point.expect, limit=limit)
 
 
 def _load(house: House, point: Point, seconds: float) -> Load:
