@@ -194,7 +194,7 @@ def account_state(user: User) -> SafeString:
         return display.state(State.CRITICAL, _("deactivated"))
     if user.locked_until is not None and user.locked_until > timezone.now():
         return display.state(State.WARNING, _("locked"))
-    if user.source is not None and not user.email_key:
+    if user.source is not None and not user.email_key and user.user_type != Role.SYSTEM:
         return display.state(State.UNKNOWN, _("imported, cannot sign in"))
     return display.state(State.GOOD, _("active"))
 
@@ -287,7 +287,7 @@ class GrantAdmin(ConsoleModelAdmin):
     search_help_text = gettext_lazy("The whole id of the account or of the grant")
     sections = (
         (gettext_lazy("Grant"), ("id", "holder", "permission", "granted_at", "granted_by_label", "reason")),
-        (gettext_lazy("End"), ("expires_at", "revoked_at", "revoked_by_label", "revoked_why")),
+        (gettext_lazy("How it ends"), ("expires_at", "revoked_at", "revoked_by_label", "revoked_why")),
     )
 
     reason_actions = (REVOKE,)

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from django.utils.translation import gettext_lazy, ngettext
 
-from accounts import account_changes, administration, deletion, lockout, password_reset, recovery_approval
+from accounts import (
+    account_changes,
+    administration,
+    deletion,
+    lockout,
+    password_reset,
+    recovery_approval,
+    suspension,
+)
 from accounts.models import User
 from mestore.lib.actor import Actor
 from mestore.lib.console import ReasonAction
 
 
 def unlock(user: User, *, reason: str, by: Actor) -> None:
-    """End every lock of one account, whoever or whatever made it. Raises as account_changes.unlock does."""
+    """End every lock of one account and of its factors, whoever or whatever made it.
+
+    Raises as account_changes.unlock does, which asks who may.
+    """
     account_changes.unlock(user.pk, reason=reason, by=by)
     lockout.lift_account(user, reason=reason, by=by)
+    for method in suspension.suspended(user):
+        suspension.resume(user, method, reason=reason, by=by)
 
 
 DEACTIVATE = ReasonAction(
@@ -69,7 +82,9 @@ UNLOCK = ReasonAction(
     name="unlock",
     verb=gettext_lazy("Unlock"),
     question=lambda count: ngettext("Unlock %d account?", "Unlock %d accounts?", count) % count,
-    effect=gettext_lazy("Failed attempts are forgotten, and a lock by an administrator ends."),
+    effect=gettext_lazy(
+        "Failed attempts are forgotten, suspended factors count again, and a lock by an administrator ends."
+    ),
     undo=gettext_lazy("New failures lock it again."),
     done=lambda count: ngettext("%d account unlocked.", "%d accounts unlocked.", count) % count,
     permission="accounts.change_user",

@@ -30,6 +30,7 @@ KIND_WORDS: dict[str, str | Promise] = {
     "login": gettext_lazy("signing in"),
     "admin_login": gettext_lazy("signing in, staff"),
     "factor": gettext_lazy("one-time codes"),
+    "totp": gettext_lazy("one-time codes"),
     "backup_code": gettext_lazy("backup codes"),
     "passkey": gettext_lazy("passkeys"),
     "otp": gettext_lazy("verification codes"),

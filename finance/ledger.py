@@ -21,7 +21,17 @@ from finance.postings import PSP_CLEARING, Posting, Transfer
 from mestore.lib import crypto, errors, sql
 from mestore.lib.actor import Actor
 
-__all__ = ["AlreadyPosted", "Balance", "Check", "Posting", "Transfer", "balances", "check", "post_many"]
+__all__ = [
+    "AlreadyPosted",
+    "Balance",
+    "Check",
+    "Posting",
+    "Transfer",
+    "balances",
+    "check",
+    "currency_sums",
+    "post_many",
+]
 
 MAC_PURPOSE: Final = "ledger-entry"
 _SHOWN_PROBLEMS: Final = 100
@@ -40,6 +50,16 @@ SELECT a.kind, a.provider, a.currency,
        (SELECT coalesce(sum(t.amount), 0) FROM ledger_transfer t
         WHERE t.book_id = a.book_id AND t.credit = a.id AND t.phase IN ('single', 'post'))
 FROM ledger_account a WHERE a.book_id = %s ORDER BY a.currency, a.kind, a.provider
+"""
+
+# One look at each transfer; an account that is missing or of another currency would leave its side out.
+_CURRENCY_SUMS = """
+SELECT t.currency, coalesce(sum(t.amount) FILTER (WHERE d.id IS NOT NULL), 0)
+                   - coalesce(sum(t.amount) FILTER (WHERE c.id IS NOT NULL), 0)
+FROM ledger_transfer t
+LEFT JOIN ledger_account d ON d.book_id = t.book_id AND d.id = t.debit AND d.currency = t.currency
+LEFT JOIN ledger_account c ON c.book_id = t.book_id AND c.id = t.credit AND c.currency = t.currency
+GROUP BY t.currency ORDER BY t.currency
 """
 
 # LIMIT NULL is no limit.
@@ -156,6 +176,11 @@ def balances(book: UUID) -> list[Balance]:
         Balance(kind, provider, currency, int(debit), int(credit))
         for kind, provider, currency, debit, credit in sql.fetch_all(_BALANCES, [book])
     ]
+
+
+def currency_sums() -> dict[str, int]:
+    """Return debits less credits of the whole ledger per currency: zero each, or the ledger is wrong."""
+    return {currency: int(minor) for currency, minor in sql.fetch_all(_CURRENCY_SUMS)}
 
 
 def check(*, newest: int | None = None, signatures: bool = False) -> Check:

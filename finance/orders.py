@@ -43,9 +43,7 @@ SELECT nextval(pg_get_serial_sequence('finance_order', 'id')),
            SELECT FROM accounts_user u WHERE u.id = %(buyer)s AND u.user_type = 'BUYER' AND u.is_active
               AND u.deleted_at IS NULL),
        EXISTS (SELECT FROM finance_order o
-               WHERE o.source = %(source)s AND o.external_reference = %(reference)s),
-       EXISTS (SELECT FROM finance_orderpayment p
-               WHERE p.provider = %(provider)s AND p.reference = %(payment)s AND p.reference <> '')
+               WHERE o.source = %(source)s AND o.external_reference = %(reference)s)
 """
 
 _WRITE = """
@@ -104,18 +102,12 @@ class OrderKnown(errors.Conflict):
     message = _("An order with this external reference exists already.")
 
 
-class PaymentUsed(errors.Conflict):
-    code = "PAYMENT_ALREADY_USED"
-    message = _("This payment was used for another order.")
-
-
 _REFUSALS: Final[dict[str, type[errors.MeStoreError]]] = {
-    refusal.code: refusal for refusal in (VendorRefused, BuyerRefused, OrderKnown, PaymentUsed)
+    refusal.code: refusal for refusal in (VendorRefused, BuyerRefused, OrderKnown)
 }
 # Where a twin with another idempotency key got ahead between our question and our write.
 _RACES: Final[dict[str | None, type[errors.MeStoreError]]] = {
     "order_known_once_per_source": OrderKnown,
-    "order_payment_reference_once": PaymentUsed,
 }
 
 
@@ -145,8 +137,8 @@ def place(form: OrderForm, *, key: str, by: Actor) -> Answer:
     """Place an order once per idempotency key and return the answer to send: 201 with the order.
 
     With an approved payment the order is confirmed, and the sale of each vendor and its commission are posted
-    in the same transaction; else it is pending. Raises `VendorRefused`, `BuyerRefused`, `OrderKnown` and
-    `PaymentUsed` (stored: the same key gets the same refusal), `idempotency.KeyReused` and
+    in the same transaction; else it is pending. Raises `VendorRefused`, `BuyerRefused` and
+    `OrderKnown` (stored: the same key gets the same refusal), `idempotency.KeyReused` and
     `idempotency.TwinInFlight`.
     """
     request_hash = crypto.digest(form.identity())
@@ -181,15 +173,13 @@ def _place(form: OrderForm, key: str, request_hash: bytes, by: Actor) -> Answer 
 
 def _decide(form: OrderForm) -> tuple[int, errors.MeStoreError | None]:
     """Return the order's id to be, and why it is refused, if it is."""
-    payment = form.payment
-    order_id, vendors, has_buyer, is_known, is_paid_for = sql.fetch_one(
+    order_id, vendors, has_buyer, is_known = sql.fetch_one(
         _FACTS,
         {
             "vendors": form.vendor_ids, "buyer": form.buyer_id, "source": STOREFRONT,
-            "reference": form.external_reference, "provider": payment.provider if payment else None,
-            "payment": payment.reference if payment else None,
+            "reference": form.external_reference,
         },
-    ) or (0, [], False, False, False)  # fmt: skip
+    ) or (0, [], False, False)  # fmt: skip
     if unknown := set(form.vendor_ids) - set(vendors):
         return order_id, VendorRefused(
             details=[
@@ -204,9 +194,7 @@ def _decide(form: OrderForm) -> tuple[int, errors.MeStoreError | None]:
         return order_id, BuyerRefused(
             details=[FieldError("body -> buyer_id", BuyerRefused.message, "buyer_not_found")]
         )
-    if is_known:
-        return order_id, OrderKnown()
-    return order_id, PaymentUsed() if is_paid_for else None
+    return order_id, OrderKnown() if is_known else None
 
 
 def _order(order_id: int, form: OrderForm) -> PlacedOrder:

@@ -206,8 +206,7 @@ def _not_drawn(currencies: list[str]) -> str:
 
 
 def _grouped(minor: int, currency: str) -> str:
-    whole, point, decimals = text_of(minor, currency).partition(".")
-    return f"{int(whole):,}{point}{decimals}"
+    return display.grouped(text_of(minor, currency))
 
 
 def _short(minor: int, currency: str) -> str:

@@ -386,7 +386,7 @@ TOKEN_ISSUER = "mestore-api"  # noqa: S105 -- a name, not a secret
 TOKEN_AUDIENCE = "mestore-client"  # noqa: S105 -- a name, not a secret
 # Attempts to sign in, right or wrong (limit, seconds): load, before a password is hashed.
 # Failures have LOGIN_LIMITS.
-SIGN_IN_RATE_LIMITS = {"network": [(30, 60)], "account": [(10, 60)]}
+SIGN_IN_RATE_LIMITS = {"network": [(60, 60)], "account": [(30, 60)]}
 
 # Requests per window (limit, seconds). Anonymous by network; signed in by the role's bucket alone.
 RATE_LIMITS: dict[str, list[tuple[int, int]]] = {

@@ -7,11 +7,13 @@ look like a request header. Only what a request may carry is let through.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterable
 from typing import Any
 
 from django.core.wsgi import get_wsgi_application
+from django.urls import get_resolver
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mestore.settings")
 
@@ -25,6 +27,11 @@ _CGI_NAMES = frozenset(
 _PROCESS_NAMES = frozenset(name for name in os.environ if name.startswith("HTTP_"))
 
 _django = get_wsgi_application()
+# What the first request would load (addresses, views, serializers) is loaded before there is one, and what
+# lives as long as the process is taken out of the garbage collector's rounds.
+_ = get_resolver().reverse_dict
+gc.collect()
+gc.freeze()
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

@@ -26,14 +26,17 @@ def panels(request: Any) -> list[Panel]:
 
 @panel(gettext_lazy("Audit log"), source=gettext_lazy("queue of the audit trail"), order=60)
 def audit_pending(request: Any) -> Panel:
-    """How many events are not in the signed log yet, and how old the oldest is."""
+    """Whether events are being recorded, and how many are not sealed in the signed log yet."""
     count, oldest = sql.fetch_one(_PENDING, [COUNTED]) or (0, None)
     may_see = request.user.has_perm("monitoring.view_auditevent")
     many = f"{display.number(COUNTED)}+" if count >= COUNTED else display.number(count)
-    detail = _("none waiting") if not count else _("oldest %(age)s") % {"age": display.age(oldest)}
+    detail = _("all of them sealed")
+    if count:
+        words = ngettext("%(many)s event not sealed yet", "%(many)s events not sealed yet", count)
+        detail = f"{words % {'many': many}} · {_('oldest %(age)s') % {'age': display.age(oldest)}}"
     return Panel(
         title=_("Audit log"),
-        value=ngettext("%(many)s waiting", "%(many)s waiting", count) % {"many": many},
+        value=_("recording"),
         detail=detail,
         source=_("queue of the audit trail"),
         as_of=timezone.now(),

@@ -49,5 +49,10 @@ urlpatterns = [
     ),
     path("security/backup-codes/", security_views.backup_codes, name="console-backup-codes"),
     path("security/sessions/<str:session_id>/end/", security_views.end_session, name="console-end-session"),
+    path(
+        "security/devices/<uuid:device_id>/forget/",
+        security_views.forget_device,
+        name="console-forget-device",
+    ),
     path("security/reset/stop/", security_views.stop_reset, name="console-stop-reset"),
 ]

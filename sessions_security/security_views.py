@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
+from uuid import UUID
 
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
@@ -21,7 +22,8 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST, require_safe
 
-from accounts import factor_resets, factors
+from accounts import devices, factor_resets, factors
+from accounts.models import KnownDevice
 from mestore.lib import actor, errors
 from mestore.lib.console import State, display
 from sessions_security import own_factors, own_passkeys, sessions, stepup
@@ -31,6 +33,7 @@ from sessions_security.models import UserSession
 
 View = Callable[..., HttpResponseBase]
 _LONGEST_NAME = 64
+_DEVICES = 50
 
 FACTOR_WORDS: dict[str, str | Promise] = {
     factors.TOTP: gettext_lazy("authenticator application"),
@@ -97,6 +100,7 @@ def overview(request: HttpRequest) -> HttpResponseBase:
         factors=[_factor_row(factor) for factor in own.devices],
         codes_state=_codes_state(own),
         sessions=[_session_row(row, session) for row in sessions.live(session.user)],
+        devices=[_device_row(row) for row in devices.of(session.user)[:_DEVICES]],
         reset=factor_resets.open_of(session.user),
     )
 
@@ -210,6 +214,15 @@ def end_session(request: HttpRequest, session_id: str) -> HttpResponseBase:
 
 @inside
 @require_POST
+def forget_device(request: HttpRequest, device_id: UUID) -> HttpResponseBase:
+    """Forget one browser that the person signed in from."""
+    devices.revoke(session_of(request).user, device_id, by=actor.of(request))
+    messages.success(request, _("The device was forgotten."))
+    return _home()
+
+
+@inside
+@require_POST
 def stop_reset(request: HttpRequest) -> HttpResponseBase:
     """Stop a factor reset of the person's own account that they did not ask for."""
     reset = factor_resets.open_of(session_of(request).user)
@@ -302,6 +315,16 @@ def _factor_row(factor: own_factors.OwnFactor) -> dict[str, Any]:
         "added": display.moment(factor.created_at),
         "used": display.moment(factor.last_used_at),
         "from": factor.bound_address or display.EMPTY,
+    }
+
+
+def _device_row(row: KnownDevice) -> dict[str, Any]:
+    return {
+        "id": str(row.pk),
+        "name": row.name or display.EMPTY,
+        "address": row.address or display.EMPTY,
+        "added": display.moment(row.created_at),
+        "used": display.moment(row.last_used_at),
     }
 
 

@@ -97,8 +97,9 @@ def import_orders(
         if not dry_run:
             finish = _Finish(sources, currency, new_orders, new_vendors, rejected, by)
             _write(staging, finish, batch_size, phase)
+        totals, sums = report.totals(staging, source=SOURCE), report.ledger_sums()
         return Report(
-            totals=report.totals(staging, source=SOURCE),
+            totals=totals,
             currency=currency,
             rejected=rejected,
             new_orders=new_orders,
@@ -106,7 +107,7 @@ def import_orders(
             new_vendors=new_vendors,
             dry_run=dry_run,
             elapsed_seconds=time.monotonic() - started,
-            ledger_sums=report.ledger_sums(),
+            ledger_sums=sums,
         )
 
 

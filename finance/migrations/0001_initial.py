@@ -633,12 +633,12 @@ class Migration(migrations.Migration):
                 fields=("order", "sequence"), name="order_payment_sequence_once"
             ),
         ),
-        migrations.AddConstraint(
+        migrations.AddIndex(
             model_name="orderpayment",
-            constraint=models.UniqueConstraint(
+            index=models.Index(
                 condition=models.Q(("reference", ""), _negated=True),
-                fields=("provider", "reference"),
-                name="order_payment_reference_once",
+                fields=["provider", "reference"],
+                name="order_payment_by_reference",
             ),
         ),
         migrations.AddConstraint(

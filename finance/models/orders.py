@@ -177,14 +177,16 @@ class OrderPayment(models.Model):
     class Meta:
         verbose_name = _("order payment")
         verbose_name_plural = _("order payments")
+        # Not unique: a cart that the storefront splits is paid once, and its orders share the reference.
+        indexes: ClassVar = [
+            models.Index(
+                fields=["provider", "reference"],
+                name="order_payment_by_reference",
+                condition=~Q(reference=""),
+            )
+        ]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["order", "sequence"], name="order_payment_sequence_once"),
-            # One payment pays one order: a reference that arrives twice is refused.
-            models.UniqueConstraint(
-                fields=["provider", "reference"],
-                name="order_payment_reference_once",
-                condition=~Q(reference=""),
-            ),
             models.CheckConstraint(
                 condition=Q(
                     sequence__gt=0, installments__gte=0, amount_minor__gte=0, amount_minor__lte=MAX_MINOR

@@ -49,6 +49,9 @@ def create(result: Path) -> dict[str, Any]:
     """
     if result.is_file() and User.objects.filter(email_key=f"admin@{DOMAIN}").exists():
         known: dict[str, Any] = json.loads(result.read_text())
+        with transaction.atomic():
+            for name in ("admin", "superuser"):
+                _grant_missing(User.objects.get(email=known[name]["email"]))
         return known
     with transaction.atomic():
         people = {
@@ -64,10 +67,15 @@ def create(result: Path) -> dict[str, Any]:
 
 def _staff(name: str, role: Role, first_name: str) -> dict[str, str]:
     person, user = _person(name, role, first_name, clearance=5)
-    for permission in sorted(set(CONSOLE_PERMISSIONS) - grants.effective(user)):
-        administration.give_grant(user, permission, by=BY, reason=REASON)
+    _grant_missing(user)
     _device, secret = totp.enrol(user, "demo", by=BY, confirmed=True)
     return {"email": person["email"], "password": person["password"], "totp_secret": secret}
+
+
+def _grant_missing(user: User) -> None:
+    """Grant what the console's pages ask for and `user` does not hold, also after pages were added."""
+    for permission in sorted(set(CONSOLE_PERMISSIONS) - grants.effective(user)):
+        administration.give_grant(user, permission, by=BY, reason=REASON)
 
 
 def _vendor(number: int, first_name: str, shop: str, city: str, state: str) -> dict[str, str]:

@@ -23,6 +23,7 @@ from typing import Any, Self
 from mestore import servers
 from mestore.demo import installation
 from mestore.demo.installation import ROOT, State
+from mestore.servers.storage import write_private
 
 HOST = "127.0.0.1"
 READY_SECONDS = 60
@@ -123,6 +124,8 @@ def _prepare(folder: Path, state: State, variables: dict[str, str], orders: int 
     if state.schema == schema:
         return
     result = folder / "people.json"
+    if state.people:  # an older demo, whose schema is brought up to date: its people are known
+        write_private(result, json.dumps(state.people).encode())
     command = [sys.executable, "-m", "mestore.demo.preparation", "--result", str(result)]
     if orders is not None:
         command += ["--orders", str(orders)]

@@ -145,7 +145,7 @@ def _ask_redis(limits: Sequence[tuple[Limit, str]], cost: int) -> list[int]:
     for limit, _whom in limits:
         interval = _interval(limit.limit, limit.window_seconds)
         arguments += (interval, interval * limit.limit)
-    connections = _connections_to(get_redis_connection("default").connection_pool)
+    connections = _connections_here()
     try:
         return connections.ask("EVALSHA", _SHA, *arguments)
     except NoScriptError:  # first use, or Redis was restarted: sending the script stores it
@@ -180,8 +180,9 @@ class _Connections:
     connection that was closed while it lay idle is noticed by using it, and replaced once.
     """
 
-    def __init__(self, pool: Any) -> None:
+    def __init__(self, pool: Any, location: object = None) -> None:
         self.pool = pool
+        self.location = location
         self.process = os.getpid()
         self._idle: deque[Any] = deque()
 
@@ -215,11 +216,21 @@ class _Connections:
 _connections = _Connections(None)
 
 
-def _connections_to(pool: Any) -> _Connections:
-    """The connections of this process to the servers of `pool`; a forked child makes its own."""
+_replacing = threading.Lock()
+
+
+def _connections_here() -> _Connections:
+    """The connections of this process to the Redis of the settings; a forked child makes its own.
+
+    They belong to the address, not to django-redis' pool: threads that came first at the same moment keep a
+    pool each, and would take the connections away from one another, a TLS handshake per request.
+    """
     global _connections  # noqa: PLW0603 - replaced whole, so that no thread sees half of a change
-    if _connections.pool is not pool or _connections.process != os.getpid():
-        _connections = _Connections(pool)
+    here = settings.CACHES["default"]["LOCATION"]
+    if _connections.location != here or _connections.process != os.getpid():
+        with _replacing:
+            if _connections.location != here or _connections.process != os.getpid():
+                _connections = _Connections(get_redis_connection("default").connection_pool, here)
     return _connections
 
 

@@ -121,7 +121,7 @@ def oversight(about: User) -> None:
         finished_at=now, finished_by=asker, outcome_digest="0" * 64, seal=b"0" * 32
     )
     review = AccessReview.objects.create(started_by=asker, started_by_label=asker.email)
-    AccessReviewItem.objects.create(review=review, grant=about.grants.first())
+    AccessReviewItem.objects.create(review=review, grant=about.grants.all()[0])
 
 
 def sale(

@@ -7,13 +7,13 @@ import re
 from typing import Any
 
 import pytest
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from finance import ledger
 from finance import panels as finance_panels
 from mestore.lib import charts
 from mestore.lib.console import Panel, State, collect, figures, panel
-from mestore.lib.console.display import age, agent, amount, moment, short_id
+from mestore.lib.console.display import age, agent, amount, moment, number, short_id
 from monitoring import panels as monitoring_panels
 from monitoring import pools
 from tests.console import house
@@ -166,8 +166,14 @@ def test_moment_is_short_with_both_full_times_in_the_title() -> None:
 
 
 def test_values_are_written_as_people_read_them() -> None:
-    assert "1,234,567.80 <abbr>COP</abbr>" in amount("1234567.80", "COP")
-    assert "−1.00" in amount("-1.00", "COP")
+    with translation.override("en"):
+        assert "1,234,567.80 <abbr>COP</abbr>" in amount("1234567.80", "COP")
+        assert number(1_234_567) == "1,234,567"
+    with translation.override("es"):
+        assert "1.234.567,80 <abbr>COP</abbr>" in amount("1234567.80", "COP")
+        assert number(1_234_567) == "1.234.567"
+    with translation.override("en"):
+        assert "−1.00" in amount("-1.00", "COP")
     assert "12 <abbr>CLP</abbr>" in amount("12", "CLP")
     assert "0000aaaa…efefef" in short_id("0000aaaa-1111-2222-3333-444444efefef")
     assert [age(NOW - dt.timedelta(seconds=s), NOW) for s in (5, 300, 9_000, 400_000, -9)] == [

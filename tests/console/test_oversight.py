@@ -12,7 +12,7 @@ from django.core import mail
 from django.test import Client
 from django.utils import timezone
 
-from accounts import approvals, lockout, recovery_approval
+from accounts import approvals, lockout, recovery_approval, suspension
 from accounts.models import (
     AccessReview,
     ApprovalRequest,
@@ -451,3 +451,17 @@ def test_overview_counts_what_waits_for_exactly_this_person(chief: house.Visitor
 
     assert figure(chief) == "0"
     assert figure(second) == "1"
+
+
+@committed
+def test_suspended_factor_is_shown_and_counts_again_after_unlocking(admin_visitor: house.Visitor) -> None:
+    user = TotpDeviceFactory.create(user=BuyerFactory.create()).user
+    attempt = lockout.attempt(lockout.FACTOR, account=str(user.pk), address=None)
+    for _ in range(60):
+        suspension.note_wrong(attempt, "totp")
+
+    page = get(admin_visitor.client, f"{USERS}{user.pk}/change/")
+    admin_visitor.client.post(f"{USERS}do/", {"action": "unlock", "pk": str(user.pk), **REASON})
+
+    assert "suspended" in page
+    assert not suspension.suspended(user)

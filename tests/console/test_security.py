@@ -14,7 +14,7 @@ from django.db.models import F
 from django.test import Client
 from django.utils import timezone, translation
 
-from accounts import backup_codes, factor_resets, totp
+from accounts import backup_codes, devices, factor_resets, totp
 from accounts.models import BackupCode, FactorReset, TotpDevice, User
 from mestore.lib import actor
 from monitoring import delivery
@@ -575,3 +575,19 @@ def test_impersonation_needs_reason_rank_and_a_fresh_factor(superuser: house.Vis
 def test_impersonation_page_of_nobody_leads_home(superuser: house.Visitor) -> None:
     assert superuser.client.get("/admin/impersonation/")["Location"] == "/admin/"
     assert superuser.client.post("/admin/impersonation/stop/").status_code == 409
+
+
+def test_known_devices_are_listed_and_forgotten_by_their_owner_only() -> None:
+    visitor, other = house.visitor(), house.visitor()
+    by = actor.system("test")
+    for user in (visitor.user, other.user):
+        devices.revoke_all(user, by=by)
+        devices.remember(user, by=by)
+    mine, theirs = devices.of(visitor.user).get(), devices.of(other.user).get()
+
+    page = text(visitor.client.get(HOME, headers={"accept-language": "en"}))
+    assert "Known devices" in page
+    assert visitor.client.post(f"{HOME}devices/{theirs.pk}/forget/").status_code == 404
+    assert visitor.client.post(f"{HOME}devices/{mine.pk}/forget/")["Location"] == HOME
+    assert not devices.of(visitor.user).exists()
+    assert devices.of(other.user).exists()

@@ -61,6 +61,6 @@ def test_policy_table_in_the_settings_is_the_documented_one() -> None:
         assert cells[1:5] == [
             str(limits[name]) for name in ("network", "account", "window_seconds", "lock_seconds")
         ]
-    for who, limits in settings.RATE_LIMITS.items():
+    for who, windows in settings.RATE_LIMITS.items():
         row = next(line for line in text.splitlines() if line.startswith(f"| {who}: requests |"))
-        assert ", ".join(f"{limit} in {seconds} s" for limit, seconds in limits) in row
+        assert ", ".join(f"{limit} in {seconds} s" for limit, seconds in windows) in row

@@ -15,10 +15,10 @@ from accounts.models import User, VendorProfile
 from finance import idempotency, ledger, orders
 from finance.idempotency import KeyReused, TwinInFlight
 from finance.models import Commission, IdempotencyKey, LedgerEntry, Order, OrderItem, OrderPayment
-from finance.orders import BuyerRefused, OrderKnown, PaymentUsed, VendorRefused
+from finance.orders import BuyerRefused, OrderKnown, VendorRefused
 from finance.postings import PLATFORM_FEE, PSP_CLEARING, SHIPPING_PAYABLE, TAX_PAYABLE_GOODS, VENDOR_PENDING
 from mestore.lib import actor, crypto, sql
-from mestore.lib.errors import MeStoreError, SecurityServiceFailure
+from mestore.lib.errors import SecurityServiceFailure
 from tests.factories.accounts import BuyerFactory, ImportedVendorFactory, VendorFactory, VendorProfileFactory
 from tests.finance.conftest import MACHINE, form, item, payment
 
@@ -86,13 +86,11 @@ def test_external_reference_counts_once(order_body: Body) -> None:
     assert Order.objects.count() == 1
 
 
-def test_a_payment_pays_one_order(order_body: Body) -> None:
+def test_orders_of_one_cart_may_share_their_payment(order_body: Body) -> None:
     place(order_body())
+    place(order_body(notes="the cart's other half"), key="key-2")
 
-    with pytest.raises(PaymentUsed):
-        place(order_body(notes="another"), key="key-2")
-
-    assert Order.objects.count() == LedgerEntry.objects.count() == 1
+    assert Order.objects.count() == LedgerEntry.objects.count() == 2
 
 
 def test_a_refusal_is_given_again_whatever_has_changed(order_body: Body) -> None:
@@ -351,23 +349,16 @@ def test_twenty_twins_make_one_order(order_body: Body, race: Race) -> None:
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "audit", "owner"])
-@pytest.mark.parametrize(("same", "error"), [("external_reference", OrderKnown), ("payment", PaymentUsed)])
-def test_twenty_keys_for_one_thing_make_one_order(
-    order_body: Body, race: Race, same: str, error: type[MeStoreError]
-) -> None:
+def test_twenty_keys_for_one_thing_make_one_order(order_body: Body, race: Race) -> None:
     def run(number: int) -> Callable[[], Any]:
-        changes: dict[str, Any] = {"external_reference": "cart-1", "payment": payment()}
-        if same == "payment":
-            changes["external_reference"] = f"cart-{number}"
-        else:
-            changes["payment"] = payment(reference=f"tx-{number}")
+        changes = {"external_reference": "cart-1", "payment": payment(reference=f"tx-{number}")}
         ready = form(order_body(**changes))
         return lambda: orders.place(ready, key=f"key-{number}", by=MACHINE)
 
     results = race([run(number) for number in range(20)])
 
     assert sum(isinstance(result, idempotency.Answer) for result in results) == 1
-    assert sum(isinstance(result, error) for result in results) == 19
+    assert sum(isinstance(result, OrderKnown) for result in results) == 19
     assert Order.objects.count() == LedgerEntry.objects.count() == 1
 
 

@@ -223,6 +223,16 @@ class TestInRedis:
         assert hit([(MINUTE, "a")]).remaining == 3
         assert throttle._redis.state == "closed"
 
+    def test_threads_with_a_pool_each_share_the_connections(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        hit([(MINUTE, "a")])
+        mine, idle = throttle._connections, list(throttle._connections._idle)
+        other = type("Client", (), {"connection_pool": object()})
+        monkeypatch.setattr(throttle, "get_redis_connection", lambda _alias: other)
+
+        assert hit([(MINUTE, "a")]).remaining == 3
+        assert throttle._connections is mine
+        assert list(mine._idle) == idle
+
     def test_a_forked_child_makes_connections_of_its_own(self) -> None:
         hit([(MINUTE, "a")])
         mine = throttle._connections

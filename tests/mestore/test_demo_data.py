@@ -9,7 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
-from accounts.models import User
+from accounts.models import Grant, User
 from finance.models import Order
 from mestore.demo import people, sample_orders
 
@@ -33,8 +33,11 @@ def test_the_administrator_may_open_every_page_of_the_console(tmp_path: Path) ->
 @COMMITTED
 def test_people_whose_credentials_are_known_are_not_created_again(tmp_path: Path) -> None:
     first = people.create(tmp_path / "people.json")
+    admin = User.objects.by_email(first["admin"]["email"])
+    Grant.objects.filter(user=admin, permission__name="users.update.global").delete()
 
     assert people.create(tmp_path / "people.json") == first
+    assert User.objects.get(pk=admin.pk).has_perm("users.update.global")
     assert (tmp_path / "people.json").stat().st_mode & 0o777 == 0o600
 
 

@@ -30,6 +30,7 @@ def environment(**values: str) -> Environment:
         ("dev-jwt-secret-" + GOOD_SECRET, "well-known"),
         (GOOD_SECRET + "-CHANGE-ME", "well-known"),
     ],
+    ids=["missing", "short", "predictable", "framework-default", "old-default", "placeholder"],
 )
 def test_secret_is_refused_by_name_and_never_shown(value: str, word: str) -> None:
     env = environment(THE_SECRET=value)
@@ -162,6 +163,7 @@ def test_redis_may_be_absent_or_plain_in_the_demo_only() -> None:
         f"bad id:{GOOD_KEY}",
         f"k1:{GOOD_KEY},k1:{GOOD_KEY}",
     ],
+    ids=["no-colon", "no-base64", "too-short", "not-random", "bad-id", "twice"],
 )
 def test_bad_key_ring_is_refused(ring: str) -> None:
     env = environment(KEYS=ring)

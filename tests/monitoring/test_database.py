@@ -127,7 +127,7 @@ def test_connections_that_the_server_ended_are_replaced_before_use(superuser_dsn
     with psycopg.connect(superuser_dsn, autocommit=True) as superuser:
         superuser.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-            "WHERE application_name = 'mestore' AND pid <> pg_backend_pid()"
+            "WHERE datname = current_database() AND application_name = 'mestore'"
         )
 
     for _ in range(10):  # more than the pool holds

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import string
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from hypothesis import given, settings
@@ -80,7 +79,8 @@ def test_secret_is_cut_out_of_a_text(text: str, hidden: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "request", "finance.order-list", "took 12.5 ms", "2026-01-31T23:59:59.000000Z", str(uuid4()),
+        "request", "finance.order-list", "took 12.5 ms", "2026-01-31T23:59:59.000000Z",
+        "7adc5a82-9f4d-4c08-8dbf-45ca40f96359",
         "order 1234567890123 recorded", "https://example.com/a?b=c", "4111111111111112", "12:30:45",
     ],
 )  # fmt: skip

@@ -10,11 +10,13 @@ from zoneinfo import ZoneInfo
 from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 BOGOTA = ZoneInfo("America/Bogota")
 EMPTY = "—"
 LONGEST_PLAIN_ID = 20
+_COLOMBIAN = str.maketrans(",.", ".,")
 
 
 class State(StrEnum):
@@ -103,7 +105,15 @@ def two_lines(first: Any, second: Any) -> SafeString:
 
 def number(value: int) -> str:
     """A whole number with grouped thousands."""
-    return f"{value:,}"
+    return grouped(str(value))
+
+
+def grouped(text: str) -> str:
+    """A decimal number as people write it: "1,234.50" in English, "1.234,50" in Colombia."""
+    whole, _point, decimals = text.partition(".")
+    english = f"{int(whole):,}" + (f".{decimals}" if decimals else "")
+    is_english = (get_language() or "").startswith("en")
+    return english if is_english else english.translate(_COLOMBIAN)
 
 
 def numeric(text: Any) -> SafeString:
@@ -161,13 +171,5 @@ def agent(text: str | None) -> str:
 
 def amount(text: str, currency: str) -> SafeString:
     """An amount of money, `text` with the currency's own decimals: "1,234.50 COP"."""
-    whole, point, decimals = text.partition(".")
-    sign, digits = ("−", whole[1:]) if whole.startswith("-") else ("", whole)
-    return format_html(
-        '<span class="num">{}{}{}{} <abbr>{}</abbr></span>',
-        sign,
-        f"{int(digits):,}",
-        point,
-        decimals,
-        currency,
-    )
+    sign, digits = ("−", text[1:]) if text.startswith("-") else ("", text)
+    return format_html('<span class="num">{}{} <abbr>{}</abbr></span>', sign, grouped(digits), currency)
