@@ -66,7 +66,9 @@ def present(request: HttpRequest) -> HttpResponseBase:
     """Where an impersonated session stands: the staff see the console, others what is here."""
     session = getattr(request, "user_session", None)
     banner = impersonation.banner(session)
-    if session is None or banner is None:
+    if session is None:
+        return HttpResponseRedirect(reverse("admin:login"))
+    if banner is None:
         return HttpResponseRedirect(reverse("admin:index"))
     enters = admin.site.has_permission(request)
     return render(
@@ -81,6 +83,8 @@ def present(request: HttpRequest) -> HttpResponseBase:
 @require_POST
 def stop(request: HttpRequest) -> HttpResponseBase:
     """Go back to one's own session, or to the sign-in when that has ended meanwhile."""
+    if getattr(request, "user_session", None) is None:
+        return HttpResponseRedirect(reverse("admin:login"))
     response: HttpResponse = HttpResponseRedirect(reverse("admin:index"))
     impersonation.stop_in_browser(request, response)
     return response

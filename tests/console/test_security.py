@@ -591,3 +591,8 @@ def test_known_devices_are_listed_and_forgotten_by_their_owner_only() -> None:
     assert visitor.client.post(f"{HOME}devices/{mine.pk}/forget/")["Location"] == HOME
     assert not devices.of(visitor.user).exists()
     assert devices.of(other.user).exists()
+
+
+def test_stranger_at_the_impersonation_pages_is_sent_to_the_sign_in() -> None:
+    assert Client().get("/admin/impersonation/")["Location"].startswith(LOGIN)
+    assert Client().post("/admin/impersonation/stop/")["Location"].startswith(LOGIN)
