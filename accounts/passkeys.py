@@ -231,7 +231,8 @@ def sign_in(given: object, *, bound_to: str, by: Actor) -> Passkey:
     except Disproved:
         _refuse_stranger(passkey, attempt, by)
     used = _use(verified, by)
-    factors.accept(factors.PASSKEY, attempt)
+    lockout.settle(attempt)
+    metrics.AUTH_ATTEMPTS.labels(outcome="accepted", factor=factors.PASSKEY).inc()
     return used
 
 

@@ -310,7 +310,7 @@ def test_own_passkeys_are_excluded_from_a_new_registration(user: User) -> None:
 
     made = passkeys.registration_options(user, bound_to=HERE)
 
-    assert [one["id"] for one in made["excludeCredentials"]] == [b64(passkey.credential_id)]
+    assert [one["id"] for one in made["excludeCredentials"]] == [b64(bytes(passkey.credential_id))]
 
 
 @pytest.mark.parametrize("missing", ["WEBAUTHN_RP_ID", "WEBAUTHN_ORIGINS"])
@@ -416,7 +416,7 @@ def test_an_authenticator_need_not_name_its_user_when_we_know_him(user: User) ->
     _passkey, authenticator = passkey_of(user)
     authenticator.names_user = False
 
-    assert prove(user, authenticator.get(options(user)))
+    assert prove(user, authenticator.get(options(user))).pk
 
 
 # Copies
@@ -678,7 +678,25 @@ def test_failures_have_a_budget_of_their_own(user: User) -> None:
         "passkey:network",
         "passkey:pair",
     }
-    assert factors.open_attempt(user, factors.TOTP, by=BY)
+    assert factors.open_attempt(user, factors.TOTP, by=BY).kind == lockout.FACTOR
+
+
+def test_a_locked_network_uses_up_the_challenge_and_nothing_else(user: User) -> None:
+    passkey, authenticator = passkey_of(user)
+    asked = alone()
+    for _failure in range(settings.LOGIN_LIMITS["passkey"]["account"]):
+        answer = authenticator.get(alone())
+        answer["response"]["signature"] = b64(b"wrong")
+        with pytest.raises(WrongPasskey):
+            sign_in(answer)
+    answer = authenticator.get(asked)
+
+    with pytest.raises(lockout.LockedOut):
+        sign_in(answer)
+    with pytest.raises(ChallengeOver):
+        sign_in(answer)
+    passkey.refresh_from_db()
+    assert passkey.last_used_at is None
 
 
 def test_strangers_cannot_lock_an_owner_out_of_a_passkey(user: User) -> None:
@@ -698,8 +716,8 @@ def test_strangers_cannot_lock_an_owner_out_of_a_passkey(user: User) -> None:
 
     assert outcomes[0] is WrongPasskey
     assert outcomes[-1] is lockout.LockedOut
-    assert sign_in(authenticator.get(alone()))
-    assert prove(user, authenticator.get(options(user)))
+    assert sign_in(authenticator.get(alone())).pk
+    assert prove(user, authenticator.get(options(user))).pk
 
 
 # What an account has
@@ -774,7 +792,7 @@ def test_what_is_no_answer_at_all_costs_nothing(user: User, malformed: Any) -> N
 def test_an_answer_may_come_as_text(user: User) -> None:
     _passkey, authenticator = passkey_of(user)
 
-    assert prove(user, json.dumps(authenticator.get(options(user))))
+    assert prove(user, json.dumps(authenticator.get(options(user)))).pk
 
 
 WANTED = {"challenge": b64(b"c" * 32), "user": {"id": b64(b"somebody")}}

@@ -11,7 +11,7 @@ from playwright.sync_api import CDPSession, Page
 from accounts.models import Passkey
 from sessions_security.models import StepUpProof, UserSession
 from tests.browser import test_console as console
-from tests.factories.accounts import PASSWORD
+from tests.factories.accounts import PASSWORD, AdminFactory
 
 pytestmark = console.pytestmark
 chromium = console.chromium
@@ -99,6 +99,25 @@ def test_password_and_passkey_and_confirming_with_it(visit: console.Visit) -> No
     page.wait_for_url("**/admin/security/passkey/")
 
     assert StepUpProof.objects.get().method == "passkey"
+    assert visit.said == []
+
+
+def test_a_new_administrator_enters_with_a_passkey_as_the_first_factor(visit: console.Visit) -> None:
+    page = window(visit)
+    plug_in(page)
+    newcomer = AdminFactory.create()
+    page.goto(f"{visit.address}/admin/login/")
+    page.fill("#id_email", newcomer.email)
+    page.fill("#id_password", PASSWORD)
+    page.click("main form:first-of-type button[type=submit]")
+
+    page.click("details summary")
+    page.click("form[data-passkey=create] button[type=submit]")
+    page.wait_for_selector("text=/[A-Z2-7]{4}/")
+
+    assert Passkey.objects.filter(user=newcomer).count() == 1
+    page.goto(f"{visit.address}/admin/security/")
+    assert page.locator("nav.sidebar").count() == 1
     assert visit.said == []
 
 
