@@ -26,7 +26,8 @@ DOORS: Final = {"totp": lockout.FACTOR, "backup_code": lockout.BACKUP_CODE, "pas
 
 _NOTE_WRONG = """
 INSERT INTO accounts_factorstreak AS s (key, method, wrong, last_at, suspended_at)
-VALUES (%(key)s, %(method)s, 1, clock_timestamp(), NULL)
+SELECT %(key)s, %(method)s, 1, moment, CASE WHEN %(most)s <= 1 THEN moment END
+  FROM (SELECT clock_timestamp() AS moment) AS clock
     ON CONFLICT (key) DO UPDATE
    SET wrong = s.wrong + 1, last_at = excluded.last_at,
        suspended_at = CASE WHEN s.suspended_at IS NULL AND s.wrong + 1 >= %(most)s THEN excluded.last_at

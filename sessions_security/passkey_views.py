@@ -150,7 +150,9 @@ class First(Entrance):
         )
         done, codes = enrolment.sign_in(enrolled, by=by)
         body = token_response(done.tokens, done.user) | {"backup_codes": codes}
-        return Response(body, headers=NO_STORE)
+        response = Response(body, headers=NO_STORE)
+        device_cookie.leave(request, response, done.user, by=by)
+        return response
 
 
 def _credential(given: dict[str, Any], request: Request) -> Any:

@@ -61,6 +61,22 @@ def test_policy_table_in_the_settings_is_the_documented_one() -> None:
         assert cells[1:5] == [
             str(limits[name]) for name in ("network", "account", "window_seconds", "lock_seconds")
         ]
+        assert cells[5] == str(limits.get("pair", "–"))
+    numbers = {
+        f"a lock within {settings.LOCK_MEMORY_SECONDS} s of the last one is longer, by": ", ".join(
+            map(str, settings.LOCK_MULTIPLIERS)
+        ),
+        "locks of one network in a day until every door is closed to it": settings.NETWORK_VIOLATIONS,
+        "days that it stays closed, the first time and after": ", ".join(
+            map(str, settings.NETWORK_BLOCK_DAYS)
+        ),
+        "wrong answers in a row that suspend a kind of factor": settings.FACTOR_WRONG_IN_A_ROW,
+        "known devices per account": settings.KNOWN_DEVICES,
+        "life of a known device after its last sign-in (s)": settings.KNOWN_DEVICE_SECONDS,
+    }
+    for what, number in numbers.items():
+        assert f"| {what} | {number} |" in text
+    assert all(f"`{door}`" in text for door in settings.NEVER_ESCALATED)
     for who, windows in settings.RATE_LIMITS.items():
         row = next(line for line in text.splitlines() if line.startswith(f"| {who}: requests |"))
         assert ", ".join(f"{limit} in {seconds} s" for limit, seconds in windows) in row
