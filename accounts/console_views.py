@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
-from accounts import lockout, roles, selectors
+from accounts import lockout, roles, selectors, suspension
 from accounts.models import LockoutCounter, User
 from mestore.lib import actor, charts
 from mestore.lib.console import Panel, Place, ReasonAction, State, Table, actions, display, panel, places
@@ -169,6 +169,10 @@ def counters_table(user: User) -> Table:
         title=_("Failed attempts"),
         headers=[_("What"), _("State"), _("Failures"), _("Last failure"), _("Until")],
         rows=[
+            (KIND_WORDS.get(method, method), display.state(State.CRITICAL, _("suspended")), "", "", "")
+            for method in sorted(suspension.suspended(user))
+        ]
+        + [
             (counter_name(row), counter_state(row), f"{row.failures} / {row.budget}",
              display.moment(row.failed_at), display.moment(row.locked_until or row.window_ends_at))
             for row in selectors.counters_of(user)[:20]
