@@ -220,11 +220,12 @@ def test_locks_of_the_network_count_on_a_known_device_too() -> None:
 
 def test_lifting_an_account_reaches_its_pairs_and_devices_at_every_door() -> None:
     user = BuyerFactory.create()
+    name = str(user.email_key)
     for kind in ("login", "otp"):
-        lock(attempt(kind, account=user.email_key, address=ADDRESS))
+        lock(attempt(kind, account=name, address=ADDRESS))
     for kind in (FACTOR, "change_password"):
         lock(attempt(kind, account=str(user.pk)))
-    lock(attempt(account=user.email_key, device=ids.uuid7()))
+    lock(attempt(account=name, device=ids.uuid7()))
     other = attempt(account="other@example.com")
     lock(other)
     assert {row.kind for row in selectors.counters_of(user).using("audit")} == {
