@@ -58,9 +58,11 @@ class _Count(Subquery):
 )
 def locked_and_waiting(request: Any) -> list[Panel]:
     """What is refused at this moment, and what waits for exactly this person's decision: one statement."""
-    waiting = approvals.waiting_for(request.user).order_by().select_related(None).values("pk")
+    # Not the lazy `request.user`: what is remembered about permissions is remembered on the account itself.
+    person = request.user_session.user
+    waiting = approvals.waiting_for(person).order_by().select_related(None).values("pk")
     found = (
-        User.objects.filter(pk=request.user.pk)
+        User.objects.filter(pk=person.pk)
         .annotate(locked=_Count(selectors.locked_now().values("pk")), waiting=_Count(waiting))
         .values("locked", "waiting")
         .get()
