@@ -87,13 +87,14 @@ def held(user: User) -> frozenset[str]:
 
 def see(user: User, access: Access) -> None:
     """Tell under which circumstances permissions of this object are asked for, from now on."""
-    user.__dict__[_ACCESS] = access
+    # By attribute, not through __dict__: the account of a request is a lazy wrapper with its own.
+    setattr(user, _ACCESS, access)
     forget(user)
 
 
 def seen(user: User) -> Access:
     """Return what `see` told about this object."""
-    access: Access = user.__dict__.get(_ACCESS, _UNKNOWN)
+    access: Access = getattr(user, _ACCESS, _UNKNOWN)
     return access
 
 
@@ -131,7 +132,8 @@ def open_lines(user: User) -> list[Line]:
 
 def forget(user: User) -> None:
     """Drop what `effective` remembered on this object."""
-    user.__dict__.pop(_MEMORY, None)
+    if hasattr(user, _MEMORY):
+        delattr(user, _MEMORY)
 
 
 def has_perm(user: User, name: str, obj: object | None = None) -> bool:
@@ -161,10 +163,10 @@ def _ours(name: str) -> str | None:
 
 def _remembered(user: User) -> dict[str, Line | None]:
     """Return the names that count, each with its grant; None where the role alone gives it."""
-    known: dict[str, Line | None] | None = user.__dict__.get(_MEMORY)
+    known: dict[str, Line | None] | None = getattr(user, _MEMORY, None)
     if known is None:
         known = _read(user) if user.is_active and user.deleted_at is None else {}
-        user.__dict__[_MEMORY] = known
+        setattr(user, _MEMORY, known)
     return known
 
 

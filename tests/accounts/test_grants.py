@@ -8,9 +8,11 @@ import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.db import IntegrityError, transaction
 from django.utils import timezone
+from django.utils.functional import SimpleLazyObject
 
 from accounts import grants, roles
 from accounts.backends import GrantBackend
+from accounts.conditions import Access
 from accounts.models import Grant, Permission, User
 from tests.factories.accounts import (
     AdminFactory,
@@ -239,3 +241,16 @@ def test_grant_cannot_end_before_it_began() -> None:
     with pytest.raises(IntegrityError), transaction.atomic():
         grant(AdminFactory.create(), "users.create.global", expires_at=timezone.now() - SOON)
     assert not Grant.objects.exists()
+
+
+def test_lazy_account_of_a_request_is_judged_as_the_account_itself(django_assert_num_queries: Any) -> None:
+    admin = AdminFactory.create()
+    grants.see(admin, Access(limit=frozenset()))  # seen under an impersonation that allows nothing
+    lazy: Any = SimpleLazyObject(lambda: admin)
+
+    assert not grants.has_perm(lazy, "users.read.read_only")
+    with django_assert_num_queries(0):
+        assert not grants.has_perm(lazy, "vendors.read.read_only")
+
+    grants.forget(lazy)
+    assert not grants.has_perm(lazy, "users.read.read_only")
