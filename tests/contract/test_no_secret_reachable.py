@@ -146,8 +146,8 @@ def test_search_says_nothing_about_a_secret(model: Any, eye: Any) -> None:
     row = model._default_manager.order_by("-pk").first()
     page: Any = admin.site.get_model_admin(model)
     for field in model._meta.concrete_fields:
-        if is_secret(field, page.secret_fields):
-            value = getattr(row, field.attname)
+        value = getattr(row, field.attname)
+        if is_secret(field, page.secret_fields) and value:  # an empty search is the plain list
             text = bytes(value).hex() if isinstance(value, bytes | memoryview) else str(value)
             for term in (text, text[:12]):
                 answer = eye.get(_url(model), {"q": term})
