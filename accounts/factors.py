@@ -60,14 +60,15 @@ def counts(methods: Collection[str]) -> bool:
 
 
 def methods_of(user: User, *, bound_before: dt.datetime | None = None) -> tuple[str, ...]:
-    """Return what `user` can prove, best first; with `bound_before` only what was there by then.
+    """Return what `user` has to prove, best first; with `bound_before` only what was there by then.
 
-    One statement.
+    A passkey that was suspended is among them, though nothing proves it any more: a copied key must not turn
+    its account into one that a password alone opens. One statement.
     """
     found = (
         User.objects.filter(pk=user.pk)
         .annotate(
-            passkey=_exists(Passkey, Q(suspended_at=None), "created_at", bound_before),
+            passkey=_exists(Passkey, Q(), "created_at", bound_before),
             totp=_exists(TotpDevice, Q(confirmed=True), "confirmed_at", bound_before),
             backup_code=_codes_left(bound_before),
         )
@@ -79,7 +80,7 @@ def methods_of(user: User, *, bound_before: dt.datetime | None = None) -> tuple[
 
 
 def proved(account: str = "pk") -> ExpressionWrapper[Q]:
-    """Return the condition, for queries of accounts, that a second factor is there."""
+    """Return the condition, for queries of accounts, that a second factor is there and works."""
     passkeys = Passkey.objects.filter(user=OuterRef(account), suspended_at=None)
     applications = TotpDevice.objects.filter(user=OuterRef(account), confirmed=True)
     return ExpressionWrapper(Q(Exists(passkeys)) | Q(Exists(applications)), output_field=BooleanField())
@@ -97,11 +98,12 @@ def settle_removal(user: User) -> None:
     any they open nothing and go too. Whoever removes a factor proved another one: rows of wrong answers end.
     """
     suspension.forget(user)
-    if has_factor(user):
+    if User.objects.filter(proved(), pk=user.pk).exists():
         return
     if user.is_staff:
         raise LastFactor
-    BackupCodeSet.objects.filter(user=user).delete()
+    if not has_factor(user):
+        BackupCodeSet.objects.filter(user=user).delete()
 
 
 def remove_all(user: User) -> None:
@@ -119,11 +121,11 @@ def open_attempt(user: User, method: str, *, by: Actor) -> lockout.Attempt:
     device = devices.lane_of(by=by, user=user)
     attempt = lockout.attempt(_budget(method), account=str(user.pk), address=by.address, device=device)
     try:
-        lockout.refuse_locked(attempt)
+        is_suspended = lockout.refuse_locked(attempt)
     except lockout.LockedOut:
         record_refusal(user, method, "locked", by=by)
         raise
-    if suspension.is_suspended(attempt):
+    if is_suspended:
         raise _suspended(user, method, by)
     return attempt
 
@@ -150,8 +152,7 @@ def accept(method: str, attempt: lockout.Attempt) -> None:
 
     Raises `lockout.LockedOut`, FactorSuspended when a lock or the suspension came first.
     """
-    lockout.settle(attempt)
-    if not suspension.begin_anew(attempt):
+    if not lockout.settle(attempt):
         raise FactorSuspended
     metrics.AUTH_ATTEMPTS.labels(outcome="accepted", factor=method).inc()
 

@@ -258,8 +258,7 @@ def remove(passkey: Passkey, *, by: Actor) -> None:
         factors.lock_account(passkey.user)
         if not Passkey.objects.filter(pk=passkey.pk).delete()[0]:
             raise errors.NotFound
-        if passkey.suspended_at is None:
-            factors.settle_removal(passkey.user)
+        factors.settle_removal(passkey.user)
         _record(events.FACTOR_REMOVED, passkey, by)
         _tell(passkey, "factor_removed", by)
 

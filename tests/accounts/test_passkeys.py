@@ -9,7 +9,7 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
-from accounts import factors, lockout, passkeys
+from accounts import backup_codes, factors, lockout, passkeys, totp
 from accounts.challenges import ChallengeOver, Purpose
 from accounts.models import LockoutCounter, Passkey, User
 from accounts.passkeys import WrongPasskey
@@ -260,14 +260,49 @@ def test_the_only_factor_of_the_staff_stays(user: User) -> None:
         passkeys.remove(passkey, by=BY)
 
 
-def test_a_suspended_key_can_always_be_removed(user: User) -> None:
+def test_a_suspended_key_is_removed_once_the_staff_have_another_factor(user: User) -> None:
     passkey, _authenticator = passkey_of(user)
     passkey.suspend(Passkey.Reason.COUNTER)
     passkey.refresh_from_db()
 
+    # Without it a password alone would add the next factor.
+    with pytest.raises(factors.LastFactor):
+        passkeys.remove(passkey, by=BY)
+
+    TotpDeviceFactory.create(user=user)
     passkeys.remove(passkey, by=BY)
 
     assert not Passkey.objects.exists()
+
+
+def test_a_suspended_key_still_is_a_factor_of_its_account_and_the_staff_need_one_that_works(
+    user: User,
+) -> None:
+    passkey, _authenticator = passkey_of(user)
+    device = TotpDeviceFactory.create(user=user)
+    passkey.suspend(Passkey.Reason.COUNTER)
+
+    with pytest.raises(factors.LastFactor):
+        totp.remove(device, by=BY)
+
+    device.delete()
+    assert factors.has_factor(user)
+    assert not User.objects.filter(factors.proved(), pk=user.pk).exists()
+
+
+def test_a_buyers_backup_codes_stay_as_long_as_a_suspended_key_asks_for_them() -> None:
+    buyer = BuyerFactory.create()
+    passkey, _authenticator = passkey_of(buyer)
+    device = TotpDeviceFactory.create(user=buyer)
+    backup_codes.regenerate(buyer, by=BY)
+    passkey.suspend(Passkey.Reason.COUNTER)
+
+    totp.remove(device, by=BY)
+    assert factors.methods_of(buyer) == ("passkey", "backup_code")
+
+    passkeys.remove(passkey, by=BY)
+    assert factors.methods_of(buyer) == ()
+    assert backup_codes.remaining(buyer) == 0
 
 
 def test_passkeys_come_first_among_the_methods(user: User) -> None:

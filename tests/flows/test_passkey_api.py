@@ -320,6 +320,28 @@ def test_a_copy_that_is_used_ends_everything_of_the_account() -> None:
     assert AuditEvent.objects.filter(type="auth.passkey.suspended").exists()
 
 
+@committed
+@pytest.mark.parametrize(
+    ("make", "path"), [(people.BuyerFactory, "login"), (people.AdminFactory, "admin-login")]
+)
+def test_a_suspended_key_does_not_leave_the_password_alone(make: Any, path: str) -> None:
+    user = make.create()
+    _passkey, authenticator = passkey_of(user)
+    clone = authenticator.copied()
+    ok(post("passkeys/login/verify", {"credential": authenticator.get(ok(post("passkeys/login/options")))}))
+    answer = clone.get(ok(post("passkeys/login/options")))
+    problem(post("passkeys/login/verify", {"credential": answer}), 401, "UNAUTHORIZED")
+
+    entered = post(path, {"email": user.email, "password": people.PASSWORD})
+
+    problem(entered, 401, "MFA_REQUIRED")
+    problem(
+        post("mfa/enrolment", {"mfa_token": entered.json()["mfa_token"], "name": "mine"}),
+        401,
+        "MFA_TOKEN_INVALID",
+    )
+
+
 # Confirming
 
 
