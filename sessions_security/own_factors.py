@@ -23,6 +23,7 @@ from sessions_security import sessions, stepup
 from sessions_security.models import UserSession
 
 _LARGEST_ID = 2**63 - 1
+_LONGEST_ID = len(str(_LARGEST_ID))
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,8 @@ def _own_passkey(session: UserSession, device_id: str) -> Passkey | None:
 
 
 def _is_id(text: str) -> bool:
-    return text.isascii() and text.isdigit() and int(text) <= _LARGEST_ID
+    # The length first: Python refuses to read numbers of thousands of digits.
+    return text.isascii() and text.isdigit() and len(text) <= _LONGEST_ID and int(text) <= _LARGEST_ID
 
 
 def _shown(device: TotpDevice) -> OwnFactor:

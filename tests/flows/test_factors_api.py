@@ -335,6 +335,8 @@ def test_device_of_somebody_else_is_not_there(buyer: User) -> None:
     caller = with_factor(buyer, code=people.code_of(device))
 
     assert caller.delete(f"mfa/devices/{theirs.pk}").status_code == 404
+    # More digits than Python reads as a number.
+    assert caller.delete(f"mfa/devices/{'9' * 4_301}").status_code == 404
     assert TotpDevice.objects.filter(pk=theirs.pk).exists()
 
 
