@@ -160,7 +160,11 @@ def newcomer(user: User, *, by: Actor) -> SignedIn:
 
 
 def sign_out(session: UserSession, *, everywhere: bool, by: Actor) -> int:
-    """End this session, or all sessions of its account; return how many ended."""
+    """End this session, or all sessions of its account; return how many ended.
+
+    Whoever acts as somebody else ends that, and none of the account's own sessions.
+    """
+    everywhere = everywhere and session.impersonator_id is None
     with transaction.atomic():
         audit.record(
             events.SIGNED_OUT, by=by, target=("session", str(session.pk)), data={"everywhere": everywhere}

@@ -240,6 +240,24 @@ def test_stop_ends_it_and_only_it() -> None:
         impersonation.stop(session, by=by)
 
 
+def test_signing_out_everywhere_leaves_the_accounts_own_sessions(client: Client) -> None:
+    target = people.BuyerFactory.create()
+    own = made.session_of(target)
+    _user, session, by = administrator()
+    acting = impersonation.begin(session, target, reason=REASON, by=by)
+
+    done = client.post(
+        "/api/v1/auth/logout",
+        {"revoke_all": True},
+        content_type="application/json",
+        headers=bearer(acting),
+    )
+
+    assert done.status_code == 200
+    assert loaded(own) is not None
+    assert loaded(acting) is None
+
+
 def test_ordinary_sessions_have_no_banner() -> None:
     user, session, by = administrator()
     buyer = people.BuyerFactory.create()
