@@ -11,12 +11,13 @@ import binascii
 import datetime as dt
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
-from django.db.models import Count, F, IntegerField, Model, Q, QuerySet, Subquery, Value
-from django.db.models.functions import Coalesce
+from django.db.models import Count, Exists, F, IntegerField, Model, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce, Collate, Upper
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -26,8 +27,12 @@ from accounts.users import identifier
 from mestore.lib import errors, sql
 
 COUNTED: Final = 10_000
+SEARCHED: Final = 1_000
+# No text that begins with another comes after that other with this letter behind it.
+_LAST = "\U0010ffff"
 RECENT = dt.timedelta(days=30)
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+"""What stands for the last sign-in of those who never signed in."""
 _SIZE_OF_TABLE = "SELECT reltuples FROM pg_class WHERE oid = 'accounts_user'::regclass"
 # Up to here every figure is counted; beyond, the planner is asked.
 _EXACT_ROWS = 50_000
@@ -39,7 +44,7 @@ class CursorInvalid(errors.Unprocessable):
 
 def _moment(text: str) -> dt.datetime:
     # A moment without a zone compares with none that has one: TypeError.
-    return max(dt.datetime.fromisoformat(text), _EPOCH)
+    return max(dt.datetime.fromisoformat(text), EPOCH)
 
 
 def _text(text: str) -> str:
@@ -69,8 +74,10 @@ class Order:
         return ordered.order_by("order_key", "pk")
 
 
-_CREATED, _EMAIL = F("created_at"), Coalesce("email_key", Value(""))
-_LAST_LOGIN = Coalesce("last_login", Value(_EPOCH))
+_CREATED = F("created_at")
+# In the order of bytes, which is the one order in which an index finds beginnings, too.
+_EMAIL = Collate(Coalesce("email_key", Value("")), "C")
+_LAST_LOGIN = Coalesce("last_login", Value(EPOCH))
 ORDERS: Final[Mapping[str, Order]] = {
     "created_at_desc": Order(_CREATED, _moment, falls=True),
     "created_at_asc": Order(_CREATED, _moment),
@@ -152,13 +159,12 @@ _FIGURES: Final[Mapping[str, Q]] = {
 def page_of_users(wanted: Wanted) -> Page:
     """Return one page of accounts with their shops. Raises CursorInvalid."""
     rows = User.objects.filter(deleted_at__isnull=not wanted.deleted).filter(STATUSES[wanted.status])
-    rows = rows.filter(**wanted.narrowed)
+    rows = rows.alias(signed_in_at=_LAST_LOGIN).filter(**wanted.narrowed)
     if wanted.email:
         rows = rows.filter(email_key=identifier(wanted.email))
-    if wanted.search:
-        rows = rows.filter(_matching(wanted.search))
-    detailed = rows.select_related("vendor_profile").defer("password")
-    return page_of(rows, detailed, ORDERS[wanted.order], wanted)
+    rows, found = _found(rows, wanted.search)
+    detailed = User.objects.select_related("vendor_profile").defer("password")
+    return page_of(rows, detailed, ORDERS[wanted.order], wanted, known=found)
 
 
 def page_of_staff(wanted: Wanted) -> Page:
@@ -174,29 +180,42 @@ def page_of_staff(wanted: Wanted) -> Page:
 
 def page_of_vendors(wanted: Wanted, *, status: str | None) -> Page:
     """Return one page of shops with their accounts, newest first. Raises CursorInvalid."""
-    rows = VendorProfile.objects.filter(user__deleted_at__isnull=not wanted.deleted)
-    if status is not None:
-        rows = rows.filter(vendor_status=status)
+    shops = (
+        VendorProfile.objects.all() if status is None else VendorProfile.objects.filter(vendor_status=status)
+    )
+    detailed = VendorProfile.objects.select_related("user").defer("user__password")
     if wanted.search:
-        rows = rows.filter(_matching(wanted.search, "user__"))
-    return page_of(rows, rows.select_related("user").defer("user__password"), _NEWEST_SHOP, wanted)
+        people = User.objects.filter(Exists(shops.filter(pk=OuterRef("pk"))), deleted_at__isnull=True)
+        found, count = _found(people, wanted.search)
+        chosen = VendorProfile.objects.filter(pk__in=found.values("pk"))
+        return page_of(chosen, detailed, _NEWEST_SHOP, wanted, known=count)
+    # Few are deleted: looking those up is cheaper than looking every living one up.
+    gone = User.objects.filter(pk=OuterRef("pk"), deleted_at__isnull=False)
+    return page_of(shops.filter(~Exists(gone)), detailed, _NEWEST_SHOP, wanted)
 
 
-def page_of(counted: QuerySet[Any], rows: QuerySet[Any], order: Order, wanted: Wanted) -> Page:
-    """Return one page in one statement; in two or three when it is empty or there are too many to count."""
-    capped = counted.order_by().values("pk")[: COUNTED + 1]
-    chosen = order.sorted(rows).annotate(found=_CappedCount(capped))
+def page_of(
+    rows: QuerySet[Any], detailed: QuerySet[Any], order: Order, wanted: Wanted, *, known: int | None = None
+) -> Page:
+    """Return one page of `rows` with what `detailed` reads along, in one statement; in two or three when it
+    is empty or there are too many to count. `known`: how many a search found.
+    """
+    capped = rows.order_by().values("pk")[: COUNTED + 1]
+    count = _CappedCount(capped) if known is None else Value(known)
+    chosen = order.sorted(rows)
     if wanted.cursor:
         chosen = chosen.filter(_after(wanted.cursor, order))
-    last = wanted.offset + wanted.size
-    read = list(chosen[wanted.offset : last + 1])
+    # Which rows are on the page is found first: what is left out is not joined with anything.
+    ids = chosen.values("pk")[wanted.offset : wanted.offset + wanted.size + 1]
+    found = order.sorted(detailed.filter(pk__in=ids)).annotate(found=count)
+    read = list(found)
     shown = read[: wanted.size]
-    total = int(read[0].found) if read else capped.count()
+    total = int(read[0].found) if read else capped.count() if known is None else known
     is_estimate = total > COUNTED
     return Page(
         rows=shown,
-        total=max(_estimates([counted])[0], total) if is_estimate else total,
-        total_is_estimate=is_estimate,
+        total=max(_estimates([rows])[0], total) if is_estimate else total,
+        total_is_estimate=is_estimate or (known or 0) >= SEARCHED,
         has_previous=bool(wanted.cursor) or (wanted.offset > 0 and total > 0),
         next_cursor=_cursor(shown[-1]) if len(read) > wanted.size else None,
     )
@@ -231,17 +250,29 @@ class _CappedCount(Subquery):
     output_field = IntegerField()
 
 
-def _matching(text: str, prefix: str = "") -> Q:
-    """Beginnings of address and names, or a whole id: what an index can answer."""
-    found = (
-        Q(**{f"{prefix}email_key__startswith": identifier(text)})
-        | Q(**{f"{prefix}nombre__istartswith": text})
-        | Q(**{f"{prefix}apellido__istartswith": text})
-    )
-    try:
-        return found | Q(**{f"{prefix}pk": UUID(text)})
-    except ValueError:
-        return found
+def _found(rows: QuerySet[User], text: str) -> tuple[QuerySet[User], int | None]:
+    """Return the rows whose address or name begins with `text`, or whose id it is; and how many they are.
+
+    One statement finds them in the indexes, SEARCHED of each kind at most, in the order of the alphabet: what
+    a search costs does not depend on how many people have a common name. Who is not found types one letter
+    more.
+    """
+    if not text:
+        return rows, None
+    parts = [_beginning(rows, _EMAIL, Value(identifier(text)), Value(identifier(text) + _LAST))]
+    for column in ("nombre", "apellido"):
+        key = Collate(Upper(column), "C")
+        parts.append(_beginning(rows, key, Upper(Value(text)), Upper(Value(text + _LAST))))
+    with suppress(ValueError):
+        parts.append(rows.filter(pk=UUID(text)).values_list("pk", flat=True))
+    ids = set(parts[0].union(*parts[1:], all=True))
+    return User.objects.filter(pk__in=ids), len(ids)
+
+
+def _beginning(rows: QuerySet[User], key: Any, first: Any, last: Any) -> QuerySet[Any]:
+    """The ids of the first SEARCHED rows whose key lies between the two, in its order."""
+    keyed: QuerySet[Any] = rows.annotate(found_by=key).filter(found_by__gte=first, found_by__lt=last)
+    return keyed.order_by("found_by", "pk").values_list("pk", flat=True)[:SEARCHED]
 
 
 def _estimates(querysets: Sequence[QuerySet[Any]]) -> list[int]:

@@ -26,8 +26,8 @@ _TEXT = 254
 _DATES = {
     "created_after": "created_at__gte", "created_before": "created_at__lt",
     "created_from": "created_at__gte", "created_to": "created_at__lt",
-    "last_login_after": "last_login__gte", "last_login_before": "last_login__lt",
-    "last_login_from": "last_login__gte", "last_login_to": "last_login__lt",
+    "last_login_after": "signed_in_at__gte", "last_login_before": "signed_in_at__lt",
+    "last_login_from": "signed_in_at__gte", "last_login_to": "signed_in_at__lt",
 }  # fmt: skip
 _CLEARANCES = {
     "clearance_min": "security_clearance_level__gte", "clearance_max": "security_clearance_level__lte",
@@ -53,6 +53,8 @@ def users(parameters: Mapping[str, str], *, deleted: bool = False) -> Wanted:
         _keep(narrowed, column, reader.truth(name))
     for name, lookup in _DATES.items():
         _keep(narrowed, lookup, reader.moment(name))
+    if "signed_in_at__lt" in narrowed:
+        narrowed["signed_in_at__gt"] = user_lists.EPOCH  # nobody who never did
     for name, lookup in _CLEARANCES.items():
         if name in parameters:
             narrowed[lookup] = reader.whole(name, 1, 1, 5)

@@ -257,7 +257,7 @@ class NotificationsRequest(serializers.Serializer[Any]):
         return _words(given)
 
 
-class ProfileRequest(serializers.Serializer[Any]):
+class ShopRequest(serializers.Serializer[Any]):
     """What a vendor may say about the own shop."""
 
     business_name = plain(200, required=False)

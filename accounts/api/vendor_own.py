@@ -23,9 +23,9 @@ class Profile(AdministrationView):
     def get(self, request: Request) -> Response:
         return Response(_told(vendors.own_profile(person(request))))
 
-    @describe("vendor_profile_change", "Change the own shop", request=shapes.ProfileRequest)
+    @describe("vendor_profile_change", "Change the own shop", request=shapes.ShopRequest)
     def put(self, request: Request) -> Response:
-        given = read(shapes.ProfileRequest, request)
+        given = read(shapes.ShopRequest, request)
         return Response(_told(vendors.change_profile(person(request), given, by=actor.of(request))))
 
 

@@ -37,6 +37,12 @@ CONSOLE_PERMISSIONS = (
     "transactions.read.read_only",
     "audit_logs.read.read_only",
 )
+# What the administration API asks of a superuser besides.
+SUPERUSER_PERMISSIONS = (
+    "users.read.global", "users.create.global", "users.manage.global", "users.delete.global",
+    "permissions.grant.global", "permissions.revoke.global",
+    "vendors.approve.global", "vendors.manage.global",
+)  # fmt: skip
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 
@@ -74,7 +80,8 @@ def _staff(name: str, role: Role, first_name: str) -> dict[str, str]:
 
 def _grant_missing(user: User) -> None:
     """Grant what the console's pages ask for and `user` does not hold, also after pages were added."""
-    for permission in sorted(set(CONSOLE_PERMISSIONS) - grants.effective(user)):
+    wanted = {*CONSOLE_PERMISSIONS, *(SUPERUSER_PERMISSIONS if user.role is Role.SUPERUSER else ())}
+    for permission in sorted(wanted - grants.effective(user)):
         administration.give_grant(user, permission, by=BY, reason=REASON)
 
 

@@ -119,6 +119,30 @@ def test_what_a_search_says_is_no_pattern(text: str) -> None:
     assert user_lists.page_of_users(Wanted(search=text)).total == 0
 
 
+def test_a_search_for_something_common_is_cut_in_the_order_of_the_alphabet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    users = [BuyerFactory.create(nombre=f"Zoe{number}") for number in range(4)]
+    monkeypatch.setattr(user_lists, "SEARCHED", 3)
+
+    page = user_lists.page_of_users(Wanted(search="zoe"))
+    few = user_lists.page_of_users(Wanted(search="zoe1"))
+
+    assert list(page.rows) == users[2::-1]
+    assert (page.total, page.total_is_estimate) == (3, True)
+    assert (few.total, few.total_is_estimate) == (1, False)
+
+
+def test_a_search_among_the_narrowed_misses_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    BuyerFactory.create_batch(4, nombre="Zoe")
+    admin = AdminFactory.create(nombre="Zoe Z")
+    monkeypatch.setattr(user_lists, "SEARCHED", 3)
+
+    found = user_lists.page_of_users(Wanted(search="zoe", narrowed={"user_type": "ADMIN"}))
+
+    assert list(found.rows) == [admin]
+
+
 def test_lists_narrow_by_state_address_and_columns() -> None:
     open_one = BuyerFactory.create(email_verified=True)
     closed = VendorFactory.create(is_active=False, account_verified=True)

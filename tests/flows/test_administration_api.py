@@ -369,6 +369,25 @@ def test_a_reset_is_started_and_mailed_never_chosen(boss: Caller) -> None:
     assert boss.post(f"admin/users/{uuid4()}/reset").status_code == 404
 
 
+def test_the_state_of_an_account_is_told(boss: Caller) -> None:
+    target = BuyerFactory.create(is_active=False)
+
+    body = told(boss.get(f"admin/users/{target.pk}/status"))
+
+    assert (body["id"], body["is_active"]) == (str(target.pk), False)
+    assert body["account_locked_until"] is None
+    assert told(boss.get("admin/users/stats/summary"))["inactive_users"] == 1
+
+
+def test_who_never_signed_in_did_so_neither_before_nor_after(boss: Caller) -> None:
+    BuyerFactory.create()
+    seen = BuyerFactory.create(last_login=timezone.now())
+
+    for query in ({"last_login_after": "2020-01-01"}, {"last_login_before": "2040-01-01"}):
+        rows = told(boss.get("admin/users", user_type="BUYER", **query))["users"]
+        assert [row["id"] for row in rows] == [str(seen.pk)]
+
+
 def test_the_trail_of_an_account_is_paged(boss: Caller) -> None:
     target = BuyerFactory.create()
     for name in ("Eva", "Luz", "Sol"):
