@@ -89,10 +89,13 @@ class Failure:
     beyond_budget: bool
 
 
+# The second answer is about rows of wrong answers to one factor (`accounts.suspension`): asked along, because
+# both questions come at every attempt.
 _SELECT_LOCK = """
-SELECT max(extract(epoch FROM locked_until - clock_timestamp()))
-  FROM accounts_lockoutcounter
- WHERE key = ANY(%s) AND locked_until > clock_timestamp()
+SELECT (SELECT max(extract(epoch FROM locked_until - clock_timestamp()))
+          FROM accounts_lockoutcounter
+         WHERE key = ANY(%s) AND locked_until > clock_timestamp()),
+       EXISTS (SELECT FROM accounts_factorstreak WHERE key = %s AND suspended_at IS NOT NULL)
 """
 
 # Rows are taken in the order of their keys, here and below, so that two attempts cannot wait for each other.
@@ -159,8 +162,14 @@ WITH held AS MATERIALIZED (
      WHERE key = ANY(%(own)s)
        AND key IN (SELECT key FROM held)
        AND (SELECT seconds FROM barred) IS NULL
+), streak AS MATERIALIZED (
+    SELECT key, suspended_at FROM accounts_factorstreak WHERE key = %(owner)s FOR UPDATE
+), begun_anew AS (
+    DELETE FROM accounts_factorstreak
+     WHERE key IN (SELECT key FROM streak WHERE suspended_at IS NULL)
+       AND (SELECT seconds FROM barred) IS NULL
 )
-SELECT seconds FROM barred
+SELECT seconds, EXISTS (SELECT FROM streak WHERE suspended_at IS NOT NULL) FROM barred
 """
 
 
@@ -184,10 +193,14 @@ def attempt(kind: str, *, account: str, address: str | None, device: UUID | None
     )
 
 
-def refuse_locked(this: Attempt) -> None:
-    """Let an attempt begin or raise LockedOut. One statement."""
-    row = sql.fetch_one(_SELECT_LOCK, [this.doors], using=_ALIAS)
-    _refuse_if(row[0] if row else None)
+def refuse_locked(this: Attempt) -> bool:
+    """Let an attempt begin or raise LockedOut; say whether its factor is suspended. One statement."""
+    seconds, is_suspended = sql.fetch_one(_SELECT_LOCK, [this.doors, this.owner_key], using=_ALIAS) or (
+        0,
+        True,
+    )
+    _refuse_if(seconds)
+    return bool(is_suspended)
 
 
 def charge(this: Attempt) -> Failure:
@@ -212,15 +225,17 @@ def charge(this: Attempt) -> Failure:
     )
 
 
-def settle(this: Attempt) -> None:
+def settle(this: Attempt) -> bool:
     """Accept a right answer: forget the account's failures, or raise LockedOut when a lock came first.
 
-    The network's failures stay: else one account of one's own would wash away guesses at all others.
-    One statement.
+    Returns False when the factor was suspended first. The network's failures stay: else one account of one's
+    own would wash away guesses at all others. One statement.
     """
     own = [key for key in (this.account_key, this.pair_key) if key]
-    row = sql.fetch_one(_SETTLE, {"keys": this.keys, "own": own, "block": this.block_key}, using=_ALIAS)
-    _refuse_if(row[0] if row else None)
+    given = {"keys": this.keys, "own": own, "block": this.block_key, "owner": this.owner_key}
+    seconds, is_suspended = sql.fetch_one(_SETTLE, given, using=_ALIAS) or (0, True)
+    _refuse_if(seconds)
+    return not is_suspended
 
 
 def lift(counter: LockoutCounter, *, reason: str, by: Actor) -> None:

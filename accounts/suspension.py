@@ -3,7 +3,8 @@
 The windows of `accounts.lockout` slow guessing down; this ends it. Only a right answer begins the row anew.
 A suspended factor still is one of the account's factors, so it never becomes a way in without any; the
 others go on working. It comes back when its owner removes a factor or makes new backup codes (which takes
-another proof), by a recovery, or by an administrator.
+another proof), by a recovery, or by an administrator. Whether a factor is suspended, and the end of a row
+by a right answer, are asked and written along with the locks (`lockout.refuse_locked`, `lockout.settle`).
 """
 
 from __future__ import annotations
@@ -35,34 +36,12 @@ SELECT %(key)s, %(method)s, 1, moment, CASE WHEN %(most)s <= 1 THEN moment END
 RETURNING suspended_at = last_at
 """
 
-# A row that is suspended stays; one that is not goes. FOR UPDATE waits for a wrong answer that is settling.
-_FORGET = """
-WITH held AS MATERIALIZED (
-    SELECT key, suspended_at FROM accounts_factorstreak WHERE key = %(key)s FOR UPDATE
-), gone AS (
-    DELETE FROM accounts_factorstreak
-     WHERE key IN (SELECT key FROM held WHERE suspended_at IS NULL)
-)
-SELECT 1 FROM held WHERE suspended_at IS NOT NULL
-"""
-
-
-def is_suspended(this: lockout.Attempt) -> bool:
-    """Say whether the factor of this attempt is suspended. One statement."""
-    rows = FactorStreak.objects.using(_ALIAS).filter(pk=this.owner_key, suspended_at__isnull=False)
-    return rows.exists()
-
 
 def note_wrong(this: lockout.Attempt, method: str) -> bool:
     """Count a wrong answer; say whether it was the one that suspends the factor. One statement."""
     given = {"key": this.owner_key, "method": method, "most": settings.FACTOR_WRONG_IN_A_ROW}
     row = sql.fetch_one(_NOTE_WRONG, given, using=_ALIAS)
     return bool(row and row[0])
-
-
-def begin_anew(this: lockout.Attempt) -> bool:
-    """Take a right answer as the end of the row; False when the factor was suspended first. One statement."""
-    return sql.fetch_one(_FORGET, {"key": this.owner_key}, using=_ALIAS) is None
 
 
 def suspended(user: User) -> frozenset[str]:

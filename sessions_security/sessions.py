@@ -42,19 +42,34 @@ _ADMIT = """
     WHERE id = %s AND auth_epoch = %s AND is_active AND deleted_at IS NULL
     RETURNING user_type
 """
-_EVICT = """
-    UPDATE sessions_security_usersession
-    SET revoked_at = statement_timestamp(), revoked_why = 'limit', revoked_by = 'system'
-    WHERE id IN (
-        SELECT id FROM sessions_security_usersession
-        WHERE user_id = %s AND kind = %s AND revoked_at IS NULL
-        AND NOT EXISTS (SELECT FROM sessions_security_impersonation i
-                        WHERE i.session_id = sessions_security_usersession.id)
-        AND absolute_expires_at > statement_timestamp()
-        AND (idle_expires_at IS NULL OR idle_expires_at > statement_timestamp())
-        ORDER BY last_seen_at DESC, id DESC OFFSET %s
-    ) RETURNING id
+# Runs when `_ADMIT` has locked the account: each of simultaneous sign-ins sees the sessions of those before.
+_BEGIN = """
+    WITH evicted AS (
+        UPDATE sessions_security_usersession
+        SET revoked_at = statement_timestamp(), revoked_why = 'limit', revoked_by = 'system'
+        WHERE id IN (
+            SELECT id FROM sessions_security_usersession
+            WHERE user_id = %(user_id)s AND kind = %(kind)s AND revoked_at IS NULL
+            AND NOT EXISTS (SELECT FROM sessions_security_impersonation i
+                            WHERE i.session_id = sessions_security_usersession.id)
+            AND absolute_expires_at > statement_timestamp()
+            AND (idle_expires_at IS NULL OR idle_expires_at > statement_timestamp())
+            ORDER BY last_seen_at DESC, id DESC OFFSET %(others)s
+        ) RETURNING id
+    ), begun AS (
+        INSERT INTO sessions_security_usersession
+        (id, user_id, kind, amr, created_at, last_seen_at, idle_expires_at, absolute_expires_at, address,
+         network, agent, auth_epoch, client_id, risk, revoked_why, revoked_by)
+        VALUES (%(id)s, %(user_id)s, %(kind)s, %(amr)s, %(created_at)s, %(last_seen_at)s, %(idle_expires_at)s,
+                %(absolute_expires_at)s, %(address)s, %(network)s, %(agent)s, %(auth_epoch)s, %(client_id)s,
+                %(risk)s, '', '')
+    )
+    SELECT id FROM evicted
 """
+_BEGIN_FIELDS = (
+    "id", "user_id", "kind", "amr", "created_at", "last_seen_at", "idle_expires_at", "absolute_expires_at",
+    "address", "network", "agent", "auth_epoch", "client_id", "risk",
+)  # fmt: skip
 _TOUCH = """
     UPDATE sessions_security_usersession
     SET last_seen_at = statement_timestamp(),
@@ -87,7 +102,6 @@ def start(
     with transaction.atomic(savepoint=False):
         if sql.fetch_one(_ADMIT, (user.pk, user.auth_epoch)) != (user.user_type,):
             raise AccountChanged
-        evicted = [row[0] for row in sql.fetch_all(_EVICT, (user.pk, kind, rule.max_sessions - 1))]
         now = timezone.now()
         idle_end, absolute_end = rule.ends(now)
         session = UserSession(
@@ -104,7 +118,7 @@ def start(
             auth_epoch=user.auth_epoch,
             client=client,
         )
-        session.save(force_insert=True)
+        evicted = _begin(session, others=rule.max_sessions - 1)
         by = acting(by, session)
         audit.record_many(
             [
@@ -188,6 +202,15 @@ def acting(by: Actor, session: UserSession) -> Actor:
         second_factor=session.proved_second_factor(),
         impersonator=str(session.impersonator_id) if session.impersonator_id is not None else None,
     )
+
+
+def _begin(session: UserSession, *, others: int) -> list[UUID]:
+    """Write a new session, end the least recently seen beyond `others`, return their ids. One statement."""
+    values = {name: getattr(session, name) for name in _BEGIN_FIELDS}
+    values["kind"] = str(session.kind)
+    rows = sql.fetch_all(_BEGIN, values | {"others": others})
+    session._state.adding, session._state.db = False, "default"
+    return [row[0] for row in rows]
 
 
 def _revoke(sessions: QuerySet[UserSession], *, by: Actor, why: str) -> list[UUID]:

@@ -229,9 +229,8 @@ def test_second_step_takes_few_statements() -> None:
     with_totp = statements_of(buyer, code=people.code_of(device))
     with_backup_code = statements_of(buyer, method="backup_code", code=code)
 
-    # Three of them: is it suspended, the row of wrong answers ends, the browser is known from now on.
-    assert len(with_totp) <= 15, with_totp
-    assert len(with_backup_code) <= 20, with_backup_code  # the code, its replacement, what is told about it
+    assert len(with_totp) <= 12, with_totp
+    assert len(with_backup_code) <= 17, with_backup_code  # the code, its replacement, what is told about it
 
 
 @committed
