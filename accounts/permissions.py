@@ -79,6 +79,12 @@ class _HasRole(_Recorded):
         return " or ".join(sorted(self.roles))
 
 
+class IsPerson(_HasRole):
+    """Everybody but machine accounts: they have no password, no addresses and no profile to look after."""
+
+    roles = frozenset(Role) - {Role.SYSTEM}
+
+
 class IsVendor(_HasRole):
     """Vendors only."""
 

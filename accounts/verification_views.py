@@ -13,6 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts import verification
+from accounts.permissions import IsPerson
 from accounts.verification import Kind
 from mestore.lib import actor, shapes
 
@@ -54,6 +55,7 @@ class OtpResponse(serializers.Serializer[Any]):
 class _Verification(APIView):
     """A view for one kind of address; `kind` None lets the body say which."""
 
+    permission_classes = [IsPerson]
     kind: Kind | None = None
 
     def kind_of(self, given: dict[str, Any]) -> Kind:

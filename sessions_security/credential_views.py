@@ -13,6 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts import addresses, factors, password_change, password_reset, profile
+from accounts.permissions import IsPerson
 from mestore.lib import actor, guard
 from mestore.lib.shapes import Text, read
 from sessions_security import limits, signin
@@ -117,6 +118,8 @@ class ChangePassword(APIView):
     Where there is a second factor, it must have been proved just now.
     """
 
+    permission_classes = [IsPerson]
+
     @extend_schema(request=ChangePasswordRequest, responses=ChangePasswordResponse)
     def post(self, request: Request) -> Response:
         given = read(ChangePasswordRequest, request)
@@ -174,6 +177,7 @@ class ResetPassword(Entrance):
 class ChangeEmail(APIView):
     """Ask for another e-mail address; it counts when its link was used."""
 
+    permission_classes = [IsPerson]
     kind = addresses.Kind.PRIMARY
 
     @extend_schema(request=AddressRequest, responses={202: Done})
@@ -202,6 +206,8 @@ class RecoveryEmail(ChangeEmail):
 class ConfirmEmail(APIView):
     """Prove the new address with the link that was sent there."""
 
+    permission_classes = [IsPerson]
+
     @extend_schema(request=TokenRequest, responses={200: ProfileResponse})
     def post(self, request: Request) -> Response:
         given = read(TokenRequest, request)
@@ -221,6 +227,8 @@ class CancelEmailChange(Entrance):
 
 class Profile(APIView):
     """What the account says about its owner."""
+
+    permission_classes = [IsPerson]
 
     @extend_schema(responses=ProfileResponse)
     def get(self, request: Request) -> Response:

@@ -23,6 +23,7 @@ from sessions_security import (
 )
 from sessions_security import factor_serializers as shapes
 from sessions_security.models import UserSession
+from sessions_security.permissions import IsPerson
 from sessions_security.views import Entrance
 
 NO_STORE = {"Cache-Control": "no-store"}
@@ -40,6 +41,8 @@ class TotpEnrolment(APIView):
 
 class TotpConfirmation(APIView):
     """Make a new authenticator application count; the first one brings backup codes."""
+
+    permission_classes = [IsPerson]
 
     @extend_schema(request=shapes.ConfirmRequest, responses=shapes.BackupCodesResponse)
     def post(self, request: Request) -> Response:
@@ -78,6 +81,8 @@ class BackupCodes(APIView):
 
 class StepUp(APIView):
     """Confirm who one is; a backup code that is used here is answered with the one that replaces it."""
+
+    permission_classes = [IsPerson]
 
     @extend_schema(
         request=shapes.StepUpRequest,

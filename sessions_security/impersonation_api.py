@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.models import User
-from accounts.permissions import HasPermission
+from accounts.permissions import HasPermission, IsStaff
 from mestore.lib import actor, errors, guard
 from mestore.lib.shapes import Text, read
 from sessions_security import impersonation, tokens
@@ -37,7 +37,7 @@ class BegunAnswer(serializers.Serializer[Any]):
 class Begin(APIView):
     """Receive a token that reads as another account, for fifteen minutes."""
 
-    permission_classes = [_SUPPORT]
+    permission_classes = [IsStaff, _SUPPORT]
 
     @extend_schema(request=BeginRequest, responses={201: BegunAnswer})
     def post(self, request: Request) -> Response:

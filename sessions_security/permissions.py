@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
-from accounts.permissions import HasPermission, IsMachine, IsStaff, IsSuperuser, IsVendor, IsVendorOrStaff
+from accounts.permissions import (
+    HasPermission,
+    IsMachine,
+    IsPerson,
+    IsStaff,
+    IsSuperuser,
+    IsVendor,
+    IsVendorOrStaff,
+)
 
-__all__ = ["HasPermission", "IsMachine", "IsStaff", "IsSuperuser", "IsVendor", "IsVendorOrStaff"]
+__all__ = [
+    "HasPermission",
+    "IsMachine",
+    "IsPerson",
+    "IsStaff",
+    "IsSuperuser",
+    "IsVendor",
+    "IsVendorOrStaff",
+]

@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 
 from accounts import access_review, decisions, delegation
 from accounts.models import AccessReview
-from accounts.permissions import HasPermission
+from accounts.permissions import HasPermission, IsStaff
 from mestore.lib import actor, errors, guard
 from mestore.lib.shapes import Text, read
 
@@ -65,7 +65,7 @@ class RefusalAnswer(serializers.Serializer[Any]):
 class Reviews(APIView):
     """Reviews, newest first; beginning one."""
 
-    permission_classes = [_REVIEWER]
+    permission_classes = [IsStaff, _REVIEWER]
 
     @extend_schema(responses={200: ReviewAnswer(many=True)})
     def get(self, _request: Request) -> Response:
@@ -80,7 +80,7 @@ class Reviews(APIView):
 class OneReview(APIView):
     """The grants of one review, after the id `cursor`."""
 
-    permission_classes = [_REVIEWER]
+    permission_classes = [IsStaff, _REVIEWER]
 
     @extend_schema(
         parameters=[OpenApiParameter("cursor", OpenApiTypes.UUID)], responses={200: ItemAnswer(many=True)}
@@ -98,7 +98,7 @@ class OneReview(APIView):
 class Csv(APIView):
     """One review as a CSV file."""
 
-    permission_classes = [_REVIEWER]
+    permission_classes = [IsStaff, _REVIEWER]
 
     @extend_schema(responses={(200, "text/csv"): OpenApiTypes.STR})
     def get(self, _request: Request, review_id: UUID) -> StreamingHttpResponse:
@@ -111,7 +111,7 @@ class Csv(APIView):
 class Finish(APIView):
     """End a review; its outcome is sealed."""
 
-    permission_classes = [_REVIEWER]
+    permission_classes = [IsStaff, _REVIEWER]
 
     @extend_schema(request=None, responses={200: ReviewAnswer})
     def post(self, request: Request, review_id: UUID) -> Response:
@@ -122,7 +122,7 @@ class Finish(APIView):
 class Item(APIView):
     """Keep or revoke one grant of a review."""
 
-    permission_classes = [_REVIEWER]
+    permission_classes = [IsStaff, _REVIEWER]
 
     @extend_schema(request=ItemRequest, responses={200: ItemAnswer})
     def post(self, request: Request, item_id: UUID) -> Response:
@@ -137,7 +137,7 @@ class Item(APIView):
 class Refusals(APIView):
     """Why a request was refused, by the request id that its caller was told. For support."""
 
-    permission_classes = [_READER]
+    permission_classes = [IsStaff, _READER]
 
     @extend_schema(
         parameters=[OpenApiParameter("request_id", str, required=True)],
