@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from django.conf import settings
@@ -28,13 +29,19 @@ def _worker(*arguments: str) -> subprocess.Popen[bytes]:
 
 
 def _has_reported(worker: subprocess.Popen[bytes]) -> bool:
-    """Wait until the worker has entered itself in the table of workers; False when it ended before."""
+    """Wait until the worker is in the table of workers and listens to signals; False when it ended before."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while worker.poll() is None and time.monotonic() < deadline:
-        if ProcrastinateWorker.objects.exists():
+        if ProcrastinateWorker.objects.exists() and _catches(worker.pid, signal.SIGTERM):
             return True
         threading.Event().wait(0.02)
     return False
+
+
+def _catches(pid: int, order: signal.Signals) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(mask, 16) & (1 << (order - 1)))
 
 
 def test_waiting_job_is_done_and_removed() -> None:
