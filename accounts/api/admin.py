@@ -49,7 +49,7 @@ class Users(AdministrationView):
 
     @describe("admin_users_create", "Invite somebody", request=shapes.NewUserRequest, code=201)
     def post(self, request: Request) -> Response:
-        done = superuser.invite(request, read(shapes.NewUserRequest, request))
+        done = superuser.invite_new(request)
         return Response(answers.created(done), status=201)
 
 
