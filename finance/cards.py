@@ -7,7 +7,8 @@ neither reaches a table, a log or an error report.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 _SECRET_NAMES: Final = frozenset(
@@ -18,8 +19,13 @@ _SECRET_NAMES: Final = frozenset(
     }
 )  # fmt: skip
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
-# Digits in groups, as people and forms write card numbers; not inside a longer word or number.
-_CANDIDATE: Final = re.compile(r"(?<![0-9A-Za-z])[0-9](?:[ .\-_]?[0-9]){12,18}(?![0-9A-Za-z])", re.ASCII)
+# Digits in groups of any size, as people and forms write card numbers; not inside a longer word or number.
+_CANDIDATE: Final = re.compile(r"(?<![\dA-Za-z])\d(?:[ .\-_]?\d){12,18}(?![\dA-Za-z])")
+# Groups with up to three of anything between them: a date or a code beside the number, other marks within it.
+_GROUPS: Final = re.compile(r"(?<![\dA-Za-z])\d+(?:[\W_]{1,3}\d+)*(?![\dA-Za-z])")
+_GROUP: Final = re.compile(r"\d+")
+# How cards print their numbers: so much of a longer row of groups may be one.
+_SHAPES: Final = ((4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 5))
 # How the schemes' numbers begin, with their lengths: Visa, Mastercard, American Express, Diners, Discover,
 # JCB, UnionPay, Maestro. Without this every tenth long number would look like a card.
 _SCHEMES: Final = re.compile(
@@ -27,6 +33,7 @@ _SCHEMES: Final = re.compile(
     r"|(?:6011|64[4-9]\d|65\d\d)\d{12,15}|35\d{14}|62\d{14,17}|(?:50|5[6-9]|6[37])\d{10,17}",
     re.ASCII,
 )
+_DOUBLED: Final = str.maketrans("0123456789", "0246813579")  # twice the digit, its own digits added
 
 
 def find(value: Any, path: str = "body") -> str | None:
@@ -52,16 +59,30 @@ def find(value: Any, path: str = "body") -> str | None:
 def _holds_number(text: str) -> bool:
     if len(text) < 13 or _UUID.fullmatch(text):
         return False
+    return any(_is_card(digits) for digits in _candidates(text))
+
+
+def _candidates(text: str) -> Iterator[str]:
     for candidate in _CANDIDATE.finditer(text):
-        digits = re.sub(r"\D", "", candidate.group())
-        if _SCHEMES.fullmatch(digits) and _passes_luhn(digits):
-            return True
-    return False
+        yield re.sub(r"\D", "", candidate.group())
+    for run in _GROUPS.finditer(text):
+        groups = _GROUP.findall(run.group())
+        yield from groups
+        sizes = tuple(map(len, groups))
+        for start, size in enumerate(sizes):
+            for shape in _SHAPES if size == 4 else ():
+                if sizes[start : start + len(shape)] == shape:
+                    yield "".join(groups[start : start + len(shape)])
+
+
+def _is_card(digits: str) -> bool:
+    if not 13 <= len(digits) <= 19:
+        return False
+    if not digits.isascii():  # what a person reads as a number is one, in any script
+        digits = "".join(str(unicodedata.decimal(digit)) for digit in digits)
+    return bool(_SCHEMES.fullmatch(digits)) and _passes_luhn(digits)
 
 
 def _passes_luhn(digits: str) -> bool:
-    total = 0
-    for place, digit in enumerate(reversed(digits)):
-        doubled = int(digit) * (1 + place % 2)
-        total += doubled - 9 if doubled > 9 else doubled
-    return total % 10 == 0
+    doubled = digits[-2::-2].translate(_DOUBLED)
+    return (sum(map(int, digits[-1::-2])) + sum(map(int, doubled))) % 10 == 0

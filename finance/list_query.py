@@ -126,9 +126,13 @@ class _Reader:
         def convert(text: str) -> dt.datetime:
             if len(text) == len("2026-01-31"):
                 day = dt.date.fromisoformat(text)
-                return selectors.start_of(day + dt.timedelta(days=1) if is_end else day)
-            moment = dt.datetime.fromisoformat(text.replace(" ", "+"))
-            return moment if moment.utcoffset() is not None else selectors.in_business_time(moment)
+                moment = selectors.start_of(day + dt.timedelta(days=1) if is_end else day)
+            else:
+                moment = dt.datetime.fromisoformat(text.replace(" ", "+"))
+                if moment.utcoffset() is None:
+                    moment = selectors.in_business_time(moment)
+            # In UTC here, where a moment outside the calendar can still be answered as a wrong value.
+            return moment.astimezone(dt.UTC)
 
         message = _("This must be a day or a moment in ISO 8601, as 2026-01-31 or 2026-01-31T23:59:59Z.")
         return self._converted(name, convert, message, "datetime_parsing")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from django.core.wsgi import get_wsgi_application
 from django.urls import get_resolver
@@ -23,6 +23,9 @@ _CGI_NAMES = frozenset(
         "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL", "REMOTE_ADDR", "REMOTE_PORT",
     }
 )  # fmt: skip
+_OPAQUE: Final = "application/octet-stream"
+_CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
+_LONGEST_CONTENT_TYPE: Final = 1_000
 # Names, not values: a variable of the process never becomes a header, whatever the request says.
 _PROCESS_NAMES = frozenset(name for name in os.environ if name.startswith("HTTP_"))
 
@@ -43,4 +46,21 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
         or name.startswith("wsgi.")
         or (name.startswith("HTTP_") and name not in _PROCESS_NAMES)
     }
+    if ";" in (content_type := request.get("CONTENT_TYPE", "")):
+        request["CONTENT_TYPE"] = readable_content_type(content_type)
     return _django(request, start_response)
+
+
+def readable_content_type(value: str) -> str:
+    """Return a content type the framework may follow; one that asks for another charset becomes opaque.
+
+    Django decodes the query and forms in whatever codec the client names, before any middleware: `rot13` or
+    `undefined` there is an error that nobody catches, `unicode_escape` smuggles in what the parsers refuse.
+    """
+    for parameter in value.split(";")[1:]:
+        name, _equals, given = parameter.partition("=")
+        name = name.strip().lower()
+        # RFC 2231 writes `name*=charset'language'value`: the same choice by another door.
+        if name.endswith("*") or (name == "charset" and given.strip(" \t\"'").lower() not in _CHARSETS):
+            return _OPAQUE
+    return value if len(value) <= _LONGEST_CONTENT_TYPE else _OPAQUE

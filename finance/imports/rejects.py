@@ -4,19 +4,38 @@ from __future__ import annotations
 
 import csv
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from . import files
-from .files import SourceFile
+from .files import SourceFile, UnusableFile
 from .reasons import explain
 from .staging import Staging
 
 HEADER = ("file", "line", "reason", "explanation", "raw")
 LONGEST_RAW = 500
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "|", "%")
+
+
+def refuse_unusable(path: Path, sources: Sequence[SourceFile]) -> None:
+    """Raise UnusableFile when `path` is something that the rejects must not take the place of.
+
+    The file is put where `path` points to by a rename, which asks nobody: for the superuser it would turn
+    /dev/null into a file, and one of the inputs into its own rejects.
+    """
+    try:
+        is_plain = stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return
+    if not is_plain:
+        raise UnusableFile(_("The rejects file %(path)s is there and is no regular file.") % {"path": path})
+    if any(path.samefile(source.path) for source in sources):
+        raise UnusableFile(_("The rejects file %(path)s is one of the files to import.") % {"path": path})
 
 
 def count(staging: Staging) -> int:

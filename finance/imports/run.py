@@ -81,6 +81,8 @@ def import_orders(
     """
     started = time.monotonic()
     sources = _open(files, currency)
+    if rejects_file:
+        rejects.refuse_unusable(rejects_file, sources)
     with Staging() as staging:
         for source in sources:
             staging.take(

@@ -297,6 +297,25 @@ def test_wrong_parameters_are_named(name: str, value: str) -> None:
     assert [detail["field"] for detail in told(response)["details"]] == [f"query -> {name}"]
 
 
+@pytest.mark.parametrize("name", ["date_from", "date_to"])
+@pytest.mark.parametrize("moment", ["9999-12-31T23:59:59", "0001-01-01T00:00:00+05:00"])
+@pytest.mark.parametrize("path", [COMMISSIONS, f"{COMMISSIONS}earnings/summary"])
+def test_moments_outside_the_calendar_are_named(path: str, moment: str, name: str) -> None:
+    response = get(path, bearer(VendorFactory.create()), **{name: moment})
+
+    assert response.status_code == 422
+    assert [detail["field"] for detail in told(response)["details"]] == [f"query -> {name}"]
+
+
+def test_an_offset_with_fractions_of_a_second_is_a_moment_like_any_other() -> None:
+    row = CommissionFactory.create(calculated_at=MOMENT)
+    moment = MOMENT.astimezone(dt.timezone(dt.timedelta(hours=5, microseconds=1)))
+
+    found = told(get(COMMISSIONS, bearer(row.vendor), date_from=moment.isoformat()))
+
+    assert found["total"] == 1
+
+
 def test_a_far_offset_is_sent_to_the_cursor() -> None:
     response = get(COMMISSIONS, bearer(VendorFactory.create()), offset=10_001)
 

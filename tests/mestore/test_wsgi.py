@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 import pytest
+from django.core.handlers.wsgi import WSGIRequest
 
 from mestore import wsgi
 
@@ -56,3 +57,32 @@ def test_process_variable_never_becomes_a_header(monkeypatch: pytest.MonkeyPatch
     seen = seen_by_django(monkeypatch, request_environ(HTTP_X_FORWARDED_FOR="10.0.0.1"))
 
     assert "HTTP_X_FORWARDED_FOR" not in seen
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "text/plain; charset=rot13",
+        "text/plain; charset=undefined",
+        'text/plain; CHARSET = "punycode"',
+        "text/plain; x*=undefined''a%20b",
+        "text/plain; charset*=rot13''x",
+        "application/x-www-form-urlencoded; charset=unicode_escape",
+        "text/plain; x=" + "a" * 20_000,
+    ],
+)
+def test_client_does_not_choose_the_codec(content_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = seen_by_django(monkeypatch, request_environ(CONTENT_TYPE=content_type, QUERY_STRING="a=b"))
+
+    assert seen["CONTENT_TYPE"] == "application/octet-stream"
+    assert WSGIRequest(seen).GET["a"] == "b"
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json", "application/json; charset=UTF-8", "multipart/form-data; boundary=x", ""],
+)
+def test_ordinary_content_types_are_left_alone(content_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = seen_by_django(monkeypatch, request_environ(CONTENT_TYPE=content_type))
+
+    assert seen["CONTENT_TYPE"] == content_type

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 from decimal import Decimal
 from pathlib import Path
@@ -362,6 +363,26 @@ def test_command_says_that_rejects_cannot_be_written(tmp_path: Path) -> None:
         call_command(*command(market.write(tmp_path / "in"), "--rejects", str(tmp_path / "away" / "r.csv")))
 
     assert refusal.value.returncode == 1
+
+
+def test_rejects_do_not_take_the_place_of_an_input_or_a_device(tmp_path: Path) -> None:
+    market = marketplace.good()
+    market.orders.append("bad")
+    files = market.write(tmp_path / "in")
+    before = files.items.read_bytes()
+    (tmp_path / "hard").hardlink_to(files.items)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(tmp_path / "pipe")
+
+    for taken in (files.items, *(tmp_path / name for name in ("hard", "link", "pipe", "in"))):
+        with pytest.raises(CommandError, match=taken.name) as refusal:
+            call_command(*command(files, "--rejects", str(taken)))
+        assert refusal.value.returncode == 1
+
+    assert files.items.read_bytes() == before
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "pipe").is_fifo()
+    assert not Order.objects.exists()
 
 
 def test_second_import_at_once_is_refused(
