@@ -8,12 +8,14 @@ from accounts import (
     account_changes,
     administration,
     deletion,
+    hierarchy,
     lockout,
     password_reset,
     recovery_approval,
+    selectors,
     suspension,
 )
-from accounts.models import User
+from accounts.models import LockoutCounter, User
 from mestore.lib.actor import Actor
 from mestore.lib.console import ReasonAction
 
@@ -27,6 +29,16 @@ def unlock(user: User, *, reason: str, by: Actor) -> None:
     lockout.lift_account(user, reason=reason, by=by)
     for method in suspension.suspended(user):
         suspension.resume(user, method, reason=reason, by=by)
+
+
+def lift(counter: LockoutCounter, *, reason: str, by: Actor) -> None:
+    """End one lock or count, unless it guards an account of the staff that `by` does not stand above: more
+    guesses at that account are not theirs to give away. Raises hierarchy.NotAllowed.
+    """
+    owner = selectors.staff_behind(counter)
+    if owner is not None:
+        hierarchy.demand_over(hierarchy.authority_of(by), owner, by)
+    lockout.lift(counter, reason=reason, by=by)
 
 
 DEACTIVATE = ReasonAction(

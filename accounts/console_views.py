@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
-from accounts import lockout, roles, selectors, suspension
+from accounts import console_actions, roles, selectors, suspension
 from accounts.models import LockoutCounter, User
 from mestore.lib import actor, charts
 from mestore.lib.console import Panel, Place, ReasonAction, State, Table, actions, display, panel, places
@@ -63,7 +63,7 @@ LIFT = ReasonAction(
     undo=gettext_lazy("No. New failures lock it again."),
     done=lambda _count: _("Unlocked."),
     permission=CHANGE,
-    run=lockout.lift,
+    run=console_actions.lift,
 )
 
 
@@ -97,7 +97,7 @@ def lift(request: HttpRequest, key: str) -> HttpResponseBase:
     back = (_("Lockouts"), reverse("console-lockouts"))
     form = actions.ReasonForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
-        lockout.lift(counter, reason=form.cleaned_data["reason"], by=actor.of(request))
+        LIFT.run(counter, reason=form.cleaned_data["reason"], by=actor.of(request))
         messages.success(request, LIFT.done(1))
         return HttpResponseRedirect(back[1])
     return actions.ask(

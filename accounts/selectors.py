@@ -76,7 +76,17 @@ def open_grants() -> QuerySet[Grant]:
 
 def counters_of(user: User) -> QuerySet[LockoutCounter]:
     """Return the counters that stand under one account."""
-    return _named([user.email_key or "", str(user.pk)])
+    return _named(_names_of(user))
+
+
+def staff_behind(counter: LockoutCounter) -> User | None:
+    """Return the administrator against whose account a counter counts, if it is one's.
+
+    The table has no names: the keys of every member of the staff are made and compared.
+    """
+    kept = {bytes(key) for key in (counter.key, counter.account_key) if key}
+    staff = User.objects.filter(user_type__in=roles.STAFF).iterator()
+    return next((user for user in staff if not kept.isdisjoint(_account_keys(user))), None)
 
 
 def counters_named(text: str) -> QuerySet[LockoutCounter]:
@@ -87,6 +97,14 @@ def counters_named(text: str) -> QuerySet[LockoutCounter]:
     name = identifier(text)
     found = User.objects.filter(email_key=name).values_list("pk", flat=True).first() if name else None
     return _named([name, text.strip(), *([str(found)] if found else [])], address=text.strip())
+
+
+def _names_of(user: User) -> list[str]:
+    return [user.email_key or "", str(user.pk)]
+
+
+def _account_keys(user: User) -> list[bytes]:
+    return lockout.keys_of_account(*_names_of(user))
 
 
 def _named(names: list[str], address: str | None = None) -> QuerySet[LockoutCounter]:

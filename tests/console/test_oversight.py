@@ -30,7 +30,7 @@ from monitoring.outbox import OutboxMessage
 from sessions_security.models import StepUpProof
 from tests.console import house
 from tests.console.test_pages import STATEMENTS, _offences, _statements
-from tests.factories.accounts import AdminFactory, BuyerFactory, TotpDeviceFactory, grant
+from tests.factories.accounts import AdminFactory, BuyerFactory, SuperuserFactory, TotpDeviceFactory, grant
 
 pytestmark = pytest.mark.django_db(databases=["default", "audit"])
 
@@ -98,6 +98,26 @@ def test_lock_is_seen_found_by_its_address_and_lifted_with_a_reason(admin_visito
     lockout.refuse_locked(lockout.attempt("login", account="victim@example.com", address=None))
     assert AuditEvent.objects.filter(type=events.LOCK_LIFTED).exists()
     assert client.get(link[1]).status_code == 404
+
+
+@committed
+@pytest.mark.parametrize(("door", "named_by"), [("admin_login", "email_key"), ("factor", "pk")])
+def test_a_lock_that_guards_somebody_above_is_not_lifted(
+    admin_visitor: house.Visitor, door: str, named_by: str
+) -> None:
+    superior = SuperuserFactory.create()
+    for _ in range(5):
+        attempt = lockout.attempt(door, account=str(getattr(superior, named_by)), address="203.0.113.9")
+        lockout.charge(attempt)
+    before = LockoutCounter.objects.count()
+    page = get(admin_visitor.client, f"{LOCKOUTS}?q={superior.email}")
+    links = set(re.findall(r'href="(/admin/lockouts/[\w%=-]+/lift/)"', page))
+
+    answers = [admin_visitor.client.post(link, REASON) for link in links]
+
+    assert len(links) == 2  # the account, and the account from that network
+    assert [answer.status_code for answer in answers] == [403, 403]
+    assert LockoutCounter.objects.count() == before
 
 
 @committed
