@@ -16,6 +16,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpRespons
 from django.shortcuts import render
 from django.urls import reverse
 
+from accounts.password_change import ChangeRequired
 from mestore.lib import errors
 from mestore.lib.http import problem
 from mestore.lib.request import address_of
@@ -48,7 +49,7 @@ class SessionGuardMiddleware:
             return None
         try:
             _admit(request)
-        except forced_change.ChangeRequired as error:
+        except ChangeRequired as error:
             if request.path.startswith("/admin/"):
                 return HttpResponseRedirect(reverse("console-password"))
             return _refusal(request, error)

@@ -21,7 +21,7 @@ from sessions_security import impersonation, tokens
 _SUPPORT: Any = HasPermission(impersonation.PERMISSION)
 
 
-class BeginRequest(serializers.Serializer[Any]):
+class ImpersonationRequest(serializers.Serializer[Any]):
     user_id = serializers.UUIDField()
     reason = Text(max_length=500)
 
@@ -39,9 +39,9 @@ class Begin(APIView):
 
     permission_classes = [IsStaff, _SUPPORT]
 
-    @extend_schema(request=BeginRequest, responses={201: BegunAnswer})
+    @extend_schema(request=ImpersonationRequest, responses={201: BegunAnswer})
     def post(self, request: Request) -> Response:
-        given = read(BeginRequest, request)
+        given = read(ImpersonationRequest, request)
         guard.require("users.impersonate", request)
         session = request.user_session  # type: ignore[attr-defined]  # of our authentication
         with transaction.atomic():

@@ -67,7 +67,7 @@ class Reviews(APIView):
 
     permission_classes = [IsStaff, _REVIEWER]
 
-    @extend_schema(responses={200: ReviewAnswer(many=True)})
+    @extend_schema(operation_id="access_reviews_list", responses={200: ReviewAnswer(many=True)})
     def get(self, _request: Request) -> Response:
         newest = AccessReview.objects.order_by("-pk")[:PAGE]
         return Response({"results": ReviewAnswer(newest, many=True).data, "next": None})

@@ -5,6 +5,8 @@ New columns are nullable or have a default of the database: processes of the ver
 
 from __future__ import annotations
 
+from typing import Any
+
 import django.db.models.deletion
 import django.utils.timezone
 from django.conf import settings
@@ -14,15 +16,15 @@ import mestore.lib.ids
 from accounts.migrations import _administration
 
 
-def _person(**options):
+def _person(**options: Any) -> models.ForeignKey[Any, Any]:
     return models.ForeignKey(related_name="+", to=settings.AUTH_USER_MODEL, **options)
 
 
-def _identity():
+def _identity() -> models.UUIDField[Any, Any]:
     return models.UUIDField(default=mestore.lib.ids.uuid7, editable=False, primary_key=True, serialize=False)
 
 
-def _text(label, kind=models.TextField, **options):
+def _text(label: str, kind: Any = models.TextField, **options: Any) -> Any:
     return kind(label, blank=True, default="", db_default="", **options)
 
 

@@ -12,4 +12,4 @@ class Migration(migrations.Migration):
 
     dependencies = [("accounts", "0008_administration")]
 
-    operations = [migrations.RunSQL(_administration.CREATE_INDEXES, _administration.DROP_INDEXES)]
+    operations = [migrations.RunSQL([*_administration.CREATE_INDEXES], [*_administration.DROP_INDEXES])]

@@ -6,7 +6,7 @@ import copy
 import pickle
 import uuid
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytest
 from django.core import serializers
@@ -302,7 +302,7 @@ class TestDeclaration:
         body = {
             "__module__": __name__,
             "id": models.UUIDField(primary_key=True),
-            "secret": EncryptedField(**{option: True}),
+            "secret": EncryptedField(**cast(dict[str, Any], {option: True})),
             "Meta": type("Meta", (), {"app_label": "tests_of_lib", "managed": False}),
         }
 

@@ -43,11 +43,11 @@ Fieldsets = Sequence[tuple[str | Promise, Sequence[str]]]
 class ConsoleModelAdmin(ModelAdmin):  # type: ignore[type-arg]  # not generic at run time
     """Read-only list and detail of one model.
 
-    `group` and `position` place it in the sidebar (unless it is reached from another page only), `summary` is the sentence under its name,
-    `sections` the titled groups of values of one row,
-    `labels` the names of columns that have none of their own. `secret_fields` adds to what type and name
-    already give away (`secrecy.is_secret`). A method in `list_display` or `sections` decides by
-    itself what it prints; a column is printed only when it is not secret.
+    `group` and `position` place it in the sidebar (unless it is reached from another page only), `summary` is
+    the sentence under its name, `sections` the titled groups of values of one row, `labels` the names of
+    columns that have none of their own. `secret_fields` adds to what type and name already give away
+    (`secrecy.is_secret`). A method in `list_display` or `sections` decides by itself what it prints; a column
+    is printed only when it is not secret.
     """
 
     group: ClassVar[str] = ""
