@@ -122,7 +122,8 @@ class Recovery(View):
             return self._where_it_stands(request, request.COOKIES.get(RECOVERY_COOKIE, ""))
         # Answered here: a browser that comes from a mail does not send this cookie with a redirect.
         response = self._where_it_stands(request, token)
-        keep(response, RECOVERY_COOKIE, token, seconds=settings.RECOVERY_SECONDS)
+        if RECOVERY_COOKIE not in response.cookies:  # dropped: the link opens no case, whatever it holds
+            keep(response, RECOVERY_COOKIE, token, seconds=settings.RECOVERY_SECONDS)
         return response
 
     def post(self, request: HttpRequest, token: str = "") -> HttpResponseBase:

@@ -596,3 +596,14 @@ def test_known_devices_are_listed_and_forgotten_by_their_owner_only() -> None:
 def test_stranger_at_the_impersonation_pages_is_sent_to_the_sign_in() -> None:
     assert Client().get("/admin/impersonation/")["Location"].startswith(LOGIN)
     assert Client().post("/admin/impersonation/stop/")["Location"].startswith(LOGIN)
+
+
+@pytest.mark.parametrize("token", ["x" * 43, "ñ", "😀", "x" * 4_000])
+def test_a_link_that_opens_no_recovery_leaves_nothing_in_the_browser(token: str) -> None:
+    client = Client()
+
+    answer = client.get(f"{RECOVERY}{token}/")
+
+    assert answer.status_code == 200
+    assert [cookie.value for name, cookie in answer.cookies.items() if "csrf" not in name] == [""]
+    assert client.get(RECOVERY).status_code == 200
