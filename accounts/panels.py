@@ -48,6 +48,7 @@ def staff_factors(request: Any) -> Panel:
 class _Count(Subquery):
     template = "(SELECT count(*) FROM (%(subquery)s) _counted)"
     output_field = IntegerField()
+    empty_result_set_value = 0  # nothing can match: that is none, not unknown
 
 
 @panel(

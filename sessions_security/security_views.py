@@ -321,7 +321,7 @@ def _factor_row(factor: own_factors.OwnFactor) -> dict[str, Any]:
 def _device_row(row: KnownDevice) -> dict[str, Any]:
     return {
         "id": str(row.pk),
-        "name": row.name or display.EMPTY,
+        "name": display.agent(row.name) or display.EMPTY,
         "address": row.address or display.EMPTY,
         "added": display.moment(row.created_at),
         "used": display.moment(row.last_used_at),

@@ -98,7 +98,7 @@ def _y(value: int, top: int) -> float:
 def _axis_svg(ticks: Sequence[int], tick: Callable[[int], str]) -> SafeString:
     """The numbers at the left, in their own drawing, because they keep their width."""
     words = [tick(value) for value in ticks]
-    width = 8 + 7 * max(len(word) for word in words)
+    width = 8 + max(sum(11 if letter in "%MW" else 7 for letter in word) for word in words)
     texts = format_html_join(
         "",
         '<text class="chart-word" x="{}" y="{}" text-anchor="end">{}</text>',
