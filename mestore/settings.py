@@ -245,7 +245,11 @@ BREACHED_PASSWORDS = env.text(
 )
 PASSWORD_RESET_SECONDS = 3_600  # how long a reset link works, at most an hour
 ADDRESS_CHANGE_SECONDS = 86_400  # how long a new address may take to be confirmed
-TOTP_DRIFT_STEPS = 1  # one step back, for clocks that are late; codes of the future are never accepted
+# Codes of the future are never accepted; of the past only where this says so (ASVS 6.5.5: 30 s by default).
+TOTP_DRIFT_STEPS = env.integer(
+    "MESTORE_TOTP_DRIFT_STEPS", "authenticator codes of the step before that count, for slow clocks",
+    default=0, minimum=0, maximum=1,
+)  # fmt: skip
 AXES_VERBOSE = False  # its banner would stand in the output of every command
 AXES_HANDLER = "accounts.lockout.LockoutHandler"
 AXES_SENSITIVE_PARAMETERS = ["username", "password"]
