@@ -74,7 +74,7 @@ class Invitation:
 
 @dataclass(frozen=True, slots=True)
 class Invited:
-    """The new account, and the first permissions: given, or waiting for a second person."""
+    """The new account, and the first permissions (and the rank): given, or waiting for a second person."""
 
     user: User
     permissions: list[Grant | ApprovalRequest]
@@ -83,9 +83,11 @@ class Invited:
 def invite(given: Invitation, *, reason: str, by: Actor, confirm: Confirm) -> Invited:
     """Open an account for somebody and mail them the link with which they set their password.
 
-    `confirm` is asked before a place among the staff or a permission is given. Raises what
-    administration.create_user and grant_sets.give raise.
+    A superuser to be begins as an administrator and waits for a second person, as on every other way to that
+    rank. `confirm` is asked before a place among the staff or a permission is given. Raises what
+    administration.create_user, grant_sets.give and role_changes.change raise.
     """
+    waits = given.role is Role.SUPERUSER and by.kind != "system"
     if given.role in STAFF:
         confirm(RANK)
     if given.permissions:
@@ -94,15 +96,18 @@ def invite(given: Invitation, *, reason: str, by: Actor, confirm: Confirm) -> In
         user = administration.create_user(
             email=given.email,
             password=None,
-            role=given.role,
+            role=Role.ADMIN if waits else given.role,
             clearance=given.clearance,
             fields=given.fields,
             by=by,
             strictly=given.strictly,
         )
         password_reset.start(user, reason=reason, by=by)
-        permissions = grant_sets.give(user, given.permissions, reason=reason, by=by)
-    return Invited(user, permissions)
+        given_or_asked = grant_sets.give(user, given.permissions, reason=reason, by=by)
+        if waits:
+            asked = role_changes.change(user.pk, given.role, reason=reason, by=by)
+            given_or_asked += [asked] if isinstance(asked, ApprovalRequest) else []
+    return Invited(user, given_or_asked)
 
 
 def apply(

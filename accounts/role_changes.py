@@ -49,11 +49,17 @@ def register() -> None:
     approvals.register(approvals.Procedure(PROCEDURE, APPROVING, carry_out))
 
 
-def carry_out(request: ApprovalRequest, by: Actor) -> None:  # noqa: ARG001 - the procedure's signature
-    """Do what a second person approved, in the name of who asked, if they may still ask for it."""
+def carry_out(request: ApprovalRequest, by: Actor) -> None:
+    """Do what a second person approved, in the name of who asked, if they may still ask for it.
+
+    `by`, who approved, must be one who could administer the account with its new role: nobody helps somebody
+    past themselves.
+    """
     asker, role = request.asker, Role(request.details["to"])
     with changing(UUID(request.target_id), asker) as (authority, user):
         _check(authority, user, role, asker)
+        approver = hierarchy.authority_of(by)
+        hierarchy.demand_rank(approver, role, user.security_clearance_level, by, user)
         if user.user_type != request.details["from"]:
             raise RoleMovedOn
         _write(user, role, request.reason, asker)

@@ -559,6 +559,38 @@ def test_only_a_superuser_invites_a_superuser() -> None:
     assert not User.objects.filter(email_key="new@example.com").exists()
 
 
+@pytest.mark.parametrize("path", ["admins", "admin/users", "superuser-admin/users"])
+def test_an_invited_superuser_waits_for_a_second_person_who_is_one(boss: Caller, path: str) -> None:
+    body = {"email": "new@example.com", "user_type": "SUPERUSER", "security_clearance_level": 4}
+
+    response = boss.post(path, body | {"reason": REASON})
+
+    assert response.status_code == 201
+    assert response.json()["user_type"] == "ADMIN"
+    (asked,) = response.json()["waiting_for_approval"]
+    assert asked["action"] == "users.set_role"
+    lower = AdminFactory.create()
+    grant(lower, "permissions.grant.global")
+    decision = f"admin/approvals/{asked['id']}/approve"
+    for one in (boss, Caller(lower)):
+        assert one.post(decision).status_code == 403
+    assert User.objects.get(email_key="new@example.com").user_type == "ADMIN"
+    assert Caller(superuser()).post(decision).status_code == 200
+    assert User.objects.get(email_key="new@example.com").user_type == "SUPERUSER"
+
+
+def test_nobody_approves_a_rank_above_their_own(boss: Caller) -> None:
+    target, lower = BuyerFactory.create(), AdminFactory.create()
+    grant(lower, "permissions.grant.global")
+    boss.put(f"admin/users/{target.pk}", {"user_type": "SUPERUSER", "reason": REASON})
+    asked = ApprovalRequest.objects.get(about=target)
+
+    assert Caller(lower).post(f"admin/approvals/{asked.pk}/approve").status_code == 403
+
+    assert User.objects.get(pk=target.pk).user_type == "BUYER"
+    assert ApprovalRequest.objects.get().state == "open"
+
+
 def test_first_permissions_come_with_the_account_or_not_at_all(boss: Caller) -> None:
     grant(User.objects.get(user_type="SUPERUSER"), "analytics.read.global")
     body = {"email": "new@example.com", "security_clearance_level": 4}
