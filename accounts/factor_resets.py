@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 
 from django.conf import settings
 from django.db import transaction
@@ -81,7 +82,10 @@ def cancel(reset: FactorReset, *, by: Actor) -> FactorReset:
 
 
 def carry_out_due(*, by: Actor, now: dt.datetime | None = None) -> int:
-    """Carry out what is due, each in a transaction of its own; return how many accounts it was."""
+    """Carry out what is due, each in a transaction of its own; return how many accounts it was.
+
+    For an account that was closed meanwhile it is stopped: it shall not come back without its factors.
+    """
     moment = now or timezone.now()
     due = waiting().filter(due_at__lte=moment).select_related("user").order_by("due_at")[:_BATCH]
     return sum(_carry_out(reset, moment, by) for reset in due)
@@ -98,6 +102,10 @@ def open_of(user: User) -> FactorReset | None:
 
 
 def _carry_out(reset: FactorReset, now: dt.datetime, by: Actor) -> bool:
+    if not reset.user.is_active or reset.user.deleted_at is not None:
+        with suppress(ResetOver):
+            cancel(reset, by=by)
+        return False
     with transaction.atomic():
         factors.lock_account(reset.user)
         if not waiting().filter(pk=reset.pk, due_at__lte=now).update(carried_out_at=timezone.now()):

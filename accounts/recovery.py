@@ -130,7 +130,7 @@ def prove(token: str, *, method: str, answer: Mapping[str, Any], by: Actor) -> P
         use = look(_Question(case, answer, by))
     except login.InvalidCredentials:
         use = None
-    if use is None or case.user is None:
+    if use is None or case.user is None or not _is_open(case.user):
         raise _refused(case, method, by)
     return _keep(case, method, use, by)
 
@@ -199,6 +199,11 @@ def _take_attempt(token: str, by: Actor) -> RecoveryCase:
         audit.record_refusal(events.RECOVERY_REFUSED, by=by, data={"why": "over"})
         raise RecoveryOver
     return RecoveryCase.objects.select_related("user").get(pk=row[0])
+
+
+def _is_open(user: User) -> bool:
+    # Asked with every proof: an account that was closed since the case began recovers nothing.
+    return user.is_active and user.deleted_at is None
 
 
 def _keep(case: RecoveryCase, method: str, use: Callable[[], bool], by: Actor) -> Progress:

@@ -361,7 +361,34 @@ def test_one_mailed_code_at_once_is_one_proof(race: Callable[..., list[Any]]) ->
     assert RecoveryCase.objects.get().proofs == ["mailed_code"]
 
 
+@pytest.mark.parametrize("closed", [{"is_active": False}, {"is_active": False, "deleted_at": timezone.now()}])
+def test_account_that_was_closed_meanwhile_recovers_nothing(user: User, closed: dict[str, Any]) -> None:
+    code, *_rest = backup_codes.regenerate(user, by=BY)
+    posted()
+    token = recovery.begin(user.email, by=BY)
+    User.objects.filter(pk=user.pk).update(**closed)
+
+    for method, answer in (("mailed_code", {"code": mailed_code()}), ("backup_code", {"code": code})):
+        with pytest.raises(recovery.WrongProof):
+            give(token, method, **answer)
+
+    assert backup_codes.remaining(user) == 10
+    assert recovery.progress(token).proofs == ()
+
+
 # After the hold
+
+
+def test_due_reset_of_an_account_that_was_closed_meanwhile_is_stopped(user: User) -> None:
+    reset = recovered(user)
+    due(reset)
+    User.objects.filter(pk=user.pk).update(is_active=False)
+
+    assert carry_out_factor_resets(0) == 0
+
+    reset.refresh_from_db()
+    assert reset.cancelled_at is not None
+    assert factors.has_factor(user)
 
 
 def test_due_reset_removes_every_factor_and_ends_everything(user: User) -> None:
