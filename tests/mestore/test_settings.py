@@ -89,6 +89,10 @@ def test_unknown_environment_stops_the_start() -> None:
         ({"REDIS_URL": "redis://:hunter-two@cache:6379/0"}, "REDIS_URL"),
         ({"MESTORE_PUBLIC_URL": "http://shop.test"}, "MESTORE_PUBLIC_URL"),
         ({"MESTORE_ALLOWED_HOSTS": "*"}, "MESTORE_ALLOWED_HOSTS"),
+        ({"MESTORE_ALLOWED_HOSTS": "shop.test,.shop.test"}, "MESTORE_ALLOWED_HOSTS"),
+        ({"MESTORE_CORS_ORIGINS": "*"}, "MESTORE_CORS_ORIGINS"),
+        ({"MESTORE_CORS_ORIGINS": "https://shop.test,null"}, "MESTORE_CORS_ORIGINS"),
+        ({"MESTORE_CORS_ORIGINS": "https://shop.test/"}, "MESTORE_CORS_ORIGINS"),
         ({"MESTORE_ARGON2_MEMORY_KIB": "1024", "MESTORE_ARGON2_TIME_COST": "1"}, "MESTORE_ARGON2_MEMORY_KIB"),
     ],
 )
