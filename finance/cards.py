@@ -82,7 +82,14 @@ def _is_card(digits: str) -> bool:
         return False
     if not digits.isascii():  # what a person reads as a number is one, in any script
         digits = "".join(str(unicodedata.decimal(digit)) for digit in digits)
-    return bool(_SCHEMES.fullmatch(digits)) and _passes_luhn(digits)
+    return bool(_SCHEMES.fullmatch(digits)) and _passes_luhn(digits) and not _is_product_code(digits)
+
+
+def _is_product_code(digits: str) -> bool:
+    """Say whether 13 digits carry the check digit of a GTIN-13 (GS1 General Specifications 7.9): a barcode."""
+    if len(digits) != 13:
+        return False
+    return (sum(map(int, digits[0::2])) + 3 * sum(map(int, digits[1::2]))) % 10 == 0
 
 
 def _passes_luhn(digits: str) -> bool:
