@@ -86,7 +86,7 @@ def _is_card(digits: str) -> bool:
 
 
 def _is_product_code(digits: str) -> bool:
-    """Say whether 13 digits carry the check digit of a GTIN-13 (GS1 General Specifications 7.9): a barcode."""
+    """Say whether 13 digits carry the check digit of a GTIN-13 (GS1 General Specifications 7.9)."""
     if len(digits) != 13:
         return False
     return (sum(map(int, digits[0::2])) + 3 * sum(map(int, digits[1::2]))) % 10 == 0
