@@ -24,6 +24,7 @@ _CANDIDATE: Final = re.compile(r"(?<![\dA-Za-z])\d(?:[ .\-_]?\d){12,18}(?![\dA-Z
 # Groups with up to three of anything between them: a date or a code beside the number, other marks within it.
 _GROUPS: Final = re.compile(r"(?<![\dA-Za-z])\d+(?:[\W_]{1,3}\d+)*(?![\dA-Za-z])")
 _GROUP: Final = re.compile(r"\d+")
+_INVISIBLE: Final = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
 # How cards print their numbers: so much of a longer row of groups may be one.
 _SHAPES: Final = ((4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 5))
 # How the schemes' numbers begin, with their lengths: Visa, Mastercard, American Express, Diners, Discover,
@@ -63,6 +64,7 @@ def _holds_number(text: str) -> bool:
 
 
 def _candidates(text: str) -> Iterator[str]:
+    text = _INVISIBLE.sub("", text)
     for candidate in _CANDIDATE.finditer(text):
         yield re.sub(r"\D", "", candidate.group())
     for run in _GROUPS.finditer(text):
@@ -80,7 +82,14 @@ def _is_card(digits: str) -> bool:
         return False
     if not digits.isascii():  # what a person reads as a number is one, in any script
         digits = "".join(str(unicodedata.decimal(digit)) for digit in digits)
-    return bool(_SCHEMES.fullmatch(digits)) and _passes_luhn(digits)
+    return bool(_SCHEMES.fullmatch(digits)) and _passes_luhn(digits) and not _is_product_code(digits)
+
+
+def _is_product_code(digits: str) -> bool:
+    """Say whether 13 digits carry the check digit of a GTIN-13 (GS1 General Specifications 7.9)."""
+    if len(digits) != 13:
+        return False
+    return (sum(map(int, digits[0::2])) + 3 * sum(map(int, digits[1::2]))) % 10 == 0
 
 
 def _passes_luhn(digits: str) -> bool:

@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
@@ -57,6 +58,16 @@ def shannon_bits(text: str) -> float:
     """Return the Shannon entropy of `text` in bits per character."""
     size = len(text)
     return -sum(n / size * math.log2(n / size) for n in Counter(text).values()) if size else 0.0
+
+
+def _looks_random(key: bytes) -> bool:
+    """Say whether `key` may be random bytes: not typed text, not counted, not the same few bytes again.
+
+    By chance 32 random bytes are all printable less than once in 10^13 keys.
+    """
+    steps = {(after - before) % 256 for before, after in pairwise(key)}
+    is_text = all(0x20 <= byte < 0x7F for byte in key)
+    return len(set(key)) >= MINIMUM_DISTINCT_KEY_BYTES and len(steps) > 2 and not is_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +231,10 @@ class Environment:
             plain_loopback and parts.hostname in {"localhost", "127.0.0.1"}
         ):
             self.complain(f"{name} must use rediss:// (TLS); redis:// is for the demo on this machine only.")
-        elif options.get("ssl_cert_reqs", ["required"])[-1] != "required":
+        elif (
+            options.get("ssl_cert_reqs", ["required"])[-1] != "required"
+            or options.get("ssl_check_hostname", ["true"])[-1].lower() != "true"
+        ):
             self.complain(f"{name} must not switch off the check of the server's certificate.")
         return value
 
@@ -301,7 +315,7 @@ class Environment:
         if len(key) != KEY_BYTES:
             self.complain(f"{name} needs keys of {KEY_BYTES} random bytes in base64.")
             return b""
-        if len(set(key)) < MINIMUM_DISTINCT_KEY_BYTES:
+        if not _looks_random(key):
             self.complain(f"{name} holds a key that is not random.")
         return key
 

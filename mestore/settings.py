@@ -8,6 +8,7 @@ that names the variable (see `mestore/environment.py`).
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,13 +33,15 @@ FRONTEND_URL = env.text("MESTORE_FRONTEND_URL", "where links in mail lead", defa
     "/"
 )
 ALLOWED_HOSTS = env.listing("MESTORE_ALLOWED_HOSTS", "host names this service answers to, comma-separated")
-if any("*" in host for host in ALLOWED_HOSTS):
+if any("*" in host or host.startswith(".") for host in ALLOWED_HOSTS):
     env.complain("MESTORE_ALLOWED_HOSTS must name each host: a wildcard lets anybody choose the host name.")
 TRUSTED_PROXY_COUNT = env.integer(
     "TRUSTED_PROXY_COUNT", "proxies in front, counted from the right of X-Forwarded-For",
     default=0, minimum=0, maximum=10,
 )  # fmt: skip
 CORS_ALLOWED_ORIGINS = env.listing("MESTORE_CORS_ORIGINS", "origins of the shipped front ends", default="")
+if not all(re.fullmatch(r"https?://[\w.-]+(:\d+)?", origin, re.ASCII) for origin in CORS_ALLOWED_ORIGINS):
+    env.complain("MESTORE_CORS_ORIGINS must name each origin as https://host or https://host:port.")
 SAMPLE_DATA = env.text("MESTORE_SAMPLE_DATA", "folder with marketplace files for demo and tests", default="")
 IS_LOOPBACK_DEMO = IS_DEMO and urlsplit(PUBLIC_URL).hostname in {"localhost", "127.0.0.1"}
 if PUBLIC_URL and urlsplit(PUBLIC_URL).scheme != "https" and MESTORE_ENV != "test" and not IS_LOOPBACK_DEMO:

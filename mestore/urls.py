@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path, re_path
 from django.views.decorators.csrf import csrf_exempt
+from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularJSONAPIView
 from rest_framework.permissions import AllowAny
 
@@ -71,6 +72,7 @@ OPEN: dict[str, str] = {
     "console-recovery-link": "the same; the link in the message is the credential",
     "console-recovery-cancel": "the same",
     "admin:login": "the same page, by the name the console site gives it",
+    "console-entrance": "the console's address as people type it; leads to the page that asks who is there",
     "root": "says what this is, nothing more",
 }
 
@@ -102,6 +104,11 @@ urlpatterns = [
     path("api/v1/", include(finance.urls)),
     # The shipped front end calls these on the bare host (contract, decision 17).
     path("", include((finance.urls.commission_urlpatterns, "finance"), namespace="commissions-alias")),
+    path(
+        "admin",
+        RedirectView.as_view(pattern_name="admin:index", http_method_names=["get", "head"]),
+        name="console-entrance",
+    ),
     path("admin/", include(sessions_security.console_urls)),
     path("admin/", include(accounts.console_urls)),
     path("admin/", admin.site.urls),

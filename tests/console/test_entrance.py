@@ -37,6 +37,12 @@ def test_stranger_is_sent_to_the_sign_in(path: str) -> None:
     assert answer["Location"].startswith("/admin/login/")
 
 
+def test_address_without_its_slash_leads_to_the_console() -> None:
+    answer = Client().get("/admin")
+
+    assert (answer.status_code, answer["Location"]) == (302, "/admin/")
+
+
 @pytest.mark.parametrize("factory", [BuyerFactory, VendorFactory])
 def test_people_outside_the_staff_never_enter_even_with_password_and_code(
     factory: type[BuyerFactory],

@@ -134,6 +134,7 @@ def test_plain_database_is_for_a_demo_on_this_machine_only() -> None:
         "redis://u:p4ss@cache:6379/0",
         "http://cache",
         "rediss://u:p4ss@cache/0?ssl_cert_reqs=none",
+        "rediss://u:p4ss@cache/0?ssl_check_hostname=False",
         "redis://:p4ss@127.0.0.1/0",
     ],
 )
@@ -160,10 +161,12 @@ def test_redis_may_be_absent_or_plain_in_the_demo_only() -> None:
         "k1:not base64",
         "k1:" + base64.b64encode(b"short").decode(),
         "k1:" + base64.b64encode(bytes(32)).decode(),
+        "k1:" + base64.b64encode(bytes(range(100, 132))).decode(),
+        "k1:" + base64.b64encode(b"My very secret key 4 MeStore app").decode(),
         f"bad id:{GOOD_KEY}",
         f"k1:{GOOD_KEY},k1:{GOOD_KEY}",
     ],
-    ids=["no-colon", "no-base64", "too-short", "not-random", "bad-id", "twice"],
+    ids=["no-colon", "no-base64", "too-short", "not-random", "counted", "text", "bad-id", "twice"],
 )
 def test_bad_key_ring_is_refused(ring: str) -> None:
     env = environment(KEYS=ring)

@@ -92,6 +92,10 @@ def test_unknown_environment_stops_the_start() -> None:
         ({"MESTORE_MAIL_URL": ""}, "MESTORE_MAIL_URL is missing"),
         ({"MESTORE_MAIL_URL": "smtp://me:hunter-two@mail.test"}, "MESTORE_MAIL_URL"),
         ({"MESTORE_SMS_BACKEND": "monitoring.sms.Console"}, "MESTORE_SMS_BACKEND"),
+        ({"MESTORE_ALLOWED_HOSTS": "shop.test,.shop.test"}, "MESTORE_ALLOWED_HOSTS"),
+        ({"MESTORE_CORS_ORIGINS": "*"}, "MESTORE_CORS_ORIGINS"),
+        ({"MESTORE_CORS_ORIGINS": "https://shop.test,null"}, "MESTORE_CORS_ORIGINS"),
+        ({"MESTORE_CORS_ORIGINS": "https://shop.test/"}, "MESTORE_CORS_ORIGINS"),
         ({"MESTORE_ARGON2_MEMORY_KIB": "1024", "MESTORE_ARGON2_TIME_COST": "1"}, "MESTORE_ARGON2_MEMORY_KIB"),
     ],
 )
