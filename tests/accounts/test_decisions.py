@@ -85,16 +85,16 @@ def test_caller_is_not_told_and_support_is(client: Client) -> None:
     refused = client.get("/api/v1/admin/refusals", headers=headers)
 
     assert refused.status_code == 403
-    assert b"no_grant" not in refused.content
+    assert b"ADMIN or SUPERUSER" not in refused.content
     (row,) = decisions.of_request(refused.json()["request_id"])
-    assert (row.rule, row.asked, row.user_id) == ("no_grant", "permissions.read.read_only", buyer.pk)
+    assert (row.rule, row.asked, row.user_id) == ("role", "ADMIN or SUPERUSER", buyer.pk)
     assert row.inputs["route"] == "refusals"
     support = session_of(AdminFactory.create(), amr=("pwd", "otp"))
     headers = {"Authorization": f"Bearer {tokens.issue_access(support).access_token}"}
     shown = client.get(
         "/api/v1/admin/refusals", {"request_id": refused.json()["request_id"]}, headers=headers
     )
-    assert shown.json()["results"][0]["rule"] == "no_grant"
+    assert shown.json()["results"][0]["rule"] == "role"
     assert client.get("/api/v1/admin/refusals", headers=headers).json()["results"] == []
 
 
