@@ -10,8 +10,9 @@ from __future__ import annotations
 from django.db import models
 
 from monitoring.outbox import OutboxMessage
+from monitoring.signals import Signal
 
-__all__ = ["AuditEvent", "AuditPending", "OutboxMessage", "SubjectKey"]
+__all__ = ["AuditEvent", "AuditPending", "OutboxMessage", "Signal", "SubjectKey"]
 
 
 class AuditEvent(models.Model):

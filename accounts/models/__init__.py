@@ -6,7 +6,7 @@ from accounts.models.access import AccessDecision, AccessReview, AccessReviewIte
 from accounts.models.approval import ApprovalRequest
 from accounts.models.backup_code import BackupCode, BackupCodeSet
 from accounts.models.credential import AddressChange, PasswordReset
-from accounts.models.device import KnownDevice
+from accounts.models.device import FactorFreeze, KnownDevice
 from accounts.models.factor import TotpDevice
 from accounts.models.identity import IdentityCard
 from accounts.models.lockout import FactorStreak, LockoutCounter
@@ -27,6 +27,7 @@ __all__ = [
     "BackupCode",
     "BackupCodeSet",
     "BreakGlass",
+    "FactorFreeze",
     "FactorReset",
     "FactorStreak",
     "Grant",

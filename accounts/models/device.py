@@ -38,3 +38,23 @@ class KnownDevice(models.Model):
 
     def __str__(self) -> str:
         return f"device {self.pk}"
+
+
+class FactorFreeze(models.Model):
+    """Until when no factor, password or address of an account may change: somebody said "this was not me"."""
+
+    user = models.OneToOneField(User, primary_key=True, on_delete=models.CASCADE, related_name="+")
+    why = models.CharField(_("why"), max_length=32)
+    placed_at = models.DateTimeField(_("since"))
+    until = models.DateTimeField(_("until"))
+
+    class Meta:
+        verbose_name = _("freeze of factor changes")
+        verbose_name_plural = _("freezes of factor changes")
+        constraints = [
+            models.CheckConstraint(condition=Q(until__gt=F("placed_at")), name="factor_freeze_ends_later"),
+            models.CheckConstraint(condition=~Q(why=""), name="factor_freeze_has_reason"),
+        ]
+
+    def __str__(self) -> str:
+        return f"freeze of {self.user_id} until {self.until}"

@@ -1,9 +1,4 @@
-"""What is stored about sessions and tokens.
-
-`UserSession` is the one authority for cookies and tokens alike: public, listed, named in the audit
-trail. Everything that could open a session lives beside it in models that no console page registers
-(`SessionSecret`, `RefreshToken`, `PendingSignIn`, `SigningKey`), and only as a hash or sealed.
-"""
+"""Sessions, what opens them, and what was proved in them."""
 
 from __future__ import annotations
 
@@ -17,37 +12,10 @@ from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from mestore.lib import ids
+from sessions_security.models.client import MachineClient
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-
-class MachineClient(models.Model):
-    """A program that may ask for tokens: the storefront, a payment provider's relay."""
-
-    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
-    client_id = models.CharField(_("client id"), max_length=64, unique=True)
-    key_hash = models.BinaryField(_("key hash"), max_length=32, editable=False)
-    user = models.OneToOneField(
-        settings.AUTH_USER_MODEL,
-        on_delete=models.PROTECT,
-        related_name="machine_client",
-        verbose_name=_("account"),
-    )
-    networks = ArrayField(
-        models.CharField(max_length=43),
-        verbose_name=_("allowed networks"),
-        help_text=_("CIDR blocks the client may call from; none means it may not call at all."),
-    )
-    is_active = models.BooleanField(_("active"), default=True)
-    created_at = models.DateTimeField(_("created"), auto_now_add=True)
-
-    class Meta:
-        verbose_name = _("machine client")
-        verbose_name_plural = _("machine clients")
-
-    def __str__(self) -> str:
-        return self.client_id
 
 
 class UserSession(models.Model):
@@ -78,10 +46,19 @@ class UserSession(models.Model):
         related_name="sessions",
         verbose_name=_("machine client"),
     )
+    country = models.CharField(_("country"), max_length=2, blank=True, default="", db_default="")
+    # Networks that the session moved to and was confirmed in, by a factor, after it began elsewhere.
+    confirmed_networks = ArrayField(
+        models.CharField(max_length=49), verbose_name=_("confirmed networks"), default=list, db_default=[]
+    )
+    device_id = models.UUIDField(
+        _("known device"), null=True, editable=False
+    )  # purged on its own: no foreign key
     risk = models.PositiveSmallIntegerField(_("risk"), default=0)
     revoked_at = models.DateTimeField(_("ended"), null=True)
     revoked_why = models.CharField(_("ended because"), max_length=32, blank=True)
     revoked_by = models.CharField(_("ended by"), max_length=64, blank=True)
+    # SHA-256 thumbprint (RFC 7638) of the key that must sign each request; None for a session of no key.
     bound_key = models.BinaryField(_("bound key"), max_length=32, null=True, editable=False)
 
     # Who acts as the account; told by `session_check`, from `Impersonation`.
@@ -278,3 +255,40 @@ class SigningKey(models.Model):
 
     def __str__(self) -> str:
         return f"signing key {self.kid}"
+
+
+class SessionCutoff(models.Model):
+    """A moment before which everybody's sessions ended: "sign everybody out", in one row. Never changed."""
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    at = models.DateTimeField(_("ended everything before"))
+    reason = models.CharField(_("reason"), max_length=500)
+    asked_by = models.CharField(_("asked by"), max_length=64)
+    approved_by = models.CharField(_("approved by"), max_length=64)
+
+    class Meta:
+        verbose_name = _("end of all sessions")
+        verbose_name_plural = _("ends of all sessions")
+        indexes = [models.Index(fields=["-at"], name="session_cutoff_newest")]
+        constraints = [
+            models.CheckConstraint(condition=~Q(reason=""), name="session_cutoff_has_reason"),
+            models.CheckConstraint(condition=~Q(asked_by=F("approved_by")), name="session_cutoff_two_people"),
+        ]
+
+    def __str__(self) -> str:
+        return f"end of all sessions before {self.at}"
+
+
+class SessionSample(models.Model):
+    """How many sessions were live at one moment: by role and kind, and by age. Written by the worker."""
+
+    at = models.DateTimeField(primary_key=True, editable=False)
+    live = models.JSONField()  # {role: {kind: sessions}}
+    ages = models.JSONField()  # {hours since sign-in, rounded down: sessions}
+
+    class Meta:
+        verbose_name = _("count of sessions")
+        verbose_name_plural = _("counts of sessions")
+
+    def __str__(self) -> str:
+        return f"live sessions at {self.at}"
