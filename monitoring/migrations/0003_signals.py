@@ -1,8 +1,9 @@
 """What asks for a person's attention. A new table: nothing waits for it."""
 
 import django.utils.timezone
-import mestore.lib.ids
 from django.db import migrations, models
+
+import mestore.lib.ids
 
 
 class Migration(migrations.Migration):

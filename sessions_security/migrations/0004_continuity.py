@@ -2,9 +2,10 @@
 
 import django.contrib.postgres.fields
 import django.db.models.deletion
-import mestore.lib.ids
 from django.conf import settings
 from django.db import migrations, models
+
+import mestore.lib.ids
 
 
 class Migration(migrations.Migration):
