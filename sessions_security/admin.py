@@ -19,7 +19,7 @@ from mestore.lib import console
 from mestore.lib.actor import Actor
 from mestore.lib.console import ConsoleModelAdmin, Ordering, ReasonAction, SearchField, State, display
 from mestore.lib.errors import Conflict
-from sessions_security import sessions
+from sessions_security import cutoffs, sessions
 from sessions_security.models import MachineClient, UserSession
 
 grants.register_model_permission(
@@ -57,7 +57,8 @@ END = ReasonAction(
 def _by_state(rows: Any, value: str) -> Any:
     now = timezone.now()
     over_idle = rows.filter(idle_expires_at__lte=now)
-    live = rows.filter(revoked_at=None, absolute_expires_at__gt=now).exclude(pk__in=over_idle.values("pk"))
+    begun = rows.filter(cutoffs.not_cut_off(), revoked_at=None, absolute_expires_at__gt=now)
+    live = begun.exclude(pk__in=over_idle.values("pk"))
     return live if value == "live" else rows.exclude(pk__in=live.values("pk"))
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from django.db.models import Count, F, Q, QuerySet
 from django.utils import timezone
 
+from sessions_security import cutoffs
 from sessions_security.models import UserSession
 
 
@@ -43,6 +44,7 @@ def _live() -> QuerySet[UserSession]:
     now = timezone.now()
     return UserSession.objects.filter(
         Q(idle_expires_at=None) | Q(idle_expires_at__gt=now),
+        cutoffs.not_cut_off(),
         revoked_at=None,
         absolute_expires_at__gt=now,
         auth_epoch=F("user__auth_epoch"),

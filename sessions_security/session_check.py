@@ -30,6 +30,7 @@ LIVE = """
     s.revoked_at IS NULL AND s.absolute_expires_at > statement_timestamp()
     AND (s.idle_expires_at IS NULL OR s.idle_expires_at > statement_timestamp())
     AND u.is_active AND u.deleted_at IS NULL AND u.auth_epoch = s.auth_epoch
+    AND s.created_at > coalesce((SELECT max(c.at) FROM sessions_security_sessioncutoff c), '-infinity')
 """
 """What must hold for session `s` of account `u`. Every statement that asks for a live session repeats these
 words (SQL is not glued together here); a test compares them."""
@@ -61,6 +62,7 @@ _SELECT_BEARER = """
     AND s.revoked_at IS NULL AND s.absolute_expires_at > statement_timestamp()
     AND (s.idle_expires_at IS NULL OR s.idle_expires_at > statement_timestamp())
     AND u.is_active AND u.deleted_at IS NULL AND u.auth_epoch = s.auth_epoch
+    AND s.created_at > coalesce((SELECT max(c.at) FROM sessions_security_sessioncutoff c), '-infinity')
 """
 _SELECT_COOKIE = """
     SELECT
@@ -79,6 +81,7 @@ _SELECT_COOKIE = """
     AND s.revoked_at IS NULL AND s.absolute_expires_at > statement_timestamp()
     AND (s.idle_expires_at IS NULL OR s.idle_expires_at > statement_timestamp())
     AND u.is_active AND u.deleted_at IS NULL AND u.auth_epoch = s.auth_epoch
+    AND s.created_at > coalesce((SELECT max(c.at) FROM sessions_security_sessioncutoff c), '-infinity')
 """
 # The administrator's own session, behind an impersonated one: it must be alive as well.
 _SELECT_ORIGIN = """
@@ -92,6 +95,7 @@ _SELECT_ORIGIN = """
     AND s.revoked_at IS NULL AND s.absolute_expires_at > statement_timestamp()
     AND (s.idle_expires_at IS NULL OR s.idle_expires_at > statement_timestamp())
     AND u.is_active AND u.deleted_at IS NULL AND u.auth_epoch = s.auth_epoch
+    AND s.created_at > coalesce((SELECT max(c.at) FROM sessions_security_sessioncutoff c), '-infinity')
 """
 
 

@@ -246,6 +246,7 @@ _CLAIM = """
     AND s.revoked_at IS NULL AND s.absolute_expires_at > statement_timestamp()
     AND (s.idle_expires_at IS NULL OR s.idle_expires_at > statement_timestamp())
     AND u.is_active AND u.deleted_at IS NULL AND u.auth_epoch = s.auth_epoch
+    AND s.created_at > coalesce((SELECT max(c.at) FROM sessions_security_sessioncutoff c), '-infinity')
     RETURNING r.id, s.id, s.user_id, s.absolute_expires_at, s.last_seen_at, s.idle_expires_at,
         u.user_type, u.email
 """
@@ -258,6 +259,7 @@ _USED = """
     AND s.revoked_at IS NULL AND s.absolute_expires_at > statement_timestamp()
     AND (s.idle_expires_at IS NULL OR s.idle_expires_at > statement_timestamp())
     AND u.is_active AND u.deleted_at IS NULL AND u.auth_epoch = s.auth_epoch
+    AND s.created_at > coalesce((SELECT max(c.at) FROM sessions_security_sessioncutoff c), '-infinity')
 """
 
 
