@@ -375,6 +375,12 @@ STEP_UP: dict[str, dict[str, Any]] = {
     "break_glass.seal": {"methods": ["passkey"], "max_age_seconds": 300, "device_bound": True},
 }
 
+# --- Where a sign-in comes from, and how risky it is ------------------------------------------------------
+# Read once, at the start; a file that cannot be used refuses it. Unset: nothing is decided by place.
+PLACES = env.text(
+    "MESTORE_PLACES", "file of where addresses are: .csv of ranges or .mmdb; unset: no such rule", default=""
+)
+
 # --- Sessions and tokens (design: policy tables) ----------------------------------------------------------
 SESSION_POLICY: dict[str, dict[str, int | None]] = {
     "BUYER": {"idle_seconds": 3_600, "absolute_seconds": 86_400, "max_sessions": 5},

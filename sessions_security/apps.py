@@ -18,10 +18,12 @@ class SessionsSecurityConfig(AppConfig):
             factor_proofs,
             models,
             own_passkeys,
+            places,
             schema,
             stepup,
         )
 
+        places.start()
         guard.register_step_up(stepup.check)
         factor_proofs.register(factors.PASSKEY, own_passkeys.PROVER)
         # A session outlives neither its account nor anybody's memory of it: the audit trail keeps that.
