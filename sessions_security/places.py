@@ -77,6 +77,15 @@ def locate(address: str | None) -> Place | None:
     return _provider.find(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
+def country_of(address: str | None) -> str:
+    """Return the country's code; "" when it is not known, or the database is damaged: it decides nothing."""
+    try:
+        place = locate(address)
+    except (maxminddb.InvalidDatabaseError, ValueError, OSError):
+        return ""
+    return place.country if place is not None else ""
+
+
 def source() -> Source | None:
     """Return what answers `locate`, for people who must judge how old it is; None without any."""
     return _provider.source if _provider is not None else None

@@ -17,13 +17,14 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from accounts import devices
 from accounts.models import User
 from accounts.roles import Role
 from mestore.lib import errors, sql
 from mestore.lib.actor import Actor
 from mestore.lib.request import network_of
 from monitoring import audit, events
-from sessions_security import policy
+from sessions_security import places, policy
 from sessions_security.models import MachineClient, SessionSecret, UserSession
 
 Kind = Literal["cookie", "token"]
@@ -59,16 +60,16 @@ _BEGIN = """
     ), begun AS (
         INSERT INTO sessions_security_usersession
         (id, user_id, kind, amr, created_at, last_seen_at, idle_expires_at, absolute_expires_at, address,
-         network, agent, auth_epoch, client_id, risk, revoked_why, revoked_by)
+         network, agent, country, device_id, auth_epoch, client_id, risk, revoked_why, revoked_by)
         VALUES (%(id)s, %(user_id)s, %(kind)s, %(amr)s, %(created_at)s, %(last_seen_at)s, %(idle_expires_at)s,
-                %(absolute_expires_at)s, %(address)s, %(network)s, %(agent)s, %(auth_epoch)s, %(client_id)s,
-                %(risk)s, '', '')
+                %(absolute_expires_at)s, %(address)s, %(network)s, %(agent)s, %(country)s, %(device_id)s,
+                %(auth_epoch)s, %(client_id)s, %(risk)s, '', '')
     )
     SELECT id FROM evicted
 """
 _BEGIN_FIELDS = (
     "id", "user_id", "kind", "amr", "created_at", "last_seen_at", "idle_expires_at", "absolute_expires_at",
-    "address", "network", "agent", "auth_epoch", "client_id", "risk",
+    "address", "network", "agent", "country", "device_id", "auth_epoch", "client_id", "risk",
 )  # fmt: skip
 _TOUCH = """
     UPDATE sessions_security_usersession
@@ -90,11 +91,13 @@ def start(
     amr: Sequence[str],
     by: Actor,
     client: MachineClient | None = None,
+    risk: int = 0,
     announce: str = events.SIGN_IN_SUCCEEDED,
 ) -> UserSession:
     """Begin a session for `user` and end the least recently seen ones above the role's limit.
 
-    `amr` names the factors proved; `announce` is the event about the account that this start completes.
+    `amr` names the factors proved; `risk` is what `risk.clear` said of the attempt (hundredths of a level);
+    `announce` is the event about the account that this start completes.
     Raises `AccountChanged` when the account is not (any more) the one whose credentials were checked, and
     `NoPolicy` for a role that may have no session.
     """
@@ -115,6 +118,9 @@ def start(
             address=by.address or "",
             network=network_of(by.address) if by.address else "",
             agent=(by.agent or "")[:256],
+            country=places.country_of(by.address),
+            device_id=devices.lane_of(by=by, user=user),
+            risk=risk,
             auth_epoch=user.auth_epoch,
             client=client,
         )
