@@ -42,7 +42,8 @@ _USER_FIELDS = (
 )  # fmt: skip
 _SESSION_FIELDS = (
     "id", "user_id", "kind", "amr", "created_at", "last_seen_at", "idle_expires_at", "absolute_expires_at",
-    "address", "auth_epoch", "client_id", "risk", "revoked_at",
+    "address", "network", "agent", "country", "confirmed_networks", "bound_key", "auth_epoch", "client_id",
+    "risk", "revoked_at",
 )  # fmt: skip
 # The columns stand in the order of the two lists above; each statement ends with the words of `LIVE`.
 _SELECT_BEARER = """
@@ -51,7 +52,8 @@ _SELECT_BEARER = """
     u.security_clearance_level, u.department_id, u.auth_epoch, u.force_password_change,
     u.source, u.deleted_at, u.external_reference,
     s.id, s.user_id, s.kind, s.amr, s.created_at, s.last_seen_at, s.idle_expires_at, s.absolute_expires_at,
-    s.address, s.auth_epoch, s.client_id, s.risk, s.revoked_at,
+    s.address, s.network, s.agent, s.country, s.confirmed_networks, s.bound_key, s.auth_epoch, s.client_id,
+    s.risk, s.revoked_at,
     i.impersonator_id, i.origin_id,
     c.networks
     FROM sessions_security_usersession s
@@ -70,7 +72,8 @@ _SELECT_COOKIE = """
     u.security_clearance_level, u.department_id, u.auth_epoch, u.force_password_change,
     u.source, u.deleted_at, u.external_reference,
     s.id, s.user_id, s.kind, s.amr, s.created_at, s.last_seen_at, s.idle_expires_at, s.absolute_expires_at,
-    s.address, s.auth_epoch, s.client_id, s.risk, s.revoked_at,
+    s.address, s.network, s.agent, s.country, s.confirmed_networks, s.bound_key, s.auth_epoch, s.client_id,
+    s.risk, s.revoked_at,
     i.impersonator_id, i.origin_id,
     k.payload
     FROM sessions_security_sessionsecret k
@@ -113,7 +116,7 @@ def by_token(session_id: UUID, user_id: UUID, *, address: str | None) -> UserSes
     A machine client's session answers only to the client's networks. Raises `SecurityServiceFailure`.
     """
     with database_guard():
-        row = sql.fetch_one(_SELECT_BEARER, (session_id, user_id))
+        row = sql.fetch_one(_SELECT_BEARER, (session_id, user_id), prepare=True)
     if row is None:
         return None
     session, networks = _admitted(row), row[-1]
@@ -128,7 +131,7 @@ def by_token(session_id: UUID, user_id: UUID, *, address: str | None) -> UserSes
 def by_cookie(key_hash: bytes) -> CookieSession | None:
     """Return the live browser session behind a cookie's hash, or None. Raises `SecurityServiceFailure`."""
     with database_guard():
-        row = sql.fetch_one(_SELECT_COOKIE, (key_hash,))
+        row = sql.fetch_one(_SELECT_COOKIE, (key_hash,), prepare=True)
     session = _admitted(row) if row is not None else None
     return CookieSession(session, bytes(row[-1])) if row is not None and session is not None else None
 
