@@ -8,6 +8,7 @@ from django.utils import timezone
 from procrastinate.contrib.django import app
 
 from mestore.lib import sql
+from sessions_security import samples  # noqa: F401  # its task registers
 
 BATCH = 1_000
 KEEP = timedelta(days=30)
