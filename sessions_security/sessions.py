@@ -60,16 +60,18 @@ _BEGIN = """
     ), begun AS (
         INSERT INTO sessions_security_usersession
         (id, user_id, kind, amr, created_at, last_seen_at, idle_expires_at, absolute_expires_at, address,
-         network, agent, country, device_id, auth_epoch, client_id, risk, revoked_why, revoked_by)
+         network, agent, country, device_id, auth_epoch, client_id, risk, bound_key,
+         revoked_why, revoked_by)
         VALUES (%(id)s, %(user_id)s, %(kind)s, %(amr)s, %(created_at)s, %(last_seen_at)s, %(idle_expires_at)s,
                 %(absolute_expires_at)s, %(address)s, %(network)s, %(agent)s, %(country)s, %(device_id)s,
-                %(auth_epoch)s, %(client_id)s, %(risk)s, '', '')
+                %(auth_epoch)s, %(client_id)s, %(risk)s, %(bound_key)s, '', '')
     )
     SELECT id FROM evicted
 """
 _BEGIN_FIELDS = (
     "id", "user_id", "kind", "amr", "created_at", "last_seen_at", "idle_expires_at", "absolute_expires_at",
     "address", "network", "agent", "country", "device_id", "auth_epoch", "client_id", "risk",
+    "bound_key",
 )  # fmt: skip
 _TOUCH = """
     UPDATE sessions_security_usersession
@@ -92,6 +94,7 @@ def start(
     by: Actor,
     client: MachineClient | None = None,
     risk: int = 0,
+    bound_key: bytes | None = None,
     announce: str = events.SIGN_IN_SUCCEEDED,
 ) -> UserSession:
     """Begin a session for `user` and end the least recently seen ones above the role's limit.
@@ -121,6 +124,7 @@ def start(
             country=places.country_of(by.address),
             device_id=devices.lane_of(by=by, user=user),
             risk=risk,
+            bound_key=bound_key,
             auth_epoch=user.auth_epoch,
             client=client,
         )

@@ -108,11 +108,18 @@ class SignedIn:
 
 
 def with_password(
-    email: str, password: str, *, purpose: Purpose, by: Actor, only: Role | None = None
+    email: str,
+    password: str,
+    *,
+    purpose: Purpose,
+    by: Actor,
+    only: Role | None = None,
+    bound_key: bytes | None = None,
 ) -> SignedIn:
     """Sign in at the API. Raises `MfaRequired` when a code is due, and what `check_password` raises.
 
-    With `only`, accounts of other roles get the answer of a wrong password.
+    With `only`, accounts of other roles get the answer of a wrong password. `bound_key` is the thumbprint of
+    the key that the session is bound to from its first moment (`dpop.offered`); so in all that follow.
     """
     user = check_password(email, password, purpose=purpose, by=by)
     if only is not None and user.user_type != only:
@@ -122,17 +129,24 @@ def with_password(
     if user.is_staff or factors.counts(methods):
         mfa_token = require_second_step(user, purpose=purpose, methods=methods, by=by)
         raise MfaRequired(mfa_token, factors.acceptable(user, methods))
-    return open_tokens(user, (PASSWORD,), by=by)
+    return open_tokens(user, (PASSWORD,), by=by, bound_key=bound_key)
 
 
-def with_factor(mfa_token: str, *, method: str, answer: factor_proofs.Answer, by: Actor) -> SignedIn:
+def with_factor(
+    mfa_token: str,
+    *,
+    method: str,
+    answer: factor_proofs.Answer,
+    by: Actor,
+    bound_key: bytes | None = None,
+) -> SignedIn:
     """Finish a sign-in at the API. Raises `SignInOver` and what `factor_proofs.verify` raises."""
     pending, proof = prove_second_step(mfa_token, method=method, answer=answer, purposes=API_PURPOSES, by=by)
     keys.ring()  # outside the transaction: a key made on first use must not be rolled back with it
     with transaction.atomic():
         claim(pending)
         replacement = proof.use(by)
-        done = open_tokens(pending.user, (PASSWORD, proof.amr), by=by)
+        done = open_tokens(pending.user, (PASSWORD, proof.amr), by=by, bound_key=bound_key)
         stepup.note(done.session, proof)
     return replace(done, replacement_code=replacement)
 
@@ -335,11 +349,13 @@ _TAKE_ATTEMPT = """
 """
 
 
-def open_tokens(user: User, amr: Collection[str], *, by: Actor) -> SignedIn:
+def open_tokens(
+    user: User, amr: Collection[str], *, by: Actor, bound_key: bytes | None = None
+) -> SignedIn:
     """Start a token session for whoever proved to be `user`, by the factors that `amr` names."""
     keys.ring()
     with transaction.atomic(savepoint=False):
-        session = sessions.start(user, kind="token", amr=tuple(amr), by=by)
+        session = sessions.start(user, kind="token", amr=tuple(amr), by=by, bound_key=bound_key)
         return SignedIn(user, session, tokens.issue_pair(session))
 
 
