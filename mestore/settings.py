@@ -59,6 +59,11 @@ METRICS_TOKEN = env.secret("MESTORE_METRICS_TOKEN", "bearer token that opens /me
 
 # --- Databases (PostgreSQL) -------------------------------------------------------------------------------
 POOL_SIZE = env.integer("MESTORE_DB_POOL_SIZE", "connections per process", default=8, minimum=1, maximum=64)
+DB_PREPARE = env.boolean(
+    "MESTORE_DB_PREPARE",
+    "plan the busiest statements once per connection; false behind PgBouncer before 1.21",
+    default=True,
+)
 
 
 def _database(url: Database, *, pool_size: int | None) -> dict[str, Any]:
@@ -67,6 +72,8 @@ def _database(url: Database, *, pool_size: int | None) -> dict[str, Any]:
         **url.options,
         "application_name": "mestore",
         "connect_timeout": "3",
+        # Nothing is planned once for being frequent, only what asks for it (`mestore.lib.sql`).
+        "prepare_threshold": 2**31 if DB_PREPARE else None,
         # A forgotten transaction must not hold locks or the snapshot horizon; a blocked one must say so.
         "options": "-c lock_timeout=2s -c idle_in_transaction_session_timeout=10s -c timezone=UTC",
     }
@@ -397,6 +404,7 @@ PENDING_SIGN_IN_SECONDS = 300
 PENDING_SIGN_IN_ATTEMPTS = 5
 TOKEN_ISSUER = "mestore-api"  # noqa: S105 -- a name, not a secret
 TOKEN_AUDIENCE = "mestore-client"  # noqa: S105 -- a name, not a secret
+MACHINE_TOKEN_AUDIENCE = "mestore-machine"  # noqa: S105 -- a name, not a secret
 # Attempts to sign in, right or wrong (limit, seconds): load, before a password is hashed.
 # Failures have LOGIN_LIMITS.
 SIGN_IN_RATE_LIMITS = {"network": [(60, 60)], "account": [(30, 60)]}

@@ -3,6 +3,10 @@
 A query is a constant. What varies goes into parameters (``%s``); names of tables, columns and functions go
 through `compose`, which quotes them with psycopg's own `sql.Identifier`. Nothing else in the code base builds
 SQL from text.
+
+`prepare=True` is for the few statements that nearly every request sends: the server keeps their plan for as
+long as the connection lives. Their parameters are bound by the server, so each needs a type that PostgreSQL
+can tell from where it stands.
 """
 
 from __future__ import annotations
@@ -30,25 +34,29 @@ def compose(template: LiteralString, **names: str | Sequence[str]) -> sql.Compos
     return sql.SQL(template).format(**identifiers)
 
 
-def fetch_all(query: Query, params: Params = None, using: str = "default") -> list[Row]:
+def fetch_all(
+    query: Query, params: Params = None, using: str = "default", *, prepare: bool = False
+) -> list[Row]:
     """All rows, as tuples."""
-    with connections[using].cursor() as cursor:
+    with _cursor(using, prepare) as cursor:
         cursor.execute(_text(query, using), params)
         rows: list[Row] = cursor.fetchall()
         return rows
 
 
-def fetch_one(query: Query, params: Params = None, using: str = "default") -> Row | None:
+def fetch_one(
+    query: Query, params: Params = None, using: str = "default", *, prepare: bool = False
+) -> Row | None:
     """The first row, or None when there is none."""
-    with connections[using].cursor() as cursor:
+    with _cursor(using, prepare) as cursor:
         cursor.execute(_text(query, using), params)
         row: Row | None = cursor.fetchone()
         return row
 
 
-def execute(query: Query, params: Params = None, using: str = "default") -> int:
+def execute(query: Query, params: Params = None, using: str = "default", *, prepare: bool = False) -> int:
     """Run a statement; how many rows it touched (-1 when it touches none by nature)."""
-    with connections[using].cursor() as cursor:
+    with _cursor(using, prepare) as cursor:
         cursor.execute(_text(query, using), params)
         return int(cursor.rowcount)
 
@@ -67,6 +75,11 @@ def stream(
         cursor.execute(_text(query, using), params)
         while rows := cursor.fetchmany(batch_rows):
             yield rows
+
+
+def _cursor(using: str, prepare: bool) -> Any:
+    connection: Any = connections[using]
+    return connection.prepared_cursor() if prepare else connection.cursor()
 
 
 def _text(query: Query, using: str) -> str:
