@@ -217,7 +217,7 @@ CSRF_FAILURE_VIEW = "mestore.errors.csrf_failure"
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 CORS_ALLOW_HEADERS = [
     "accept", "accept-language", "authorization", "content-type", "idempotency-key", "x-csrf-token",
-    "x-request-id",
+    "x-request-id", "x-background",
 ]  # fmt: skip
 CORS_ALLOW_METHODS = ["DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT"]
 CORS_EXPOSE_HEADERS = ["idempotent-replayed", "ratelimit", "ratelimit-policy", "retry-after", "x-request-id"]
@@ -380,6 +380,8 @@ STEP_UP: dict[str, dict[str, Any]] = {
     "users.erase": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "keys.rotate": {"methods": ["passkey"], "max_age_seconds": 300, "device_bound": True},
     "break_glass.seal": {"methods": ["passkey"], "max_age_seconds": 300, "device_bound": True},
+    # Going on from elsewhere: only a proof from there counts, so its age is that of the request.
+    "session.continue": {"methods": ["passkey", "totp", "backup_code", "password"], "max_age_seconds": 60},
 }
 
 # --- Where a sign-in comes from, and how risky it is ------------------------------------------------------
@@ -389,13 +391,36 @@ PLACES = env.text(
 )
 
 # --- Sessions and tokens (design: policy tables) ----------------------------------------------------------
-SESSION_POLICY: dict[str, dict[str, int | None]] = {
-    "BUYER": {"idle_seconds": 3_600, "absolute_seconds": 86_400, "max_sessions": 5},
-    "VENDOR": {"idle_seconds": 3_600, "absolute_seconds": 86_400, "max_sessions": 3},
-    "ADMIN": {"idle_seconds": 900, "absolute_seconds": 43_200, "max_sessions": 2},
-    "SUPERUSER": {"idle_seconds": 900, "absolute_seconds": 43_200, "max_sessions": 1},
-    "SYSTEM": {"idle_seconds": None, "absolute_seconds": 86_400, "max_sessions": 20},
+SESSION_POLICY: dict[str, dict[str, int | str | None]] = {
+    "BUYER": {
+        "idle_seconds": 3_600, "absolute_seconds": 86_400, "max_sessions": 5, "assurance": "password",
+    },
+    "VENDOR": {
+        "idle_seconds": 3_600, "absolute_seconds": 86_400, "max_sessions": 3, "assurance": "password",
+    },
+    "ADMIN": {
+        "idle_seconds": 900, "absolute_seconds": 43_200, "max_sessions": 2, "assurance": "password+factor",
+    },
+    "SUPERUSER": {
+        "idle_seconds": 900, "absolute_seconds": 43_200, "max_sessions": 1, "assurance": "password+factor",
+    },
+    "SYSTEM": {
+        "idle_seconds": None, "absolute_seconds": 86_400, "max_sessions": 20, "assurance": "machine",
+    },
+}  # fmt: skip
+# What follows when a session is used from elsewhere than it began: ignore, note, challenge (a factor proved
+# from there), end. Machines have allow-lists of networks, and programs that are updated by name.
+SESSION_CHANGE_POLICY: dict[str, dict[str, str]] = {
+    "BUYER": {"network_near": "ignore", "network_far": "note", "country": "challenge", "agent": "challenge"},
+    "VENDOR": {"network_near": "ignore", "network_far": "note", "country": "challenge", "agent": "challenge"},
+    "ADMIN": {"network_near": "note", "network_far": "challenge", "country": "end", "agent": "end"},
+    "SUPERUSER": {"network_near": "note", "network_far": "challenge", "country": "end", "agent": "end"},
+    "SYSTEM": {"network_near": "ignore", "network_far": "ignore", "country": "ignore", "agent": "ignore"},
 }
+# Routes that pages and clients ask by themselves: they are no sign that somebody is there.
+BACKGROUND_ROUTES: frozenset[str] = frozenset()
+# Sessions of one account ended by its limit within a day, from which on somebody should look.
+SESSION_EVICTIONS_TO_LOOK_AT = 5
 ACCESS_TOKEN_SECONDS = env.integer(
     "MESTORE_ACCESS_TOKEN_SECONDS", "life of an access token", default=900, minimum=60, maximum=3_600
 )
