@@ -122,7 +122,7 @@ def axis(highest: int) -> list[int]:
         power *= 10
 
 
-def _require_whole(categories: Sequence[str], series: Sequence[Series] | Sequence[Line]) -> None:
+def _require_whole(categories: Sequence[str], series: Sequence[Series | Line]) -> None:
     for one in series:
         if len(one.values) != len(categories):
             raise ValueError("a series needs one value per category")
@@ -253,7 +253,7 @@ def _category_words(categories: Sequence[str]) -> SafeString:
     return format_html_join("", '<text class="{}" x="{}%" y="{}">{}</text>', rows)
 
 
-def _legend(series: Sequence[Series] | Sequence[Line]) -> SafeString:
+def _legend(series: Sequence[Series | Line]) -> SafeString:
     """Which colour is what, in the order of the series; a single series needs none."""
     if len(series) < 2:
         return SafeString("")
@@ -268,7 +268,7 @@ def _legend(series: Sequence[Series] | Sequence[Line]) -> SafeString:
 
 def _table(
     categories: Sequence[str],
-    series: Sequence[Series] | Sequence[Line],
+    series: Sequence[Series | Line],
     totals: Sequence[int | None],
     category_name: Text,
     exact: Callable[[int], str],
