@@ -243,6 +243,10 @@ ACCESS_REVIEW_DECIDED: Final = _event(
     "access_review.decided", Category.AUDIT, _SUCCESS, "A grant was confirmed or taken back in a review.",
     retention=_LONG,
 )  # fmt: skip
+EXPORT_MADE: Final = _event(
+    "export.made", Category.AUDIT, _SUCCESS, "A file with many people's data left, approved by a second person.",
+    retention=_FOR_EVER,
+)  # fmt: skip
 ACCESS_REVIEW_FINISHED: Final = _event(
     "access_review.finished", Category.AUDIT, _SUCCESS, "A review ended; its outcome is fixed by a seal.",
     retention=_FOR_EVER,
@@ -288,6 +292,23 @@ SESSION_ENDED: Final = _event(
 )
 SESSION_EVICTED: Final = _event(
     "session.evicted", _AUTH, _SUCCESS, "The oldest session ended because the role allows no more."
+)
+EVERY_SESSION_ENDED: Final = _event(
+    "session.everyone_ended",
+    Category.EMERGENCY,
+    _SUCCESS,
+    "Two people ended every session of everybody.",
+    retention=_LONG,
+)
+SESSIONS_MARKED: Final = _event(
+    "session.everyone_marked", _AUTH, _SUCCESS, "Sessions that everybody's end had ended were marked so."
+)
+SESSION_UNREADABLE: Final = _event(
+    "session.unreadable",
+    Category.SECURITY,
+    _FAILURE,
+    "What a browser's session remembers does not open: altered, moved, or its key gone. The session ended.",
+    retention=_LONG,
 )
 SESSION_REFUSED: Final = _event(
     "session.refused", Category.SECURITY, _BLOCKED, "A request with a session was refused."
@@ -522,6 +543,40 @@ CLIENT_CREATED: Final = _event(
 SIGNING_KEY_CREATED: Final = _event(
     "key.signing.created", Category.SYSTEM_CONFIG, _SUCCESS, "A key that signs access tokens was made.",
     retention=_FOR_EVER,
+)  # fmt: skip
+
+SIGNING_KEY_RETIRED: Final = _event(
+    "key.signing.retired", Category.SYSTEM_CONFIG, _SUCCESS,
+    "A key that signed access tokens was deleted: its overlap was over, or it was compromised.",
+    retention=_FOR_EVER,
+)  # fmt: skip
+CLIENT_KEY_ROTATED: Final = _event(
+    "client.key.rotated", Category.SYSTEM_CONFIG, _SUCCESS,
+    "A machine account got a new key; the old one works until its overlap ends.", retention=_LONG,
+)  # fmt: skip
+CLIENT_REVOKED: Final = _event(
+    "client.revoked", Category.SYSTEM_CONFIG, _SUCCESS,
+    "A machine account was closed for good; its sessions ended.", retention=_LONG,
+)  # fmt: skip
+CLIENT_NETWORKS_CHANGED: Final = _event(
+    "client.networks.changed", Category.SYSTEM_CONFIG, _SUCCESS,
+    "The networks that a machine account may call from were changed.", retention=_LONG,
+)  # fmt: skip
+CLIENT_METHOD_CHANGED: Final = _event(
+    "client.method.changed", Category.SYSTEM_CONFIG, _SUCCESS,
+    "The way a machine account signs in was changed; its sessions ended.", retention=_LONG,
+)  # fmt: skip
+CLIENT_PUBLIC_KEY_ADDED: Final = _event(
+    "client.public_key.added", Category.SYSTEM_CONFIG, _SUCCESS,
+    "A public key was registered for a machine account.", retention=_LONG,
+)  # fmt: skip
+CLIENT_PUBLIC_KEY_REMOVED: Final = _event(
+    "client.public_key.removed", Category.SYSTEM_CONFIG, _SUCCESS,
+    "A public key of a machine account was withdrawn; its sessions ended.", retention=_LONG,
+)  # fmt: skip
+PROOF_REFUSED: Final = _event(
+    "auth.proof.refused", Category.SECURITY, _BLOCKED,
+    "A proof of possession was missing, wrong or used before.",
 )  # fmt: skip
 
 # --- Orders and money -------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ class SessionsSecurityConfig(AppConfig):
         from accounts import deletion, factors
         from mestore.lib import guard
         from sessions_security import (  # noqa: F401  # schema registers
+            everyone,
             factor_proofs,
             models,
             own_passkeys,
@@ -25,6 +26,7 @@ class SessionsSecurityConfig(AppConfig):
 
         places.start()
         guard.register_step_up(stepup.check)
+        everyone.register()
         factor_proofs.register(factors.PASSKEY, own_passkeys.PROVER)
         # A session outlives neither its account nor anybody's memory of it: the audit trail keeps that.
         deletion.may_go_along(models.UserSession)

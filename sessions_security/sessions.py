@@ -24,10 +24,14 @@ from mestore.lib import errors, sql
 from mestore.lib.actor import Actor
 from mestore.lib.request import network_of
 from monitoring import audit, events
-from sessions_security import places, policy
-from sessions_security.models import MachineClient, SessionSecret, UserSession
+from sessions_security import cutoffs, places, policy
+from sessions_security.models import MachineClient, PendingSignIn, SessionCutoff, UserSession
 
 Kind = Literal["cookie", "token"]
+BATCH = 1_000
+"""How many sessions one statement ends."""
+EVERYONE = "everyone"
+"""Why a session ended that ended with everybody's."""
 
 
 class AccountChanged(errors.Unauthorized):
@@ -37,11 +41,12 @@ class AccountChanged(errors.Unauthorized):
 
 
 # Locks the account, so that two sign-ins of one person count each other's sessions; refuses an account that
-# changed since its password was checked; and keeps the date of the last sign-in. One statement for the three.
+# changed since its password was checked; keeps the date of the last sign-in; and tells the database's time,
+# by which "everything that began before" is judged. One statement for the four.
 _ADMIT = """
     UPDATE accounts_user SET last_login = statement_timestamp()
     WHERE id = %s AND auth_epoch = %s AND is_active AND deleted_at IS NULL
-    RETURNING user_type
+    RETURNING user_type, last_login
 """
 # Runs when `_ADMIT` has locked the account: each of simultaneous sign-ins sees the sessions of those before.
 _BEGIN = """
@@ -53,10 +58,19 @@ _BEGIN = """
             WHERE user_id = %(user_id)s AND kind = %(kind)s AND revoked_at IS NULL
             AND NOT EXISTS (SELECT FROM sessions_security_impersonation i
                             WHERE i.session_id = sessions_security_usersession.id)
+            AND created_at > coalesce((SELECT max(at) FROM sessions_security_sessioncutoff), '-infinity')
             AND absolute_expires_at > statement_timestamp()
             AND (idle_expires_at IS NULL OR idle_expires_at > statement_timestamp())
             ORDER BY last_seen_at DESC, id DESC OFFSET %(others)s
         ) RETURNING id
+    ), cookies AS (
+        DELETE FROM sessions_security_sessionsecret WHERE session_id IN (
+            SELECT session_id FROM sessions_security_sessionsecret
+            WHERE session_id IN (SELECT id FROM evicted) FOR UPDATE SKIP LOCKED)
+    ), tokens AS (
+        DELETE FROM sessions_security_refreshtoken WHERE id IN (
+            SELECT id FROM sessions_security_refreshtoken
+            WHERE session_id IN (SELECT id FROM evicted) FOR UPDATE SKIP LOCKED)
     ), begun AS (
         INSERT INTO sessions_security_usersession
         (id, user_id, kind, amr, created_at, last_seen_at, idle_expires_at, absolute_expires_at, address,
@@ -73,6 +87,39 @@ _BEGIN_FIELDS = (
     "address", "network", "agent", "country", "device_id", "auth_epoch", "client_id", "risk",
     "bound_key",
 )  # fmt: skip
+# What a session could be opened with goes at once. A secret that another transaction holds at this moment is
+# left to the purge: it opens nothing any more, and waiting for it could be waiting in a circle.
+_REVOKE = """
+    WITH ended AS (
+        UPDATE sessions_security_usersession
+        SET revoked_at = statement_timestamp(), revoked_why = %(why)s, revoked_by = %(by)s
+        WHERE id = ANY(%(ids)s) AND revoked_at IS NULL RETURNING id
+    ), cookies AS (
+        DELETE FROM sessions_security_sessionsecret WHERE session_id IN (
+            SELECT session_id FROM sessions_security_sessionsecret
+            WHERE session_id IN (SELECT id FROM ended) FOR UPDATE SKIP LOCKED)
+    ), tokens AS (
+        DELETE FROM sessions_security_refreshtoken WHERE id IN (
+            SELECT id FROM sessions_security_refreshtoken
+            WHERE session_id IN (SELECT id FROM ended) FOR UPDATE SKIP LOCKED)
+    )
+    SELECT id FROM ended
+"""
+# In the order of the ids, so that two who end everything of one account do not wait for each other.
+_NEXT_OF_ACCOUNT = """
+    SELECT id FROM sessions_security_usersession
+    WHERE user_id = %s AND revoked_at IS NULL AND id IS DISTINCT FROM %s
+    ORDER BY id LIMIT %s FOR NO KEY UPDATE
+"""
+_CUT_OFF = """
+    INSERT INTO sessions_security_sessioncutoff (id, at, reason, asked_by, approved_by)
+    VALUES (%s, statement_timestamp(), %s, %s, %s) RETURNING at
+"""
+_BEGAN_LATER = """
+    SELECT id FROM sessions_security_usersession
+    WHERE absolute_expires_at > %s AND created_at > %s AND revoked_at IS NULL
+    ORDER BY id FOR NO KEY UPDATE
+"""
 _TOUCH = """
     UPDATE sessions_security_usersession
     SET last_seen_at = statement_timestamp(),
@@ -106,9 +153,10 @@ def start(
     """
     rule = policy.for_role(settings.SESSION_POLICY, user.user_type)
     with transaction.atomic(savepoint=False):
-        if sql.fetch_one(_ADMIT, (user.pk, user.auth_epoch)) != (user.user_type,):
+        admitted = sql.fetch_one(_ADMIT, (user.pk, user.auth_epoch))
+        if admitted is None or admitted[0] != user.user_type:
             raise AccountChanged
-        now = timezone.now()
+        now = admitted[1]
         idle_end, absolute_end = rule.ends(now)
         session = UserSession(
             user=user,
@@ -146,40 +194,61 @@ def end(session: UserSession, *, by: Actor, why: str, reason: str = "") -> bool:
     `why` is a word for programs; `reason` is what a person wrote about it, kept as personal data.
     """
     with transaction.atomic(savepoint=False):
-        changed = _revoke(UserSession.objects.filter(pk=session.pk), by=by, why=why)
+        changed = _revoke([session.pk], by=by, why=why)
         if changed:
-            audit.record(
-                events.SESSION_ENDED,
-                by=by,
-                target=("session", str(session.pk)),
-                subject=str(session.user_id),
-                data={"why": why, "user": str(session.user_id)},
-                personal={"reason": reason} if reason else None,
-            )
+            audit.record_many([_ended(session.pk, session.user_id, why, reason, by)])
     return bool(changed)
 
 
-def end_all(user: User, *, by: Actor, why: str, keep: UUID | None = None) -> int:
-    """End every live session of `user` (but `keep`, for "all others"); return how many ended."""
+def end_all(user: User, *, by: Actor, why: str, keep: UUID | None = None, reason: str = "") -> int:
+    """End every live session of `user` (but `keep`, for "all others"); return how many ended.
+
+    All of them or none, a batch at a time: memory does not grow with their number. `reason` as in `end`.
+    """
+    ended = 0
     with transaction.atomic(savepoint=False):
-        mine = UserSession.objects.filter(user=user)
-        changed = _revoke(mine.exclude(pk=keep) if keep else mine, by=by, why=why)
-        audit.record_many(
-            [
-                audit.Entry(
-                    events.SESSION_ENDED, by=by, target=("session", str(pk)), subject=str(user.pk),
-                    data={"why": why, "user": str(user.pk)},
-                )
-                for pk in changed
-            ]
-        )  # fmt: skip
-    return len(changed)
+        while batch := sql.fetch_all(_NEXT_OF_ACCOUNT, (user.pk, keep, BATCH)):
+            changed = _revoke([row[0] for row in batch], by=by, why=why)
+            audit.record_many([_ended(pk, user.pk, why, reason, by) for pk in changed])
+            ended += len(changed)
+    return ended
+
+
+def end_everyone(*, reason: str, asked_by: str, by: Actor) -> SessionCutoff:
+    """End every session of everybody, cookies and tokens alike, with the very next request of each.
+
+    Two people decide this: `asked_by` names who asked, `by` is who approved; `IntegrityError` when they are
+    the same. One row does it, however many sessions there are: what began before its moment (by the
+    database's clock) is over, also a row that somebody puts back later. Sign-ins that wait for a second
+    factor are over too. The worker marks the sessions afterwards (`everyone.mark`).
+    """
+    with transaction.atomic():
+        cutoff = SessionCutoff(
+            reason=reason[:500], asked_by=asked_by[:64], approved_by=(by.id or by.label)[:64]
+        )
+        values = (cutoff.pk, cutoff.reason, cutoff.asked_by, cutoff.approved_by)
+        (cutoff.at,) = sql.fetch_all(_CUT_OFF, values)[0]
+        # A clock that runs ahead may have dated a session after this moment; those end one by one.
+        ahead = sql.fetch_all(_BEGAN_LATER, (cutoff.at, cutoff.at))
+        _revoke([row[0] for row in ahead], by=by, why=EVERYONE)
+        pending = PendingSignIn.objects.filter(used_at=None, expires_at__gt=cutoff.at)
+        pending.update(used_at=cutoff.at)
+        audit.record(
+            events.EVERY_SESSION_ENDED,
+            by=by,
+            target=("cutoff", str(cutoff.pk)),
+            data={"before": cutoff.at, "asked_by": cutoff.asked_by, "approved_by": cutoff.approved_by},
+            personal={"reason": reason},
+        )
+    return cutoff
 
 
 def live(user: User) -> QuerySet[UserSession]:
     """Return the sessions of `user` that have not ended, most recently seen first."""
     now = timezone.now()
-    mine = UserSession.objects.filter(user=user, revoked_at=None, auth_epoch=user.auth_epoch)
+    mine = UserSession.objects.filter(
+        cutoffs.not_cut_off(), user=user, revoked_at=None, auth_epoch=user.auth_epoch
+    )
     return (
         mine.filter(absolute_expires_at__gt=now)
         .exclude(idle_expires_at__lte=now)
@@ -223,15 +292,21 @@ def _begin(session: UserSession, *, others: int) -> list[UUID]:
     return [row[0] for row in rows]
 
 
-def _revoke(sessions: QuerySet[UserSession], *, by: Actor, why: str) -> list[UUID]:
-    """Mark the live ones among `sessions` as ended, drop their cookies' secrets, return their ids."""
-    ids = list(sessions.filter(revoked_at=None).select_for_update(no_key=True).values_list("pk", flat=True))
-    if ids:
-        UserSession.objects.filter(pk__in=ids).update(
-            revoked_at=timezone.now(), revoked_why=why, revoked_by=(by.id or by.label)[:64]
-        )
-        SessionSecret.objects.filter(session__in=ids).delete()
-    return ids
+def _revoke(ids: Sequence[UUID], *, by: Actor, why: str) -> list[UUID]:
+    """Mark those of `ids` that have not ended, with what could open them gone; return them. One statement."""
+    rows = sql.fetch_all(_REVOKE, {"ids": list(ids), "why": why, "by": (by.id or by.label)[:64]})
+    return [row[0] for row in rows]
+
+
+def _ended(session_id: UUID, user_id: UUID, why: str, reason: str, by: Actor) -> audit.Entry:
+    return audit.Entry(
+        events.SESSION_ENDED,
+        by=by,
+        target=("session", str(session_id)),
+        subject=str(user_id),
+        data={"why": why, "user": str(user_id)},
+        personal={"reason": reason} if reason else None,
+    )
 
 
 def _announced(event: str, session: UserSession, by: Actor) -> audit.Entry:

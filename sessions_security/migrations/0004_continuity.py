@@ -1,11 +1,32 @@
 """Where a session may be used, attempts to sign in, keys of machines, ends of all sessions. Only adds."""
 
+from typing import Any
+
 import django.contrib.postgres.fields
 import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
 
 import mestore.lib.ids
+
+# Who could change or delete an end of all sessions could bring those sessions back. The role's name is data:
+# it reaches the statement through format('%I') only.
+RUNTIME_ROLE = "SELECT set_config('mestore.runtime_role', %s, true)"
+APPEND_ONLY = """
+DO $$
+DECLARE runtime constant text := current_setting('mestore.runtime_role');
+BEGIN
+    EXECUTE format('REVOKE ALL ON public.sessions_security_sessioncutoff FROM PUBLIC, %I', runtime);
+    EXECUTE format('GRANT SELECT, INSERT ON public.sessions_security_sessioncutoff TO %I', runtime);
+END $$
+"""
+
+
+def append_only(_apps: Any, schema_editor: Any) -> None:
+    """Let the runtime role add ends of all sessions and read them, nothing else."""
+    with schema_editor.connection.cursor() as cursor:
+        cursor.execute(RUNTIME_ROLE, [settings.DATABASES["default"]["USER"]])
+        cursor.execute(APPEND_ONLY)
 
 
 class Migration(migrations.Migration):
@@ -269,4 +290,5 @@ class Migration(migrations.Migration):
                 "constraints": [models.UniqueConstraint(fields=("token_hash",), name="sign_in_notice_hash")],
             },
         ),
+        migrations.RunPython(append_only, migrations.RunPython.noop),
     ]

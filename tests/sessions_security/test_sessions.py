@@ -15,7 +15,7 @@ from accounts.models import User
 from accounts.roles import Role
 from mestore.lib import errors
 from monitoring.models import AuditEvent
-from sessions_security import policy, selectors, session_check, sessions, tasks, tokens
+from sessions_security import policy, purging, selectors, session_check, sessions, tasks, tokens
 from sessions_security.models import PendingSignIn, RefreshToken, SessionSecret, UserSession
 from tests.factories import accounts as people
 from tests.factories import sessions_security as made
@@ -124,6 +124,7 @@ def test_every_statement_about_live_sessions_has_the_same_words() -> None:
     for statement in (
         session_check._SELECT_BEARER,
         session_check._SELECT_COOKIE,
+        session_check._SELECT_ORIGIN,
         tokens._CLAIM,
         tokens._USED,
     ):
@@ -324,7 +325,7 @@ def test_purge_deletes_what_ended_long_ago_and_nothing_else() -> None:
 
 
 def test_purge_works_through_more_than_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "BATCH", 2)
+    monkeypatch.setattr(purging, "BATCH", 2)
     user, past = people.BuyerFactory.create(), timezone.now() - timedelta(days=1)
     for number in range(5):
         PendingSignIn.objects.create(
