@@ -456,6 +456,26 @@ RATE_LIMITS: dict[str, list[tuple[int, int]]] = {
 ADMINISTRATION_WRITES = [(10, 60)]
 BULK_ACTIONS = [(10, 60)]
 
+# --- Signals and what detects them (monitoring.alerts, sessions_security.detectors) -----------------------
+# Mails about signals of one rule in an hour at most, and days that evidence and archived signals are kept.
+SIGNAL_MAILS_AN_HOUR = 6
+SIGNAL_DAYS = 90
+# Windows in seconds. A detector speaks when every number of its row is reached.
+DETECTORS: dict[str, dict[str, int]] = {
+    # Of one network, or one program (by its agent): accounts tried without success, tries on each at most on
+    # average, and how many of a hundred attempts failed at least.
+    "spray": {"window": 600, "accounts": 20, "tries_per_account": 3, "failed_percent": 80},
+    "slow_spray": {"window": 86_400, "accounts": 100, "tries_per_account": 3, "failed_percent": 80},
+    # Of all networks together: failures, accounts and networks behind them, and how many times the usual
+    # share of failures (of the day before) the present one is.
+    "stuffing": {"window": 600, "failures": 200, "accounts": 100, "networks": 20, "times_usual": 2},
+    "stuffing_hour": {"window": 3_600, "failures": 600, "accounts": 300, "networks": 50, "times_usual": 2},
+    # Of one account: networks from which it was tried without success.
+    "guessing": {"window": 3_600, "networks": 10, "failures": 20},
+}
+# Seconds without a run of the detectors after which their silence is a signal itself.
+DETECTORS_SILENT_SECONDS = 300
+
 # --- Money ------------------------------------------------------------------------------------------------
 # Rates in parts per million. STANDARD 5 %, PREMIUM 3 %, PROMOTIONAL 2 %, CATEGORY_BASED 4 % (contract 2.4).
 COMMISSION_RATES_PPM = {

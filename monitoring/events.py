@@ -532,6 +532,28 @@ MESSAGE_NOT_DUE: Final = _event(
     "A message was asked for where nobody is to be told; the answer did not show it.",
 )
 
+# --- Signals ----------------------------------------------------------------------------------------------
+SIGNAL_ASSIGNED: Final = _event(
+    "signal.assigned", Category.MONITORING, _SUCCESS, "A signal received an owner.", retention=_LONG
+)
+SIGNAL_REVIEWED: Final = _event(
+    "signal.reviewed", Category.MONITORING, _SUCCESS, "Somebody began to look at a signal.", retention=_LONG
+)
+SIGNAL_ACKNOWLEDGED: Final = _event(
+    "signal.acknowledged", Category.MONITORING, _SUCCESS,
+    "A signal was made quiet until a moment, with a reason.", retention=_LONG,
+)  # fmt: skip
+SIGNAL_ARCHIVED: Final = _event(
+    "signal.archived", Category.MONITORING, _SUCCESS, "Somebody said what a signal was; it is closed.",
+    retention=_LONG,
+)  # fmt: skip
+SIGNAL_REOPENED: Final = _event(
+    "signal.reopened", Category.MONITORING, _SUCCESS, "The time for which a signal was quiet is over."
+)
+SIGNAL_TOLD: Final = _event(
+    "signal.told", Category.MONITORING, _SUCCESS, "Those who may act on signals were mailed about one."
+)
+
 # --- Machines and keys ------------------------------------------------------------------------------------
 CLIENT_CREATED: Final = _event(
     "client.created",
