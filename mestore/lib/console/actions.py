@@ -17,6 +17,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllow
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.functional import Promise
+from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -84,6 +85,9 @@ def confirm(page: ConsoleModelAdmin, request: HttpRequest) -> HttpResponse:
         messages.warning(request, _("Nothing was selected that this can be done to. Nothing was changed."))
         return HttpResponseRedirect(_list_url(page))
     if action.step_up:
+        # Whoever sent the form proves a factor and finds the same question again.
+        came = urlencode([("action", action.name), *(("pk", str(row.pk)) for row in fitting)])
+        request.step_up_back = f"{request.path}?{came}"  # type: ignore[attr-defined]  # read at the edge
         guard.require(action.step_up, request)
     form = ReasonForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
