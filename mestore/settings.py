@@ -430,6 +430,11 @@ PENDING_SIGN_IN_ATTEMPTS = 5
 TOKEN_ISSUER = "mestore-api"  # noqa: S105 -- a name, not a secret
 TOKEN_AUDIENCE = "mestore-client"  # noqa: S105 -- a name, not a secret
 MACHINE_TOKEN_AUDIENCE = "mestore-machine"  # noqa: S105 -- a name, not a secret
+REQUIRE_DPOP = env.boolean(
+    "MESTORE_REQUIRE_DPOP",
+    "issue and accept only tokens that are bound to a key of the caller (RFC 9449)",
+    default=False,
+)
 # Attempts to sign in, right or wrong (limit, seconds): load, before a password is hashed.
 # Failures have LOGIN_LIMITS.
 SIGN_IN_RATE_LIMITS = {"network": [(60, 60)], "account": [(30, 60)]}

@@ -73,6 +73,11 @@ def rewrap(sealed: bytes | memoryview, *, purpose: str, bound_to: bytes) -> byte
     return seal(plaintext, purpose=purpose, bound_to=bound_to)
 
 
+def key_id_of(sealed: bytes | memoryview) -> str:
+    """The id of the master key that a value is sealed under. Raises `Unreadable` when the form is wrong."""
+    return _split(bytes(sealed))[0]
+
+
 def seal_with(key: bytes, plaintext: bytes, *, bound_to: bytes) -> bytes:
     """Encrypt under a given 32-byte data key (a person's own key, itself sealed elsewhere)."""
     nonce = secrets.token_bytes(_NONCE)
