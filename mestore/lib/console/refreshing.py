@@ -12,6 +12,7 @@ from django.http import HttpRequest
 
 PARAMETER = "refresh"
 CHOICES = (30, 60)  # seconds
+CURSORS = ("newer", "older")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,10 @@ def of(request: HttpRequest) -> Refresh:
 
 
 def _address(request: HttpRequest, seconds: int | None = None) -> str:
+    """The same list from its newest row on: what is watched is what comes in."""
     query = request.GET.copy()
-    query.pop(PARAMETER, None)
+    for name in (PARAMETER, *CURSORS):
+        query.pop(name, None)
     if seconds is not None:
         query[PARAMETER] = str(seconds)
     return f"?{query.urlencode()}"
