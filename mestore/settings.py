@@ -370,6 +370,7 @@ STEP_UP: dict[str, dict[str, Any]] = {
         "methods": ["passkey", "totp", "backup_code", "password"],
         "max_age_seconds": 300,
     },
+    "sessions.revoke": {"methods": ["passkey", "totp", "backup_code", "password"], "max_age_seconds": 900},
     "users.end_sessions": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "users.impersonate": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "users.factor_reset": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
