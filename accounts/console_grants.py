@@ -15,19 +15,18 @@ from django.http import (
     HttpResponse,
     HttpResponseBase,
     HttpResponseRedirect,
-    StreamingHttpResponse,
 )
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from django.views.decorators.http import require_safe
 
-from accounts import access_review, delegation
+from accounts import access_review, delegation, exports
 from accounts.models import AccessReview, Grant, Permission, User
 from mestore.lib import actor, errors, guard
 from mestore.lib.console import ReasonAction, actions
+from mestore.lib.http import attachment
 
 START = ReasonAction(
     name="start",
@@ -104,16 +103,33 @@ def start_review(request: HttpRequest) -> HttpResponseBase:
     return actions.ask(request, START, rows=[], form=form, site=admin.site, back=back, status=status)
 
 
-@require_safe
 def review_csv(request: HttpRequest, review_id: UUID) -> HttpResponseBase:
-    """A review as a file for a spreadsheet."""
-    _demand(request, "accounts.view_accessreview")
+    """A review as a file: asked for by one, approved by another, then downloaded once."""
+    _demand(request, START.permission)
     review = AccessReview.objects.filter(pk=review_id).first()
     if review is None:
         raise Http404
-    response = StreamingHttpResponse(access_review.csv_of(review), content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="access-review-{review.started_at:%Y-%m-%d}.csv"'
-    return response
+    by = actor.of(request)
+    here = reverse("console-review-csv", args=[review.pk])
+    asked = exports.standing(review, by=by)
+    form = actions.ReasonForm(request.POST if request.method == "POST" and asked is None else None)
+    if request.method == "POST" and (asked is not None or form.is_valid()):
+        reason = form.cleaned_data["reason"] if asked is None else ""
+        taken = exports.take_access_review(review, reason=reason, by=by)
+        if isinstance(taken, exports.File):
+            return attachment(taken.name, taken.content)
+        messages.warning(request, _("This waits for a second person to approve it, for 24 hours."))
+        return HttpResponseRedirect(here)
+    context = {
+        **admin.site.each_context(request),
+        "title": _("Download the review"),
+        "summary": _("A file with many people's data leaves only when a second person agrees, and once."),
+        "asked": asked,
+        "waits": asked is not None and asked.waits(),
+        "form": form,
+        "back": reverse("admin:accounts_accessreview_change", args=[review.pk]),
+    }
+    return TemplateResponse(request, "console/export.html", context, status=400 if form.errors else 200)
 
 
 def _given(request: HttpRequest, user: User, asked: dict[str, Any]) -> HttpResponse:

@@ -87,9 +87,9 @@ class Invited:
 def invite(given: Invitation, *, reason: str, by: Actor, confirm: Confirm) -> Invited:
     """Open an account for somebody and mail them the link with which they set their password.
 
-    Whoever is to be on the staff begins as a buyer, who may nothing here, and waits for a second person, as on
-    every other way to that rank. `confirm` is asked before a place among the staff or a permission is given.
-    Raises what administration.create_user, grant_sets.give and role_changes.change raise.
+    Whoever is to be on the staff begins as a buyer, who may nothing here, and waits for a second person, as
+    on every other way to that rank. `confirm` is asked before a place among the staff or a permission is
+    given. Raises what administration.create_user, grant_sets.give and role_changes.change raise.
     """
     waits = given.role in STAFF and by.kind != "system"
     if given.role in STAFF:

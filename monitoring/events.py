@@ -113,6 +113,36 @@ SIGN_IN_FAILED: Final = _event(
 SIGN_IN_REFUSED: Final = _event(
     "auth.sign_in.refused", _AUTH, _BLOCKED, "A sign-in was refused by a rule: lock, role, inactive account."
 )
+SIGN_IN_RISK_REFUSED: Final = _event(
+    "auth.sign_in.risk_refused", Category.SECURITY, _BLOCKED,
+    "A sign-in was refused for its risk; that account on that device or network is locked for a while.",
+    retention=_LONG,
+)  # fmt: skip
+SIGN_IN_NOTICED: Final = _event(
+    "auth.sign_in.noticed", Category.SECURITY, _SUCCESS,
+    "An account was told of a sign-in from a new browser or country, or of a risky one.",
+)  # fmt: skip
+SIGN_IN_DISOWNED: Final = _event(
+    "auth.sign_in.disowned", Category.SECURITY, _SUCCESS,
+    "The owner of an account said that a sign-in was not theirs; what it began has ended.",
+    retention=_LONG,
+)  # fmt: skip
+SIGN_IN_DISOWN_REFUSED: Final = _event(
+    "auth.sign_in.disown_refused", Category.SECURITY, _BLOCKED,
+    "A link about a sign-in was unknown, used or too old.",
+)  # fmt: skip
+CHANGES_FROZEN: Final = _event(
+    "account.changes_frozen", Category.SECURITY, _SUCCESS,
+    "What opens an account cannot be changed for a while.", retention=_LONG,
+)  # fmt: skip
+CHANGES_FREEZE_LIFTED: Final = _event(
+    "account.changes_freeze_lifted", Category.SECURITY, _SUCCESS,
+    "A freeze was lifted before its end, for a reason.", retention=_LONG,
+)  # fmt: skip
+CHANGES_FREEZE_REFUSED: Final = _event(
+    "account.changes_freeze_refused", Category.SECURITY, _BLOCKED,
+    "A change of what opens an account was refused because it is frozen.", retention=_LONG,
+)  # fmt: skip
 SIGN_IN_FACTOR_REQUIRED: Final = _event(
     "auth.sign_in.factor_required",
     _AUTH,
@@ -244,7 +274,7 @@ ACCESS_REVIEW_DECIDED: Final = _event(
     retention=_LONG,
 )  # fmt: skip
 EXPORT_MADE: Final = _event(
-    "export.made", Category.AUDIT, _SUCCESS, "A file with many people's data left, approved by a second person.",
+    "export.made", Category.AUDIT, _SUCCESS, "A file about many people left, as a second person approved.",
     retention=_FOR_EVER,
 )  # fmt: skip
 ACCESS_REVIEW_FINISHED: Final = _event(
@@ -309,6 +339,16 @@ SESSION_UNREADABLE: Final = _event(
     _FAILURE,
     "What a browser's session remembers does not open: altered, moved, or its key gone. The session ended.",
     retention=_LONG,
+)
+SESSION_MOVED: Final = _event(
+    "session.moved", _AUTH, _SUCCESS, "A session was used from another network; the policy lets it go on."
+)
+SESSION_CHALLENGED: Final = _event(
+    "session.challenged", Category.SECURITY, _BLOCKED,
+    "A session was used from elsewhere; it goes on there once a factor is proved.",
+)  # fmt: skip
+SESSION_CONFIRMED: Final = _event(
+    "session.confirmed", _AUTH, _SUCCESS, "A factor was proved where a session had been challenged."
 )
 SESSION_REFUSED: Final = _event(
     "session.refused", Category.SECURITY, _BLOCKED, "A request with a session was refused."

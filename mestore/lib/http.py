@@ -249,6 +249,14 @@ class _EitherSlash(RoutePattern):
         return found
 
 
+def attachment(name: str, content: bytes) -> HttpResponse:
+    """Return an answer whose CSV is kept as a file called `name` (plain ASCII), and by no cache."""
+    response = HttpResponse(content, content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    response["Cache-Control"] = "no-store"
+    return response
+
+
 def path_both(
     route: str, view: Callable[..., Any], name: str | None = None, kwargs: Mapping[str, Any] | None = None
 ) -> URLPattern:

@@ -366,18 +366,34 @@ def test_review_from_its_beginning_to_the_sealed_outcome(chief: house.Visitor) -
     assert "somebody changed it by hand" in get(client, f"{REVIEWS}{review.pk}/change/")
 
 
-def test_review_as_csv(chief: house.Visitor) -> None:
+def test_review_leaves_as_a_file_once_after_another_person_agreed(chief: house.Visitor) -> None:
+    other = house.visitor(superuser=True, permissions=GIVING)
     chief.client.post("/admin/reviews/start/", REASON)
     review = AccessReview.objects.get()
+    address = f"/admin/reviews/{review.pk}/csv/"
 
-    answer = chief.client.get(f"/admin/reviews/{review.pk}/csv/")
-    lines = b"".join(answer.streaming_content).decode().splitlines()  # type: ignore[attr-defined]  # a stream
+    assert "Ask a second person" in get(chief.client, address)
+    assert chief.client.post(address, {"reason": "short"}).status_code == 400
+    assert chief.client.post(address, REASON)["Location"] == address
+    assert "waits for a second person" in get(chief.client, address)
+    assert chief.client.post(address)["Location"] == address
+    request = ApprovalRequest.objects.get()
+    assert "Ask a second person" in get(other.client, address)  # what another asked for is not theirs
+    decide = f"{APPROVALS}do/"
+    other.client.post(decide, {**REASON, "action": "approve", "pk": str(request.pk)})
+    assert "can be downloaded once" in get(chief.client, address)
+    answer = chief.client.post(address)
+    lines = answer.content.decode().splitlines()
 
     assert answer["Content-Type"] == "text/csv; charset=utf-8"
     assert "attachment" in answer["Content-Disposition"]
+    assert "no-store" in answer["Cache-Control"]
     assert lines[0].startswith("account,email,role,permission")
     assert len(lines) == 1 + review.items.count()
+    assert AuditEvent.objects.filter(type=events.EXPORT_MADE, actor_id=str(chief.user.pk)).count() == 1
+    assert "Ask a second person" in get(chief.client, address)
     assert chief.client.get(f"/admin/reviews/{chief.user.pk}/csv/").status_code == 404
+    assert house.visitor(permissions=("permissions.read.read_only",)).client.get(address).status_code == 403
 
 
 def test_without_the_right_to_revoke_nobody_begins_or_decides() -> None:

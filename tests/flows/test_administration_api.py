@@ -594,7 +594,7 @@ def test_the_second_persons_yes_sends_the_link_that_opens_the_account(boss: Call
     assert Caller(superuser()).post(f"admin/approvals/{asked['id']}/approve").status_code == 200
     for message in OutboxMessage.objects.all():
         delivery.send(message.pk)
-    invitation = next(sent.body for sent in mail.outbox if sent.to == ["new@example.com"])
+    invitation = next(str(sent.body) for sent in mail.outbox if sent.to == ["new@example.com"])
     token = re.search(r"token=([\w-]+)", invitation)
     assert token
 
