@@ -8,7 +8,7 @@ used once, and works only at the entrance that it was made at.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Literal
@@ -26,8 +26,18 @@ from mestore.lib import crypto, errors, sql
 from mestore.lib.actor import Actor
 from monitoring import audit, events
 from monitoring.metrics import AUTH_ATTEMPTS
-from sessions_security import clients, factor_proofs, keys, session_check, sessions, stepup, tokens
-from sessions_security.models import PendingSignIn, UserSession
+from sessions_security import (
+    client_assertions,
+    clients,
+    dpop,
+    factor_proofs,
+    keys,
+    session_check,
+    sessions,
+    stepup,
+    tokens,
+)
+from sessions_security.models import MachineClient, PendingSignIn, UserSession
 
 Purpose = Literal["api", "admin", "console"]
 
@@ -151,26 +161,29 @@ def with_factor(
     return replace(done, replacement_code=replacement)
 
 
-def with_client_key(client_id: str, key: str, *, by: Actor) -> SignedIn:
-    """Sign a machine in; it gets no refresh token. Raises what `clients.authenticate` raises."""
-    try:
-        client = clients.authenticate(client_id, key, by=by)
-    except errors.MeStoreError:
-        AUTH_ATTEMPTS.labels(outcome="refused", factor="key").inc()
-        raise
-    keys.ring()
-    with transaction.atomic():
-        session = sessions.start(
-            client.user, kind="token", amr=(KEY,), by=by, client=client, announce=events.TOKEN_ISSUED
-        )
-        issued = tokens.issue_access(session)
-    AUTH_ATTEMPTS.labels(outcome="accepted", factor="key").inc()
-    return SignedIn(client.user, session, issued)
+def with_client_key(client_id: str, key: str, *, by: Actor, bound_key: bytes | None = None) -> SignedIn:
+    """Sign a machine in; it gets no refresh token.
+
+    Raises what `clients.authenticate` raises, and `dpop.InvalidProof` for a client whose tokens must be bound
+    and that showed no key.
+    """
+    return _machine(lambda: clients.authenticate(client_id, key, by=by), by=by, bound_key=bound_key)
 
 
-def newcomer(user: User, *, by: Actor) -> SignedIn:
+def with_client_assertion(
+    assertion: str, *, by: Actor, client_id: str | None = None, bound_key: bytes | None = None
+) -> SignedIn:
+    """Sign a machine in by an assertion that it signed. Raises as `with_client_key` does."""
+
+    def authenticated() -> MachineClient:
+        return client_assertions.authenticate(assertion, by=by, client_id=client_id)
+
+    return _machine(authenticated, by=by, bound_key=bound_key)
+
+
+def newcomer(user: User, *, by: Actor, bound_key: bytes | None = None) -> SignedIn:
     """Sign in an account that was opened in this very request, by the password it was opened with."""
-    return open_tokens(user, (PASSWORD,), by=by)
+    return open_tokens(user, (PASSWORD,), by=by, bound_key=bound_key)
 
 
 def sign_out(session: UserSession, *, everywhere: bool, by: Actor) -> int:
@@ -349,9 +362,7 @@ _TAKE_ATTEMPT = """
 """
 
 
-def open_tokens(
-    user: User, amr: Collection[str], *, by: Actor, bound_key: bytes | None = None
-) -> SignedIn:
+def open_tokens(user: User, amr: Collection[str], *, by: Actor, bound_key: bytes | None = None) -> SignedIn:
     """Start a token session for whoever proved to be `user`, by the factors that `amr` names."""
     keys.ring()
     with transaction.atomic(savepoint=False):
@@ -375,6 +386,31 @@ def _refuse(user: User, why: str, by: Actor) -> UUID:
     return audit.record_refusal(
         events.SIGN_IN_REFUSED, by=by, target=("user", str(user.pk)), subject=str(user.pk), data={"why": why}
     )
+
+def _machine(authenticate: Callable[[], MachineClient], *, by: Actor, bound_key: bytes | None) -> SignedIn:
+    try:
+        client = authenticate()
+        if client.requires_dpop and bound_key is None:
+            clients.refuse(client, "unbound", by)
+            raise dpop.InvalidProof
+    except errors.MeStoreError:
+        AUTH_ATTEMPTS.labels(outcome="refused", factor="key").inc()
+        raise
+    keys.ring()
+    with transaction.atomic():
+        session = sessions.start(
+            client.user,
+            kind="token",
+            amr=(KEY,),
+            by=by,
+            client=client,
+            announce=events.TOKEN_ISSUED,
+            bound_key=bound_key,
+        )
+        issued = tokens.issue_access(session)
+    AUTH_ATTEMPTS.labels(outcome="accepted", factor="key").inc()
+    return SignedIn(client.user, session, issued)
+
 
 
 def _token_hash(mfa_token: str) -> bytes:
