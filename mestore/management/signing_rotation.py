@@ -46,9 +46,11 @@ def run(options: dict[str, Any], *, write: Write) -> None:
     for one in found:
         write(_line(one))
     if planned:
-        write(_("Nothing was changed. A new key would sign, and the current one would be dropped at once.")
-              if options["compromised"] else
-              _("Nothing was changed. A new key would sign; the current one would verify until its tokens end."))  # fmt: skip
+        write(_("Nothing was changed."))
+        if options["compromised"]:
+            write(_("A new key would sign, and every former one would be dropped at once."))
+        else:
+            write(_("A new key would sign; the former one would verify until its last token has expired."))
 
 
 def _rewrap() -> int:
