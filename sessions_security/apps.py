@@ -12,6 +12,8 @@ class SessionsSecurityConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from django.conf import settings
+
         from accounts import deletion, factors
         from mestore.lib import guard
         from sessions_security import (  # noqa: F401  # schema registers
@@ -20,11 +22,13 @@ class SessionsSecurityConfig(AppConfig):
             models,
             own_passkeys,
             places,
+            policy,
             schema,
             stepup,
         )
 
         places.start()
+        policy.rows(settings.SESSION_POLICY, settings.SESSION_CHANGE_POLICY)  # an incomplete one: no start
         guard.register_step_up(stepup.check)
         everyone.register()
         factor_proofs.register(factors.PASSKEY, own_passkeys.PROVER)

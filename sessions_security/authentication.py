@@ -22,6 +22,7 @@ from mestore.lib import actor, errors
 from mestore.lib.request import address_of
 from monitoring import audit, events
 from sessions_security import dpop, forced_change, impersonation, limits, session_check, tokens
+from sessions_security.continuity import check as demand_same_place
 from sessions_security.models import UserSession
 from sessions_security.tokens import InvalidToken
 
@@ -43,6 +44,7 @@ class BearerAuthentication(BaseAuthentication):
             session = _session_of(token, request)
             _demand_proof(session, request, scheme, token)
             limits.limit_signed_in(request, session)
+            demand_same_place(session, request)
             impersonation.demand_harmless(request._request, session)
         except errors.MeStoreError:
             # Whoever builds the answer asks for the user again: it must not start this a second time.
@@ -67,6 +69,7 @@ class CookieAuthentication(BaseAuthentication):
                 return None
             limits.limit_signed_in(request, session)
             _enforce_csrf(base)
+            demand_same_place(session, base)
             impersonation.demand_harmless(base, session)
             session_check.seen_from(session, address_of(base))
         except errors.MeStoreError:

@@ -26,7 +26,7 @@ from accounts import devices, factor_resets, factors
 from accounts.models import KnownDevice
 from mestore.lib import actor, errors
 from mestore.lib.console import State, display
-from sessions_security import own_factors, own_passkeys, sessions, stepup
+from sessions_security import continuity, own_factors, own_passkeys, sessions, stepup
 from sessions_security.console_pages import next_of
 from sessions_security.console_session import confirm as confirm_session
 from sessions_security.models import UserSession
@@ -51,6 +51,7 @@ ACTION_WORDS: dict[str, str | Promise] = {
     "users.factor_reset": gettext_lazy("You are about to open the way back for somebody who lost a factor."),
     "users.end_sessions": gettext_lazy("You are about to end sessions of somebody else."),
     "permissions.grant": gettext_lazy("You are about to give a permission."),
+    "session.continue": gettext_lazy("You go on from another place than you signed in from."),
 }
 
 
@@ -262,6 +263,7 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
         if "Retry-After" in error.headers:
             response["Retry-After"] = error.headers["Retry-After"]
         return response
+    continuity.confirm(session, request, method=method)
     confirm_session(request, proved.proof)
     if proved.replacement_code:
         return shown(

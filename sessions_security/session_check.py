@@ -16,15 +16,20 @@ from operator import itemgetter
 from typing import Any, TypeVar
 from uuid import UUID
 
+from django.conf import settings
 from django.db import InterfaceError, OperationalError, models
 
 from accounts import grants
 from accounts.conditions import Access
 from accounts.models import User
-from mestore.lib import errors, sql
+from mestore.lib import actor, errors, sql
+from sessions_security import policy, sessions
 from sessions_security.models import UserSession
 
 Model = TypeVar("Model", bound=models.Model)
+
+BELOW = "below_assurance"
+"""Why a session ended in which less was proved than its account's role asks for."""
 
 LIVE = """
     s.revoked_at IS NULL AND s.absolute_expires_at > statement_timestamp()
@@ -91,7 +96,8 @@ _SELECT_ORIGIN = """
     SELECT
     u.id, u.email, u.user_type, u.nombre, u.is_active, u.account_verified, u.email_verified, u.phone_verified,
     u.security_clearance_level, u.department_id, u.auth_epoch, u.force_password_change,
-    u.source, u.deleted_at, u.external_reference
+    u.source, u.deleted_at, u.external_reference,
+    s.amr
     FROM sessions_security_usersession s
     JOIN accounts_user u ON u.id = s.user_id
     WHERE s.id = %s AND s.user_id = %s
@@ -172,16 +178,29 @@ def _admitted(row: Sequence[Any]) -> UserSession | None:
     end = len(_USER_FIELDS) + len(_SESSION_FIELDS)
     session.impersonator_id, origin_id = row[end], row[end + 1]
     limit = None
+    if session.impersonator_id is None and not _is_assured(session):
+        return None
     if session.impersonator_id is not None:
         with database_guard():
             behind = sql.fetch_one(_SELECT_ORIGIN, (origin_id, session.impersonator_id))
             if behind is None:
                 return None
-            impersonator = load(User, _USER_FIELDS, behind)
+            impersonator = load(User, _USER_FIELDS, behind[:-1])
+            if not policy.is_assured(settings.SESSION_POLICY, impersonator.user_type, behind[-1]):
+                return None
             grants.see(impersonator, Access(second_factor=True, address=session.address or None))
             limit = grants.effective(impersonator)
     grants.see(session.user, Access(second_factor=session.proved_second_factor(), limit=limit))
     return session
+
+
+def _is_assured(session: UserSession) -> bool:
+    """Say whether enough was proved in `session` for its account's role; one below that is ended, once."""
+    if policy.is_assured(settings.SESSION_POLICY, session.user.user_type, session.amr):
+        return True
+    with database_guard():
+        sessions.end(session, by=actor.system("session policy"), why=BELOW)
+    return False
 
 
 def _session(row: Sequence[Any]) -> UserSession:

@@ -14,14 +14,19 @@ from sessions_security import clients, sessions, tokens
 from sessions_security.models import MachineClient, UserSession
 from sessions_security.store import SessionStore
 
-HERE = Actor(kind="anonymous", address="127.0.0.1", agent="pytest", request_id="req_00000000")
+HERE = Actor(kind="anonymous", address="127.0.0.1", request_id="req_00000000")
 
 
 def session_of(
-    user: User, *, kind: Literal["cookie", "token"] = "token", amr: Sequence[str] = ("pwd",), by: Actor = HERE
+    user: User,
+    *,
+    kind: Literal["cookie", "token"] = "token",
+    amr: Sequence[str] | None = None,
+    by: Actor = HERE,
 ) -> UserSession:
-    """A live session of `user`."""
-    return sessions.start(user, kind=kind, amr=amr, by=by)
+    """A live session of `user`, in which its role's least was proved unless `amr` says otherwise."""
+    least = ("pwd", "otp") if user.is_staff else ("pwd",)
+    return sessions.start(user, kind=kind, amr=least if amr is None else amr, by=by)
 
 
 def tokens_of(user: User) -> tuple[UserSession, tokens.TokenPair]:
