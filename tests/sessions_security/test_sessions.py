@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -153,13 +154,14 @@ def test_role_without_a_policy_gets_no_session(settings: Any) -> None:
 
 def test_session_keeps_who_where_and_which_factors() -> None:
     user = people.AdminFactory.create()
+    here = replace(made.HERE, agent="pytest")
 
-    session = made.session_of(user, kind="cookie", amr=("pwd", "otp"))
+    session = made.session_of(user, kind="cookie", amr=("pwd", "otp"), by=here)
 
     session.refresh_from_db()
     assert (session.address, session.network, session.agent) == ("127.0.0.1", "127.0.0.1", "pytest")
     assert session.proved_second_factor()
-    assert not made.session_of(user).proved_second_factor()
+    assert not made.session_of(user, amr=("pwd",)).proved_second_factor()
     assert not session.is_over(timezone.now())
     assert str(session.pk) in str(session)
 
