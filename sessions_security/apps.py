@@ -16,6 +16,7 @@ class SessionsSecurityConfig(AppConfig):
 
         from accounts import deletion, factors
         from mestore.lib import guard
+        from monitoring import readiness
         from sessions_security import (  # noqa: F401  # schema registers
             everyone,
             factor_proofs,
@@ -24,6 +25,7 @@ class SessionsSecurityConfig(AppConfig):
             places,
             policy,
             schema,
+            sealed,
             stepup,
         )
 
@@ -31,6 +33,8 @@ class SessionsSecurityConfig(AppConfig):
         policy.rows(settings.SESSION_POLICY, settings.SESSION_CHANGE_POLICY)  # an incomplete one: no start
         guard.register_step_up(stepup.check)
         everyone.register()
+        sealed.register()
+        readiness.must_be_append_only("sessions_security_sessioncutoff")
         factor_proofs.register(factors.PASSKEY, own_passkeys.PROVER)
         # A session outlives neither its account nor anybody's memory of it: the audit trail keeps that.
         deletion.may_go_along(models.UserSession)
