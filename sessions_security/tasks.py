@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from procrastinate.contrib.django import app
 
-from sessions_security import everyone, purging
+from sessions_security import detectors, everyone, purging
 
 
 @app.periodic(cron="*/10 * * * *")
@@ -12,6 +12,16 @@ from sessions_security import everyone, purging
 def purge(timestamp: int = 0) -> int:  # noqa: ARG001  # the scheduler passes it
     """Delete what ended; return how many rows went."""
     return sum(done.rows for done in purging.run())
+
+
+@app.periodic(cron="* * * * *", periodic_id="sessions_security.detect")
+@app.task(
+    name="sessions_security.detect", queueing_lock="sessions_security.detect",
+    lock="sessions_security.detect", pass_context=False,
+)  # fmt: skip
+def detect(timestamp: int = 0) -> int:  # noqa: ARG001  # the scheduler passes it
+    """Look for attacks among the attempts to sign in; return how many signals were raised."""
+    return detectors.run()
 
 
 @app.task(name=everyone.JOB, pass_context=False)
