@@ -17,7 +17,8 @@ class SessionsSecurityConfig(AppConfig):
         from accounts import deletion, factors
         from mestore.lib import guard
         from monitoring import readiness
-        from sessions_security import (  # noqa: F401  # schema registers
+        from sessions_security import (  # noqa: F401  # schema registers, detectors declare their rules
+            detectors,
             everyone,
             factor_proofs,
             models,

@@ -55,8 +55,8 @@ class ReasonAction:
     """A dangerous action on some rows of one model.
 
     `permission` is a Django permission name; `run(row, reason=…, by=…)` is the use case, which
-    raises a MeStoreError to refuse; a `form` with more fields than the reason hands them over by name; `effect` says in one sentence what will happen, `undo` whether
-    it can be undone; `offered` tells for which rows the action makes sense; `step_up` names what a fresh
+    raises a MeStoreError to refuse; a `form` with more fields than the reason hands them over by name.
+    `effect` says in one sentence what will happen, `undo` whether it can be undone; `offered` tells for which rows the action makes sense; `step_up` names what a fresh
     factor is asked for, before the reason is.
     """
 
@@ -139,9 +139,7 @@ def _carry_out(
     return HttpResponseRedirect(_list_url(page))
 
 
-def _run(
-    action: ReasonAction, rows: list[Any], answers: dict[str, Any], by: Actor
-) -> tuple[int, list[str]]:
+def _run(action: ReasonAction, rows: list[Any], answers: dict[str, Any], by: Actor) -> tuple[int, list[str]]:
     """How many rows were changed, and why each of the others was refused."""
     refusals = []
     for row in rows:
