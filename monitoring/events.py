@@ -330,6 +330,13 @@ EVERY_SESSION_ENDED: Final = _event(
     "Two people ended every session of everybody.",
     retention=_LONG,
 )
+VALUES_RESEALED: Final = _event(
+    "keys.resealed",
+    Category.SECURITY,
+    _SUCCESS,
+    "What is sealed in the database was moved to the current master key.",
+    retention=_LONG,
+)
 SESSIONS_MARKED: Final = _event(
     "session.everyone_marked", _AUTH, _SUCCESS, "Sessions that everybody's end had ended were marked so."
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from mestore.lib import crypto, resealing, sql
 from sessions_security import keys, store
@@ -11,7 +12,7 @@ from sessions_security import keys, store
 _PAYLOADS = """
     SELECT k.session_id, k.payload, k.key_hash, s.user_id FROM sessions_security_sessionsecret k
     JOIN sessions_security_usersession s ON s.id = k.session_id
-    WHERE k.session_id > coalesce(%s, '00000000-0000-0000-0000-000000000000') ORDER BY k.session_id LIMIT %s
+    WHERE k.session_id > %s ORDER BY k.session_id LIMIT %s
 """
 _SIGNING_KEYS = """
     SELECT kid, sealed_private_key FROM sessions_security_signingkey WHERE kid > %s ORDER BY kid LIMIT %s
@@ -27,7 +28,7 @@ def register() -> None:
 def _payloads(after: Any, limit: int) -> list[resealing.Value]:
     return [
         resealing.Value(session_id, bytes(payload), store.binding(bytes(key_hash), session_id, user_id))
-        for session_id, payload, key_hash, user_id in sql.fetch_all(_PAYLOADS, (after, limit))
+        for session_id, payload, key_hash, user_id in sql.fetch_all(_PAYLOADS, (after or UUID(int=0), limit))
     ]
 
 
