@@ -7,16 +7,17 @@ each row say so by itself, and takes away what could have opened it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from django.db import transaction
 from procrastinate.contrib.django import app
 
 from accounts import approvals, hierarchy
-from accounts.models import ApprovalRequest
+from accounts.models import ApprovalRequest, User
 from mestore.lib import actor, sql
 from mestore.lib.actor import Actor
-from monitoring import audit, events
+from monitoring import audit, delivery, events
 from sessions_security import sessions
 
 PROCEDURE: Final = "sessions.end_everyone"
@@ -68,6 +69,21 @@ def carry_out(request: ApprovalRequest, by: Actor) -> None:
     hierarchy.demand_right(hierarchy.authority_of(asker), ASKING, asker)
     sessions.end_everyone(reason=request.reason, asked_by=str(request.asked_by_id), by=by)
     app.configure_task(JOB).defer()
+
+
+def end_by_command(asker: User, second: User, *, reason: str, by: Actor) -> None:
+    """End everybody's sessions from a command, where nobody can prove that two people agreed.
+
+    Whoever runs it can read the keys; what it names are claims, so both people it names are told by mail and
+    the event says that it was a command.
+    """
+    with transaction.atomic():
+        cutoff = sessions.end_everyone(
+            reason=reason, asked_by=str(asker.pk), by=replace(by, label=f"command: {second.pk}")
+        )
+        for user in (asker, second):
+            delivery.notify(user, "everyone_ended", {"at": cutoff.at, "reason": reason}, by=by)
+        app.configure_task(JOB).defer()
 
 
 def mark(*, batch: int = sessions.BATCH, progress: Callable[[int], None] = lambda _marked: None) -> int:
