@@ -4,8 +4,8 @@ open → under review → archived; open → archived. Every step is one conditi
 person saw: of two people at once one wins and the other is told (`Changed`). Each step is an event of the
 audit trail about ("signal", id), in the same transaction.
 
-The callers ask for the permission, and for a fresh factor before `archive` of a critical signal: it is the
-row as it was shown that is archived, so that a signal that became critical meanwhile is not.
+The callers ask for the permission, and for a fresh factor before `archive` of a critical signal: what is
+archived is the row as it was read then, so that a signal that became critical meanwhile is not.
 """
 
 from __future__ import annotations
