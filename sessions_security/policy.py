@@ -162,7 +162,7 @@ def answer_to(table: Mapping[str, Mapping[str, str]], role: str, found: Collecti
 
 
 def _rank(word: str | None) -> int | None:
-    return ANSWERS.index(word) if word in ANSWERS else None  # type: ignore[arg-type]  # looked up just before
+    return ANSWERS.index(word) if word in ANSWERS else None
 
 
 @lru_cache(maxsize=8_192)

@@ -120,16 +120,24 @@ _BEGAN_LATER = """
     WHERE absolute_expires_at > %s AND created_at > %s AND revoked_at IS NULL
     ORDER BY id FOR NO KEY UPDATE
 """
+# A row that somebody holds is passed over: a use that is not noted ends the session early, which is the safe
+# side, and a request that waited for the row would hold its connection, and those behind it.
 _TOUCH = """
     UPDATE sessions_security_usersession
     SET last_seen_at = statement_timestamp(),
         idle_expires_at = LEAST(statement_timestamp() + %s, absolute_expires_at)
-    WHERE id = %s AND revoked_at IS NULL AND last_seen_at < statement_timestamp() - %s
-    AND (idle_expires_at IS NULL OR idle_expires_at > statement_timestamp())
+    WHERE id = (
+        SELECT id FROM sessions_security_usersession
+        WHERE id = %s AND revoked_at IS NULL AND last_seen_at < statement_timestamp() - %s
+        AND (idle_expires_at IS NULL OR idle_expires_at > statement_timestamp())
+        FOR NO KEY UPDATE SKIP LOCKED)
 """
 _TOUCH_WITHOUT_IDLE = """
     UPDATE sessions_security_usersession SET last_seen_at = statement_timestamp()
-    WHERE id = %s AND revoked_at IS NULL AND last_seen_at < statement_timestamp() - %s
+    WHERE id = (
+        SELECT id FROM sessions_security_usersession
+        WHERE id = %s AND revoked_at IS NULL AND last_seen_at < statement_timestamp() - %s
+        FOR NO KEY UPDATE SKIP LOCKED)
 """
 
 

@@ -31,7 +31,7 @@ from accounts.models import User
 from mestore.lib import crypto, errors, ids, sql
 from mestore.lib.actor import Actor
 from monitoring import audit, events
-from sessions_security import jws, keys, refresh_reuse, session_check, sessions
+from sessions_security import continuity, jws, keys, refresh_reuse, session_check, sessions
 from sessions_security.models import RefreshToken, UserSession
 
 MAX_LENGTH = jws.MAX_LENGTH
@@ -129,8 +129,10 @@ def session_of(claims: Claims, *, address: str | None) -> UserSession:
     return session
 
 
-def rotate(refresh_token: str, *, by: Actor, bound_key: bytes | None = None) -> TokenPair:
-    """Exchange a refresh token for a new pair.
+def rotate(
+    refresh_token: str, *, by: Actor, bound_key: bytes | None = None, in_background: bool = False
+) -> TokenPair:
+    """Exchange a refresh token for a new pair; what a program does `in_background` is no use of the session.
 
     `bound_key` is the thumbprint of the key that the caller proved to hold (`dpop.offered`): the token of a
     bound session is exchanged with that key only, and one of a free session without any.
@@ -149,7 +151,12 @@ def rotate(refresh_token: str, *, by: Actor, bound_key: bytes | None = None) -> 
     with session_check.database_guard(), transaction.atomic():
         row = sql.fetch_one(_CLAIM, (token_hash, bound_key))
         if row is not None:
-            return _next_pair(row, by)
+            session = _refreshed(row)
+            if continuity.may_refresh(session, by=by):
+                return _next_pair(session, row[0], by, in_background=in_background)
+    if row is not None:
+        # Ended above, and kept so: only now is it said.
+        raise InvalidToken
     raise _refusal(token_hash, by)
 
 
@@ -279,7 +286,7 @@ _CLAIM = """
     AND u.is_active AND u.deleted_at IS NULL AND u.auth_epoch = s.auth_epoch
     AND s.created_at > coalesce((SELECT max(c.at) FROM sessions_security_sessioncutoff c), '-infinity')
     RETURNING r.id, s.id, s.user_id, s.absolute_expires_at, s.last_seen_at, s.idle_expires_at,
-        s.bound_key, u.user_type, u.email
+        s.bound_key, s.amr, s.network, s.country, s.agent, s.confirmed_networks, u.user_type, u.email
 """
 _USED = """
     SELECT s.id, s.user_id, statement_timestamp() - r.used_at, s.address, s.agent
@@ -294,22 +301,27 @@ _USED = """
 """
 
 
-def _next_pair(row: tuple[Any, ...], by: Actor) -> TokenPair:
-    parent, session_id, user_id, absolute_end, seen, idle_end, bound_key, role, email = row
-    session = UserSession(
-        id=session_id,
-        user_id=user_id,
-        absolute_expires_at=absolute_end,
-        last_seen_at=seen,
-        idle_expires_at=idle_end,
-        bound_key=bound_key,
-    )
-    session.user = User(id=user_id, user_type=role, email=email)
+_REFRESHED_FIELDS = (
+    "id", "user_id", "absolute_expires_at", "last_seen_at", "idle_expires_at", "bound_key", "amr", "network",
+    "country", "agent", "confirmed_networks",
+)  # fmt: skip
+
+
+def _refreshed(row: tuple[Any, ...]) -> UserSession:
+    """Return the session of a claimed token: what `_CLAIM` returns of it, between token and account."""
+    _parent, *values, role, email = row
+    session = UserSession(**dict(zip(_REFRESHED_FIELDS, values, strict=True)))
+    session.user = User(id=session.user_id, user_type=role, email=email)
+    return session
+
+
+def _next_pair(session: UserSession, parent: UUID, by: Actor, *, in_background: bool) -> TokenPair:
     pair = _pair(session, parent=parent)
-    sessions.touch(session)
+    if not in_background:
+        sessions.touch(session)
     audit.record(
-        events.TOKEN_REFRESHED, by=sessions.acting(by, session), target=("session", str(session_id)),
-        subject=str(user_id),
+        events.TOKEN_REFRESHED, by=sessions.acting(by, session), target=("session", str(session.pk)),
+        subject=str(session.user_id),
     )  # fmt: skip
     return pair
 

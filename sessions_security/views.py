@@ -17,7 +17,17 @@ from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
 from mestore.lib import actor, errors, http
-from sessions_security import clients, device_cookie, dpop, keys, limits, serializers, signin, tokens
+from sessions_security import (
+    background,
+    clients,
+    device_cookie,
+    dpop,
+    keys,
+    limits,
+    serializers,
+    signin,
+    tokens,
+)
 
 
 class Entrance(APIView):
@@ -93,7 +103,12 @@ class RefreshTokens(Entrance):
     def post(self, request: Request) -> Response:
         limits.limit_anonymous(request)
         given = _read(serializers.RefreshRequest, request)
-        pair = tokens.rotate(given["refresh_token"], by=actor.of(request), bound_key=dpop.offered(request))
+        pair = tokens.rotate(
+            given["refresh_token"],
+            by=actor.of(request),
+            bound_key=dpop.offered(request),
+            in_background=background.is_background(request),
+        )
         return Response(serializers.token_response(pair, None))
 
 
