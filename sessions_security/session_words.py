@@ -19,7 +19,16 @@ FACTOR_WORDS: dict[str, str | Promise] = {
     "swk": gettext_lazy("synchronised passkey"),
     "mfa": gettext_lazy("second factor"),
     "key": gettext_lazy("client key"),
+    "assertion": gettext_lazy("signed assertion"),
     "break_glass": gettext_lazy("sealed emergency code"),
+}
+
+
+METHOD_WORDS: dict[str, str | Promise] = {
+    "totp": gettext_lazy("authenticator application"),
+    "passkey": gettext_lazy("passkey"),
+    "backup_code": gettext_lazy("backup code"),
+    "password": gettext_lazy("password"),
 }
 
 
@@ -38,6 +47,15 @@ def country(session: UserSession) -> str:
     if session.country:
         return session.country
     return _("country unknown") if places.source() is not None else _("no data source for countries")
+
+
+def place_data() -> str:
+    """Say where countries come from and how old that is."""
+    source = places.source()
+    if source is None:
+        return _("Countries: no data source.")
+    built = source.built_at.astimezone(display.BOGOTA).strftime("%Y-%m-%d")
+    return _("Countries: %(name)s, built %(date)s.") % {"name": source.name, "date": built}
 
 
 def state(session: UserSession) -> SafeString:

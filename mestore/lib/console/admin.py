@@ -247,6 +247,12 @@ class ConsoleModelAdmin(ModelAdmin):  # type: ignore[type-arg]  # not generic at
         """What is drawn above the list."""
         return ()
 
+    @classmethod
+    def offer(cls, action: ReasonAction) -> None:
+        """Let an app above the page's own offer an action on its rows; the same action twice is one."""
+        if action not in cls.reason_actions:
+            cls.reason_actions = (*cls.reason_actions, action)
+
     def page_read(self, rows: Sequence[Any]) -> None:
         """The rows of one page were read: what else they need may be asked here, for all at once."""
 
