@@ -20,7 +20,7 @@ from monitoring.signals import Severity
 COUNTED = 10_000
 # They run each minute: after this, what they do not say means nothing.
 DETECTORS_OLD = dt.timedelta(minutes=5)
-# What waits in the trail, what waits for a person, and when the watched work last ran: the overview asks once.
+# What waits in the trail and for a person, and when the watched work last ran: the overview asks once.
 _STANDING = """
 SELECT count(*), min(occurred_at),
        (SELECT jsonb_object_agg(severity, many) FROM (
