@@ -153,7 +153,7 @@ def with_factor(
     """Finish a sign-in at the API. Raises `SignInOver` and what `factor_proofs.verify` raises."""
     pending, proof = prove_second_step(mfa_token, method=method, answer=answer, purposes=API_PURPOSES, by=by)
     keys.ring()  # outside the transaction: a key made on first use must not be rolled back with it
-    with transaction.atomic():
+    with transaction.atomic(), audit.together():
         claim(pending)
         replacement = proof.use(by)
         done = open_tokens(pending.user, (PASSWORD, proof.amr), by=by, bound_key=bound_key)
