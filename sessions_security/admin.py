@@ -237,7 +237,7 @@ class UserSessionAdmin(ConsoleModelAdmin):
             return display.EMPTY
         if not hasattr(session, "tokens_issued"):
             self.page_read([session])
-        found = session.tokens_issued
+        found: int | None = getattr(session, "tokens_issued", None)
         return display.EMPTY if found is None else display.number(found)
 
     @admin.display(description=gettext_lazy("risk, 0 to 4"))

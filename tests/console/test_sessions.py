@@ -65,6 +65,7 @@ def test_list_tells_who_where_how_proved_since_when_and_how_many_tokens(
     admin_visitor: house.Visitor,
 ) -> None:
     _session, pair = made.tokens_of(people.BuyerFactory.create(email="buyer@example.com"))
+    assert pair.refresh_token is not None
     with transaction.atomic():
         tokens.rotate(pair.refresh_token, by=made.HERE)
 
@@ -407,3 +408,47 @@ def test_limits_are_the_settings_for_every_role(admin_visitor: house.Visitor) ->
         assert f"<code>{action}</code>" in shown
     assert re.search(r"<td>ADMIN</td><td>15 min</td><td>12 h</td><td>2 per kind</td>", shown)
     assert "asks for a factor" in shown
+
+
+# --- One's own ----------------------------------------------------------------------------------------------
+
+
+def test_own_sessions_tell_where_how_and_since_when_and_end_with_a_recent_factor(
+    admin_visitor: house.Visitor,
+) -> None:
+    other = made.session_of(admin_visitor.user, amr=("pwd", "otp"))
+    home, url = "/admin/security/", reverse("console-end-session", args=[other.pk])
+
+    shown = text(admin_visitor.client.get(home))
+    assert "no data source for countries" in shown
+    assert "password, one-time code" in shown
+    assert " s ago" in shown
+
+    StepUpProof.objects.all().update(proved_at=timezone.now() - dt.timedelta(minutes=16))
+    refused = admin_visitor.client.post(url)
+    assert refused["Location"] == "/admin/confirm/?action=sessions.revoke&next=%2Fadmin%2Fsecurity%2F"
+    assert "end your other sessions" in text(admin_visitor.client.get(refused["Location"]))
+    assert sessions.live(admin_visitor.user).count() == 2
+
+    StepUpProof.objects.all().update(proved_at=timezone.now() - dt.timedelta(minutes=14))
+    assert admin_visitor.client.post(url)["Location"] == home
+    assert sessions.live(admin_visitor.user).count() == 1
+
+
+def test_every_page_has_the_one_way_out(admin_visitor: house.Visitor) -> None:
+    """Signing out is on each page of whoever is signed in, as a form (OWASP ASVS 5, 7.4.4)."""
+    session = made.session_of(people.BuyerFactory.create())
+    house.fill(1)
+    paths = ["/admin/", "/admin/security/", "/admin/security/backup-codes/", "/admin/security/authenticator/",
+             "/admin/password/", "/admin/lockouts/", "/admin/factors/", LIMITS, EVERYONE, *house.pages(),
+             page_of(session), f"{DO}?action=end&pk={session.pk}", "/admin/confirm/?action=sessions.revoke"]  # fmt: skip
+
+    for path in paths:
+        answer = admin_visitor.client.get(path)
+        if answer.status_code == 200:
+            form = re.search(r'<form[^>]*action="/admin/logout/"[^>]*>(.*?)</form>', text(answer), re.DOTALL)
+            assert form, path
+            assert "csrfmiddlewaretoken" in form[1], path
+            assert 'method="post"' in form[0], path
+        else:
+            assert answer.status_code == 403, (path, answer.status_code)
