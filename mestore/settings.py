@@ -391,6 +391,34 @@ STEP_UP: dict[str, dict[str, Any]] = {
 PLACES = env.text(
     "MESTORE_PLACES", "file of where addresses are: .csv of ranges or .mmdb; unset: no such rule", default=""
 )
+# Contract 4.1. Failures and attempts per network in an hour and in five minutes; each account that the
+# network signed in to allows it so many more. They stand above LOGIN_LIMITS, which lock first and shorter.
+SIGN_IN_RISK: dict[str, Any] = {
+    "network_failures": 20,
+    "account_failures": 10,
+    "attempts_in_five_minutes": 10,
+    "per_good_account": 3,
+    "device_accounts": 3,
+    "device_networks": 5,
+    # Of a network, 0 to 100: where it begins, when it counts, what a wrong attempt adds, how it fades.
+    "reputation_new": 20,
+    "reputation_medium": 40,
+    "reputation_high": 60,
+    "reputation_critical": 80,
+    "reputation_per_wrong": 2,
+    "reputation_decay_per_hour": 1,
+    "reputation_days": 30,
+    # Faster than an airliner, and farther than places are wrong by.
+    "travel_kmh": 900,
+    "travel_km": 300,
+    # When the staff works, on the clock of BUSINESS_TIME_ZONE: hours from, to; days of the week (ISO).
+    "business_hours": (6, 20),
+    "business_days": frozenset({1, 2, 3, 4, 5, 6}),
+    "lock_seconds": {"HIGH": 1_800, "CRITICAL": 3_600},
+}
+SIGN_IN_ATTEMPT_SECONDS = 172_800  # how long an attempt to sign in is kept
+SIGN_IN_NOTICE_SECONDS = 604_800  # how long the link "this was not me" works
+FACTOR_FREEZE_SECONDS = 259_200  # how long nothing that opens an account changes after that link was used
 
 # --- Sessions and tokens (design: policy tables) ----------------------------------------------------------
 SESSION_POLICY: dict[str, dict[str, int | str | None]] = {

@@ -135,7 +135,7 @@ class FirstConfirmation(Entrance):
         done, codes = enrolment.sign_in(enrolled, by=by, bound_key=bound_key)
         body = serializers.token_response(done.tokens, done.user) | {"backup_codes": codes}
         response = Response(body, headers=NO_STORE)
-        device_cookie.leave(request, response, done.user, by=by)
+        device_cookie.leave(request, response, done.user, by=by, session=done.session)
         return response
 
 

@@ -119,7 +119,7 @@ class SignIn(Entrance):
         by = actor.of(request)
         done = own_passkeys.sign_in(_credential(given, request), by=by, bound_key=dpop.offered(request))
         response = Response(token_response(done.tokens, done.user), headers=NO_STORE)
-        device_cookie.leave(request, response, done.user, by=by)
+        device_cookie.leave(request, response, done.user, by=by, session=done.session)
         return response
 
 
@@ -152,7 +152,7 @@ class First(Entrance):
         done, codes = enrolment.sign_in(enrolled, by=by, bound_key=bound_key)
         body = token_response(done.tokens, done.user) | {"backup_codes": codes}
         response = Response(body, headers=NO_STORE)
-        device_cookie.leave(request, response, done.user, by=by)
+        device_cookie.leave(request, response, done.user, by=by, session=done.session)
         return response
 
 

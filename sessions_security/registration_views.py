@@ -232,7 +232,7 @@ class SignInVendor(Entrance):
             bound_key=dpop.offered(request),
         )
         response = Response(token_response(done.tokens, done.user))
-        device_cookie.leave(request, response, done.user, by=by)
+        device_cookie.leave(request, response, done.user, by=by, session=done.session)
         return response
 
 

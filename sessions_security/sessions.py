@@ -20,11 +20,11 @@ from django.utils.translation import gettext_lazy as _
 from accounts import devices
 from accounts.models import User
 from accounts.roles import Role
-from mestore.lib import errors, sql
+from mestore.lib import errors, ids, sql
 from mestore.lib.actor import Actor
 from mestore.lib.request import network_of
 from monitoring import audit, events
-from sessions_security import cutoffs, places, policy
+from sessions_security import cutoffs, evictions, places, policy
 from sessions_security.models import MachineClient, PendingSignIn, SessionCutoff, UserSession
 
 Kind = Literal["cookie", "token"]
@@ -178,7 +178,8 @@ def start(
             network=network_of(by.address) if by.address else "",
             agent=(by.agent or "")[:256],
             country=places.country_of(by.address),
-            device_id=devices.lane_of(by=by, user=user),
+            # A browser that is not known yet becomes the device of this id when it is given its cookie.
+            device_id=devices.lane_of(by=by, user=user) or ids.uuid7(),
             risk=risk,
             bound_key=bound_key,
             auth_epoch=user.auth_epoch,
@@ -193,6 +194,7 @@ def start(
                 *(_evicted(gone, user, by) for gone in evicted),
             ]
         )
+        evictions.tell(user, evicted, by=by)
     return session
 
 
@@ -249,6 +251,19 @@ def end_everyone(*, reason: str, asked_by: str, by: Actor) -> SessionCutoff:
             personal={"reason": reason},
         )
     return cutoff
+
+
+def end_everywhere(
+    user: User, *, by: Actor, why: str, keep: UUID | None = None, keep_device: bool = False
+) -> int:
+    """As `end_all`, for a person who signs out everywhere: their browsers are not known any more either.
+
+    `keep_device` spares the browser behind `by`; only for callers that had a fresh proof.
+    """
+    with transaction.atomic(savepoint=False):
+        ended = end_all(user, by=by, why=why, keep=keep)
+        devices.distrust(user, by=by, keep_own=keep_device)
+    return ended
 
 
 def live(user: User) -> QuerySet[UserSession]:

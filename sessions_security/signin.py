@@ -19,7 +19,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import factors, login, passkeys
+from accounts import factors, login, passkeys, users
 from accounts.models import User
 from accounts.roles import Role
 from mestore.lib import crypto, errors, sql
@@ -27,11 +27,13 @@ from mestore.lib.actor import Actor
 from monitoring import audit, events
 from monitoring.metrics import AUTH_ATTEMPTS
 from sessions_security import (
+    arrivals,
     client_assertions,
     clients,
     dpop,
     factor_proofs,
     keys,
+    risk,
     session_check,
     sessions,
     stepup,
@@ -131,15 +133,17 @@ def with_password(
     With `only`, accounts of other roles get the answer of a wrong password. `bound_key` is the thumbprint of
     the key that the session is bound to from its first moment (`dpop.offered`); so in all that follow.
     """
-    user = check_password(email, password, purpose=purpose, by=by)
+    user, assessment = _assessed(email, password, purpose=purpose, by=by)
     if only is not None and user.user_type != only:
+        assessment.was_right()
         _refuse(user, "role_at_entrance", by)
         raise login.InvalidCredentials
     methods = factors.methods_of(user)
     if user.is_staff or factors.counts(methods):
+        assessment.was_right()
         mfa_token = require_second_step(user, purpose=purpose, methods=methods, by=by)
         raise MfaRequired(mfa_token, factors.acceptable(user, methods))
-    return open_tokens(user, (PASSWORD,), by=by, bound_key=bound_key)
+    return open_tokens(user, (PASSWORD,), by=by, bound_key=bound_key, cleared=assessment)
 
 
 def with_factor(
@@ -154,9 +158,8 @@ def with_factor(
     pending, proof = prove_second_step(mfa_token, method=method, answer=answer, purposes=API_PURPOSES, by=by)
     keys.ring()  # outside the transaction: a key made on first use must not be rolled back with it
     with transaction.atomic(), audit.together():
-        claim(pending)
         replacement = proof.use(by)
-        done = open_tokens(pending.user, (PASSWORD, proof.amr), by=by, bound_key=bound_key)
+        done = open_tokens(pending.user, (PASSWORD, proof.amr), by=by, bound_key=bound_key, pending=pending)
         stepup.note(done.session, proof)
     return replace(done, replacement_code=replacement)
 
@@ -197,7 +200,7 @@ def sign_out(session: UserSession, *, everywhere: bool, by: Actor) -> int:
             events.SIGNED_OUT, by=by, target=("session", str(session.pk)), data={"everywhere": everywhere}
         )
         if everywhere:
-            return sessions.end_all(session.user, by=by, why="sign_out")
+            return sessions.end_everywhere(session.user, by=by, why="sign_out")
         return int(sessions.end(session, by=by, why="sign_out"))
 
 
@@ -210,9 +213,36 @@ def check_password(email: str, password: str, *, purpose: Purpose, by: Actor) ->
     `login.InvalidCredentials` and `login.LockedOut` say nothing about whether the account exists; the wrong
     entrance is named (`UseAdminLogin`, `NotAdministrator`) only after the right password.
     """
-    user = login.check_credentials(email, password, by=by, purpose=purpose)
-    _refuse_wrong_entrance(user, purpose, by)
+    user, assessment = _assessed(email, password, purpose=purpose, by=by)
+    assessment.was_right()
     return user
+
+
+def _assessed(email: str, password: str, *, purpose: Purpose, by: Actor) -> tuple[User, risk.Assessment]:
+    """Return the account at the right entrance, and the assessment that let the attempt go on."""
+    assessment = risk.Assessment(purpose=purpose, by=by)
+    try:
+        user = login.check_credentials(email, password, by=by, purpose=purpose, clearance=assessment)
+    except errors.MeStoreError as refusal:
+        _note_refusal(assessment, email, refusal)
+        raise
+    if not assessment.is_cleared:
+        raise errors.SecurityServiceFailure
+    try:
+        _refuse_wrong_entrance(user, purpose, by)
+    except errors.MeStoreError:
+        assessment.was_right()
+        raise
+    return user, assessment
+
+
+def _note_refusal(assessment: risk.Assessment, email: str, refusal: errors.MeStoreError) -> None:
+    if assessment.was_refused or isinstance(refusal, errors.SecurityServiceFailure):
+        return
+    if assessment.was_begun and isinstance(refusal, login.InvalidCredentials | login.LockedOut):
+        assessment.was_wrong()
+    else:
+        assessment.was_not_asked(users.identifier(email))
 
 
 def demand_staff(user: User, *, by: Actor) -> None:
@@ -362,30 +392,27 @@ _TAKE_ATTEMPT = """
 """
 
 
-def open_tokens(user: User, amr: Collection[str], *, by: Actor, bound_key: bytes | None = None) -> SignedIn:
-    """Start a token session for whoever proved to be `user`, by the factors that `amr` names."""
+def open_tokens(
+    user: User,
+    amr: Collection[str],
+    *,
+    by: Actor,
+    bound_key: bytes | None = None,
+    cleared: risk.Assessment | None = None,
+    pending: PendingSignIn | None = None,
+) -> SignedIn:
+    """Start a token session for whoever proved to be `user`, by the factors that `amr` names.
+
+    `cleared` is the assessment of the password, where no second step came between; `pending` is the sign-in
+    that waited for one, and is used up here. Raises `SignInOver` when somebody was faster.
+    """
     keys.ring()
     with transaction.atomic(savepoint=False):
         session = sessions.start(user, kind="token", amr=tuple(amr), by=by, bound_key=bound_key)
+        if not arrivals.note(session, by=by, cleared=cleared, pending=pending.pk if pending else None):
+            raise SignInOver
         return SignedIn(user, session, tokens.issue_pair(session))
 
-
-def _refuse_wrong_entrance(user: User, purpose: Purpose, by: Actor) -> None:
-    if user.user_type == Role.SYSTEM:
-        _refuse(user, "machine_with_password", by)
-        raise login.InvalidCredentials
-    if purpose == "api" and user.is_staff:
-        _refuse(user, "staff_at_public_entrance", by)
-        raise UseAdminLogin
-    if purpose != "api" and not user.is_staff:
-        _refuse(user, "not_staff", by)
-        raise NotAdministrator
-
-
-def _refuse(user: User, why: str, by: Actor) -> UUID:
-    return audit.record_refusal(
-        events.SIGN_IN_REFUSED, by=by, target=("user", str(user.pk)), subject=str(user.pk), data={"why": why}
-    )
 
 def _machine(authenticate: Callable[[], MachineClient], *, by: Actor, bound_key: bytes | None) -> SignedIn:
     try:
@@ -411,6 +438,23 @@ def _machine(authenticate: Callable[[], MachineClient], *, by: Actor, bound_key:
     AUTH_ATTEMPTS.labels(outcome="accepted", factor="key").inc()
     return SignedIn(client.user, session, issued)
 
+
+def _refuse_wrong_entrance(user: User, purpose: Purpose, by: Actor) -> None:
+    if user.user_type == Role.SYSTEM:
+        _refuse(user, "machine_with_password", by)
+        raise login.InvalidCredentials
+    if purpose == "api" and user.is_staff:
+        _refuse(user, "staff_at_public_entrance", by)
+        raise UseAdminLogin
+    if purpose != "api" and not user.is_staff:
+        _refuse(user, "not_staff", by)
+        raise NotAdministrator
+
+
+def _refuse(user: User, why: str, by: Actor) -> UUID:
+    return audit.record_refusal(
+        events.SIGN_IN_REFUSED, by=by, target=("user", str(user.pk)), subject=str(user.pk), data={"why": why}
+    )
 
 
 def _token_hash(mfa_token: str) -> bytes:

@@ -63,7 +63,7 @@ class SignIn(Entrance):
             bound_key=dpop.offered(request),
         )
         response = Response(serializers.token_response(done.tokens, done.user))
-        device_cookie.leave(request, response, done.user, by=by)
+        device_cookie.leave(request, response, done.user, by=by, session=done.session)
         return response
 
 
@@ -92,7 +92,7 @@ class SecondStep(Entrance):
         if done.replacement_code:
             body["replacement_code"] = done.replacement_code
         response = Response(body)
-        device_cookie.leave(request, response, done.user, by=by)
+        device_cookie.leave(request, response, done.user, by=by, session=done.session)
         return response
 
 
