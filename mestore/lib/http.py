@@ -241,8 +241,14 @@ def _inspect(root: Any) -> None:
 class _EitherSlash(RoutePattern):
     """A route that matches with and without its trailing slash, and reverses as it was written."""
 
+    def __init__(self, route: str, name: str | None = None, is_endpoint: bool = False) -> None:
+        super().__init__(route, name, is_endpoint)
+        self._begins = route.partition("<")[0].rstrip("/")
+
     @override
     def match(self, path: str) -> tuple[str, tuple[Any, ...], dict[str, Any]] | None:
+        if not path.startswith(self._begins):  # which tells most of a long list apart, at little cost
+            return None
         found: tuple[str, tuple[Any, ...], dict[str, Any]] | None = super().match(path)
         if found is None and not path.endswith("//"):
             found = super().match(path[:-1] if path.endswith("/") else path + "/")

@@ -60,6 +60,10 @@ class PreparedCursor(Cursor[Any]):
             connection.execute("DEALLOCATE ALL")  # which psycopg takes as a sign to forget its own list
             return super().execute(query, params, prepare=False)
 
+    def _send_query_prepared(self, name: bytes, query: Any, *, binary: bool | None = None) -> None:
+        self._query = query  # which Django reads for its log of statements
+        super()._send_query_prepared(name, query, binary=binary)
+
 
 def install(connection: Any) -> None:
     """Give a new connection to the server its register of prepared statements."""

@@ -10,9 +10,12 @@ from uuid import uuid4
 import psycopg
 import pytest
 from django.db import OperationalError, ProgrammingError, connections, transaction
+from django.test.utils import CaptureQueriesContext
 
+from accounts.models import KnownDevice, Permission, User
 from mestore.lib import sql
 from monitoring.database.counting import count_statements
+from tests.factories.accounts import BuyerFactory
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "audit", "owner"])
 
@@ -130,6 +133,34 @@ def test_it_is_counted_and_refused_like_every_statement() -> None:
     with pytest.raises(ProgrammingError):
         sql.fetch_one("SELECT nothing FROM nowhere", None, "owner", prepare=True)
     assert _by_id() == ("one", 10)
+
+
+def test_the_log_of_statements_has_its_text() -> None:
+    _by_id()
+    with CaptureQueriesContext(connections["owner"]) as log:
+        _by_id()
+
+    assert "prepared_thing" in log[0]["sql"]
+
+
+def test_a_row_by_its_key_is_what_the_manager_returns() -> None:
+    wanted = BuyerFactory.create()
+
+    found = sql.get(KnownDevice, uuid4())
+    assert found is None
+    with count_statements("default") as sent:
+        user = sql.get(User, wanted.pk)
+    assert len(sent) == 1
+    assert user is not None
+    assert {f.attname: getattr(user, f.attname) for f in User._meta.concrete_fields} == {
+        f.attname: getattr(wanted, f.attname) for f in User._meta.concrete_fields
+    }
+    assert not user._state.adding
+
+
+def test_a_row_that_must_be_decoded_is_not_read_raw() -> None:
+    with pytest.raises(TypeError):
+        sql.get(Permission, uuid4())
 
 
 def test_without_the_setting_nothing_is_prepared_and_everything_answers() -> None:
