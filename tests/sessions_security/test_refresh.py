@@ -31,7 +31,7 @@ Race = Callable[[Sequence[Callable[[], Any]]], list[Any]]
 REFRESH = "/api/v1/auth/refresh-token"
 
 
-def exchange(refresh_token: str, *, address: str = "127.0.0.1", agent: str = "pytest") -> Any:
+def exchange(refresh_token: str, *, address: str = "127.0.0.1", agent: str = str(made.HERE.agent)) -> Any:
     return Client(REMOTE_ADDR=address, HTTP_USER_AGENT=agent).post(
         REFRESH, json.dumps({"refresh_token": refresh_token}), "application/json"
     )
