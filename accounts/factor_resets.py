@@ -17,7 +17,7 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import factors
+from accounts import devices, factors
 from accounts.models import FactorReset, User
 from mestore.lib import crypto, errors
 from mestore.lib.actor import Actor
@@ -76,6 +76,7 @@ def cancel(reset: FactorReset, *, by: Actor) -> FactorReset:
         reset.cancelled_at, reset.cancelled_by = now, label
         changes = {"force_password_change": True} if "password" in reset.proofs else {}
         _end_everything(reset.user, **changes)
+        devices.distrust(reset.user, by=by, keep_own=False)
         _record(events.FACTOR_RESET_CANCELLED, reset, by, {"proofs": reset.proofs})
         delivery.notify(reset.user, "factor_reset_cancelled", {}, by=by, second_address=True)
     return reset
@@ -112,6 +113,7 @@ def _carry_out(reset: FactorReset, now: dt.datetime, by: Actor) -> bool:
             return False
         factors.remove_all(reset.user)
         _end_everything(reset.user)
+        devices.distrust(reset.user, by=by, keep_own=False)
         _record(events.FACTOR_RESET_DONE, reset, by, {"proofs": reset.proofs})
         delivery.notify(reset.user, "factor_reset_done", {}, by=by, second_address=True)
     return True

@@ -23,7 +23,7 @@ from django.utils.translation import gettext_lazy as _
 from webauthn.helpers import options_to_json_dict
 from webauthn.helpers import structs as w3c
 
-from accounts import challenges, factors, lockout, passkey_answers
+from accounts import challenges, devices, factors, lockout, passkey_answers
 from accounts.models import Passkey, User
 from accounts.passkey_answers import Answer, Disproved
 from mestore.lib import crypto, errors
@@ -324,6 +324,7 @@ def _suspend(passkey: Passkey, why: Passkey.Reason, by: Actor) -> NoReturn:
     with transaction.atomic(durable=True):
         if passkey.suspend(why):
             User.objects.filter(pk=passkey.user_id).update(auth_epoch=F("auth_epoch") + 1)
+            devices.distrust(passkey.user, by=by, keep_own=False)
             _record(events.PASSKEY_SUSPENDED, passkey, by, why=str(why))
             _tell(passkey, "passkey_suspended", by)
     factors.record_refusal(passkey.user, factors.PASSKEY, "suspended", by=by)

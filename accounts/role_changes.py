@@ -7,7 +7,7 @@ from uuid import UUID
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import approvals, grants, hierarchy, password_reset, roles
+from accounts import approvals, devices, grants, hierarchy, password_reset, roles
 from accounts.account_changes import MANAGING, changing, read_again, write
 from accounts.hierarchy import Authority
 from accounts.models import ApprovalRequest, Grant, User, VendorProfile
@@ -87,6 +87,7 @@ def _write(user: User, role: Role, reason: str, by: Actor) -> None:
     write(user, {"user_type": str(role)})
     if role is Role.VENDOR:
         VendorProfile.objects.get_or_create(user=user)
+    devices.distrust(user, by=by, keep_own=False)
     ended = _end_grants(user, by) if roles.level(role) < roles.level(was) else 0
     data = {"from": str(was), "to": str(role), "grants_ended": ended, "reason": reason}
     hierarchy.record(events.USER_ROLE_CHANGED, user, by, data=data)

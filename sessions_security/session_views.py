@@ -128,7 +128,9 @@ class EndOthers(APIView):
     def post(self, request: Request) -> Response:
         session = session_of_person(request)
         guard.require(OWN_STEP_UP, request)
-        ended = sessions.end_all(session.user, by=actor.of(request), why="own_choice", keep=session.pk)
+        ended = sessions.end_everywhere(
+            session.user, by=actor.of(request), why="own_choice", keep=session.pk, keep_device=True
+        )
         return Response({"ended": ended})
 
 
@@ -139,7 +141,8 @@ class EndAll(APIView):
     def post(self, request: Request) -> Response:
         session = session_of_person(request)
         guard.require(OWN_STEP_UP, request)
-        return Response({"ended": sessions.end_all(session.user, by=actor.of(request), why="own_choice")})
+        ended = sessions.end_everywhere(session.user, by=actor.of(request), why="own_choice")
+        return Response({"ended": ended})
 
 
 class EverybodysSessions(APIView):
