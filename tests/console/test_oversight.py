@@ -404,7 +404,7 @@ def test_without_the_right_to_revoke_nobody_begins_or_decides() -> None:
     assert client.post(f"{ITEMS}do/", {"action": "keep", "pk": "1"}).status_code == 403
 
 
-def give(visitor: house.Visitor, user: User, **fields: str) -> Any:
+def give(visitor: house.Visitor, user: User, **fields: Any) -> Any:
     return visitor.client.post(
         f"/admin/grants/give/{user.pk}/", {"permission": "orders.read.read_only", **REASON, **fields}
     )
@@ -448,6 +448,60 @@ def test_giving_needs_the_right_a_known_name_a_reason_and_somebody(chief: house.
     assert give(chief, holder, days="0").status_code == 400
     assert chief.client.get(path.replace(str(holder.pk), str(holder.pk)[:-4] + "0000")).status_code == 404
     assert give(chief, chief.user).status_code == 403
+
+
+def test_permission_is_given_under_conditions_that_the_grant_shows(chief: house.Visitor) -> None:
+    holder = AdminFactory.create()
+    wanted = {
+        "hours_from": "22:00", "hours_to": "06:00", "weekdays": ["5", "1"],
+        "networks": "10.1.2.3/8\n\n2001:db8::/32", "departments": " finance \nlegal",
+    }  # fmt: skip
+
+    answer = give(chief, holder, **wanted)
+
+    assert answer.status_code == 302, text(answer)
+    asked = ApprovalRequest.objects.filter(action="permissions.grant").last()
+    kept = asked.details["conditions"] if asked else Grant.objects.get(user=holder).conditions
+    assert kept == {
+        "allowed_hours": {"from": "22:00", "to": "06:00", "days": [1, 5]},
+        "allowed_ips": ["10.0.0.0/8", "2001:db8::/32"],
+        "allowed_departments": ["finance", "legal"],
+    }
+    (shown,) = grant(holder, "analytics.read.global", conditions=kept)
+    page = get(chief.client, f"{GRANTS}{shown.pk}/change/")
+    for word in (
+        "22:00 – 06:00, Monday, Friday",
+        "10.0.0.0/8, 2001:db8::/32",
+        "finance, legal",
+        "understood",
+    ):
+        assert word in page
+    Grant.objects.filter(pk=shown.pk).update(conditions=["by hand"])
+    assert "the grant never counts" in get(chief.client, f"{GRANTS}{shown.pk}/change/")
+
+
+@pytest.mark.parametrize(
+    ("field", "given"),
+    [
+        ("hours_from", {"hours_from": "08:00"}), ("hours_from", {"weekdays": ["1"]}),
+        ("hours_from", {"hours_from": "08:00", "hours_to": "08:00"}),
+        ("hours_from", {"hours_from": "8", "hours_to": "25:00"}), ("weekdays", {"weekdays": ["8"]}),
+        ("networks", {"networks": "everywhere"}), ("networks", {"networks": "10.0.0.0/33"}),
+        ("networks", {"networks": "\n".join(f"10.0.{n}.0/24" for n in range(51))}),
+        ("departments", {"departments": "x" * 65}), ("departments", {"departments": "a\x00b"}),
+    ],
+)  # fmt: skip
+def test_conditions_without_meaning_are_said_at_their_field(
+    chief: house.Visitor, field: str, given: dict[str, Any]
+) -> None:
+    holder = AdminFactory.create()
+
+    answer = give(chief, holder, **given)
+
+    assert answer.status_code == 400
+    assert f'id="id_{field}_error"' in text(answer)
+    assert not Grant.objects.filter(user=holder).exists()
+    assert not ApprovalRequest.objects.exists()
 
 
 def test_refusals_are_found_by_request_and_account(chief: house.Visitor) -> None:
