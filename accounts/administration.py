@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import approvals, delegation, hierarchy, passwords, role_changes, users
+from accounts import approvals, delegation, freezes, hierarchy, passwords, role_changes, users
 from accounts.models import User, VendorProfile
 from accounts.roles import STAFF, Role
 from mestore.lib import errors
@@ -83,6 +83,7 @@ def give_credentials(user: User, *, email: str, password: str, by: Actor, with_f
     Raises NotAllowed, also for a machine account or one that has an address already.
     """
     hierarchy.demand_over(hierarchy.authority_of(by), user, by)
+    freezes.demand_unfrozen(user, by=by)
     if user.user_type == Role.SYSTEM or user.email_key is not None:
         raise hierarchy.refused("has_credentials", by, user)
     key = users.normalise_email(email)

@@ -28,7 +28,7 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import factors, suspension
+from accounts import factors, freezes, suspension
 from accounts.hashers import PepperedArgon2Hasher
 from accounts.models import BackupCode, BackupCodeSet, User
 from mestore.lib import crypto, errors, ids
@@ -79,6 +79,7 @@ class Prepared:
     def store(self, *, by: Actor) -> list[str]:
         """Put these codes in the place of all earlier ones; return their texts. Runs in a transaction."""
         factors.lock_account(self.user)
+        freezes.demand_unfrozen(self.user, by=by)
         code_set, _made = BackupCodeSet.objects.update_or_create(
             user=self.user, defaults={"generation": self.generation, "created_at": timezone.now()}
         )

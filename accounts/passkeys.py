@@ -23,7 +23,7 @@ from django.utils.translation import gettext_lazy as _
 from webauthn.helpers import options_to_json_dict
 from webauthn.helpers import structs as w3c
 
-from accounts import challenges, devices, factors, lockout, passkey_answers
+from accounts import challenges, devices, factors, freezes, lockout, passkey_answers
 from accounts.models import Passkey, User
 from accounts.passkey_answers import Answer, Disproved
 from mestore.lib import crypto, errors
@@ -169,6 +169,7 @@ def add(passkey: Passkey, *, by: Actor) -> None:
     """Store a checked passkey and tell its owner. Raises TooManyPasskeys, AlreadyRegistered."""
     with transaction.atomic():
         factors.lock_account(passkey.user)
+        freezes.demand_unfrozen(passkey.user, by=by)
         if Passkey.objects.filter(user=passkey.user).count() >= settings.PASSKEYS:
             raise TooManyPasskeys
         try:
@@ -256,6 +257,7 @@ def remove(passkey: Passkey, *, by: Actor) -> None:
     """
     with transaction.atomic():
         factors.lock_account(passkey.user)
+        freezes.demand_unfrozen(passkey.user, by=by)
         if not Passkey.objects.filter(pk=passkey.pk).delete()[0]:
             raise errors.NotFound
         factors.settle_removal(passkey.user)
