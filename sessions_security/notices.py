@@ -20,7 +20,7 @@ from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import devices, freezes
+from accounts import devices, factor_resets, freezes
 from accounts.models import User
 from mestore.lib import crypto, errors
 from mestore.lib.actor import Actor
@@ -132,6 +132,9 @@ def _end_everything(notice: SignInNotice, by: Actor) -> None:
     sessions.end_all(user, by=by, why="not_me")
     # What waits for a second step, or comes by a link, was born in the epoch that ends here.
     User.objects.filter(pk=user.pk).update(auth_epoch=F("auth_epoch") + 1, force_password_change=True)
+    waiting = factor_resets.open_of(user)
+    if waiting is not None:
+        factor_resets.cancel(waiting, by=by)
     if device_id is not None and devices.of(user).filter(pk=device_id).exists():
         devices.revoke(user, device_id, by=by)
 
