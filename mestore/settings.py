@@ -372,6 +372,7 @@ STEP_UP: dict[str, dict[str, Any]] = {
     },
     "sessions.revoke": {"methods": ["passkey", "totp", "backup_code", "password"], "max_age_seconds": 900},
     "users.end_sessions": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
+    "users.suspend": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "users.impersonate": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "users.factor_reset": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "approvals.decide": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
