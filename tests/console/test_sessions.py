@@ -12,17 +12,21 @@ import pytest
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F, Q
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.urls import reverse
+from django.urls import resolve, reverse
 from django.utils import timezone
 
 from accounts.models import ApprovalRequest, User
 from mestore.lib.actor import Actor
+from mestore.urls import OPEN
 from monitoring import audit, events
 from monitoring.models import AuditEvent
 from sessions_security import everyone, samples, session_charts, sessions, tokens
+from sessions_security.console_views import SignIn
 from sessions_security.models import SessionCutoff, SessionSample, StepUpProof, UserSession
 from tests.console import house
+from tests.contract.routes import every_route
 from tests.factories import accounts as people
 from tests.factories import sessions_security as made
 
@@ -73,9 +77,9 @@ def test_list_tells_who_where_how_proved_since_when_and_how_many_tokens(
 
     assert "buyer@example.com" in shown
     assert "BUYER · token" in shown
-    assert "127.0.0.1 · no data source for countries" in shown
+    assert "127.0.0.1 · no data source" in shown
     assert "Countries: no data source." in shown
-    assert re.search(r'column-issued"[^>]*><div>2</div>', shown), shown
+    assert re.search(r'column-issued"[^>]*><div><span class="num">2</span></div>', shown), shown
     assert pair.refresh_token not in shown
 
 
@@ -420,7 +424,7 @@ def test_own_sessions_tell_where_how_and_since_when_and_end_with_a_recent_factor
     home, url = "/admin/security/", reverse("console-end-session", args=[other.pk])
 
     shown = text(admin_visitor.client.get(home))
-    assert "no data source for countries" in shown
+    assert "country unknown" in shown
     assert "password, one-time code" in shown
     assert " s ago" in shown
 
@@ -439,16 +443,61 @@ def test_every_page_has_the_one_way_out(admin_visitor: house.Visitor) -> None:
     """Signing out is on each page of whoever is signed in, as a form (OWASP ASVS 5, 7.4.4)."""
     session = made.session_of(people.BuyerFactory.create())
     house.fill(1)
-    paths = ["/admin/", "/admin/security/", "/admin/security/backup-codes/", "/admin/security/authenticator/",
-             "/admin/password/", "/admin/lockouts/", "/admin/factors/", LIMITS, EVERYONE, *house.pages(),
-             page_of(session), f"{DO}?action=end&pk={session.pk}", "/admin/confirm/?action=sessions.revoke"]  # fmt: skip
+    paths = [
+        "/admin/", "/admin/security/", "/admin/security/backup-codes/", "/admin/security/authenticator/",
+        "/admin/password/", "/admin/lockouts/", "/admin/factors/", "/admin/confirm/?action=sessions.revoke",
+        LIMITS, EVERYONE, *house.pages(), page_of(session), f"{DO}?action=end&pk={session.pk}",
+    ]  # fmt: skip
 
+    shown = 0
     for path in paths:
         answer = admin_visitor.client.get(path)
         if answer.status_code == 200:
+            shown += 1
             form = re.search(r'<form[^>]*action="/admin/logout/"[^>]*>(.*?)</form>', text(answer), re.DOTALL)
             assert form, path
             assert "csrfmiddlewaretoken" in form[1], path
             assert 'method="post"' in form[0], path
         else:
             assert answer.status_code == 403, (path, answer.status_code)
+
+
+# --- No side door -------------------------------------------------------------------------------------------
+
+# What a session without a factor may reach: the ways in and out, and what an impersonated one stands on.
+WAYS = {
+    "console-sign-out",
+    "console-impersonation",
+    "console-impersonation-stop",
+    "admin:logout",
+    "console-entrance",
+}
+
+
+def test_no_page_opens_to_a_session_of_the_staff_that_proved_no_factor() -> None:
+    """The cookie is live and its account is staff; what is missing is the factor (OWASP ASVS 5, 6.3.3)."""
+    user, _device = house.person(superuser=True, permissions=(house.DANGEROUS, house.AUDIT))
+    asked = 0
+    for route in every_route():
+        if not route.path.startswith("/admin") or route.name in OPEN or route.name in WAYS:
+            continue
+        for method in ("get", "post"):
+            _session, value = made.cookie_of(user)
+            client = Client()
+            client.cookies.load(made.cookies(value))
+            answer = getattr(client, method)(route.path)
+            assert answer.status_code in {302, 403, 405}, (route, method, answer.status_code)
+            if answer.status_code == 302:
+                assert answer["Location"].startswith("/admin/login/"), (route, answer["Location"])
+            asked += 1
+
+    assert asked > 60
+
+
+def test_sign_in_is_at_one_address_only() -> None:
+    entrances = {
+        route.path for route in every_route()
+        if route.path.startswith("/admin") and getattr(resolve(route.path).func, "view_class", None) is SignIn
+    }  # fmt: skip
+
+    assert entrances == {"/admin/login/"}

@@ -23,10 +23,12 @@ pytestmark = pytest.mark.django_db(databases=["default", "audit"])
 
 REGISTERED: list[Any] = list(admin.site._registry)
 NEVER_REGISTERED = {
-    "accounts.BackupCode", "accounts.BackupCodeSet", "accounts.RecoveryCase", "sessions_security.StepUpProof",
-    "accounts.TotpDevice", "accounts.LockoutCounter", "finance.IdempotencyKey", "monitoring.SubjectKey",
-    "monitoring.AuditPending", "sessions_security.SessionSecret", "sessions_security.RefreshToken",
-    "sessions_security.PendingSignIn", "sessions_security.SigningKey",
+    "accounts.BackupCode", "accounts.BackupCodeSet", "accounts.RecoveryCase",
+    "sessions_security.StepUpProof", "accounts.TotpDevice", "accounts.LockoutCounter",
+    "finance.IdempotencyKey", "monitoring.SubjectKey", "monitoring.AuditPending",
+    "sessions_security.SessionSecret", "sessions_security.RefreshToken", "sessions_security.PendingSignIn",
+    "sessions_security.SignInNotice", "sessions_security.UsedProof", "sessions_security.ClientKey",
+    "sessions_security.SigningKey",
 }  # fmt: skip
 LOOKUPS = ("", "__exact", "__startswith", "__regex", "__gt", "__in", "__isnull", "__contains")
 DEPTH = 3

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.db.models import F
+from django.http import HttpResponse
 from django.test import RequestFactory
+from django.utils import timezone
 from rest_framework.response import Response
 from rest_framework.test import APIRequestFactory
 from rest_framework.views import APIView
@@ -21,6 +23,7 @@ from sessions_security import factor_proofs, own_factors, stepup, tasks
 from sessions_security.models import StepUpProof, UserSession
 from tests.factories import accounts as people
 from tests.factories import sessions_security as made
+from tests.factories.passkeys import passkey_of
 
 pytestmark = pytest.mark.django_db(databases=["default", "audit"])
 
@@ -357,3 +360,68 @@ def test_old_proofs_go_before_their_session(session: UserSession, device: TotpDe
 
     assert not StepUpProof.objects.exists()
     assert not UserSession.objects.filter(pk=session.pk).exists()
+
+
+# The whole table
+
+
+@pytest.mark.parametrize("action", sorted(settings.STEP_UP))
+def test_each_action_takes_its_methods_in_its_time_and_nothing_else(action: str, admin: User) -> None:
+    """Stale, of another method, newer than the session, and the one to be replaced: refused, all of them."""
+    rule = settings.STEP_UP[action]
+    others = {"passkey", "totp", "backup_code"} - set(rule["methods"])
+    device_of(admin)  # with a factor, a password confirms nothing
+    session = session_of(admin)
+    factor = passkey_of(admin)[0].persistent_id if rule.get("device_bound") else "some.factor/1"
+
+    def proved(method: str, *, age: int = 0, bound: int = -60, name: str = factor) -> None:
+        StepUpProof.objects.filter(session=session).delete()
+        StepUpProof.objects.create(
+            session=session, method=method, factor=name, proved_at=timezone.now() - timedelta(seconds=age),
+            bound_at=session.created_at + timedelta(seconds=bound),
+        )  # fmt: skip
+
+    def is_open(replaced: str = "") -> bool:
+        try:
+            stepup.require_for(action, session, replaced=replaced, by=BY)
+        except stepup.StepUpRequired as error:
+            return (error.action, error.max_age_seconds) != (action, rule["max_age_seconds"])
+        return True
+
+    assert not is_open()
+    for method in [method for method in rule["methods"] if method != "password"]:
+        proved(method, age=rule["max_age_seconds"] - 5)
+        assert is_open(), method
+        assert not is_open(replaced=factor), method
+        proved(method, age=rule["max_age_seconds"] + 5)
+        assert not is_open(), method
+        proved(method, bound=1)
+        assert not is_open(), method
+    for method in {*others, "password", "sms"}:
+        proved(method)
+        assert not is_open(), method
+    if rule.get("device_bound"):
+        proved(rule["methods"][0], name="some.factor/1")
+        assert not is_open()
+
+
+def test_plain_view_asks_and_tells_where_to_come_back_to(session: UserSession, device: TotpDevice) -> None:
+    calls: list[str] = []
+
+    @stepup.required(ACTION, back="console-security")
+    def view(request: Any) -> HttpResponse:
+        calls.append(request.method)
+        return HttpResponse()
+
+    for method in ("get", "post"):
+        request: Any = getattr(RequestFactory(), method)("/somewhere/?x=1")
+        request.user_session, request.user = session, session.user
+        with pytest.raises(stepup.StepUpRequired):
+            view(request)
+        assert getattr(request, "step_up_back", "") == ("/admin/security/" if method == "post" else "")
+    assert not calls
+
+    prove(session, device)
+    request = RequestFactory().post("/somewhere/")
+    request.user_session, request.user = session, session.user
+    assert view(request).status_code == 200
