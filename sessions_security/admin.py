@@ -28,17 +28,15 @@ from mestore.lib.console import (
     Panel,
     ReasonAction,
     SearchField,
-    State,
     Table,
     display,
 )
 from sessions_security import cutoffs, ending, session_charts, session_lists, session_timeline, session_words
-from sessions_security.models import MachineClient, UserSession
+from sessions_security.models import UserSession
 
 grants.register_model_permission(
     "sessions_security.usersession", view="users.read.read_only", change="users.update.global"
 )
-grants.register_model_permission("sessions_security.machineclient", view="settings.read.read_only")
 
 STILL_LIVE: Callable[[UserSession], bool] = lambda session: not session.is_over(timezone.now())  # noqa: E731
 END = ReasonAction(
@@ -231,18 +229,18 @@ class UserSessionAdmin(ConsoleModelAdmin):
         return display.two_lines(display.moment(session.created_at), age)
 
     @admin.display(description=gettext_lazy("tokens issued"))
-    def issued(self, session: UserSession) -> str:
+    def issued(self, session: UserSession) -> SafeString | str:
         """Refresh tokens of its chain; those of an ended session are gone, and a browser has none."""
         if session.kind != UserSession.Kind.TOKEN or session.revoked_at is not None:
             return display.EMPTY
         if not hasattr(session, "tokens_issued"):
             self.page_read([session])
         found: int | None = getattr(session, "tokens_issued", None)
-        return display.EMPTY if found is None else display.number(found)
+        return display.EMPTY if found is None else display.numeric(display.number(found))
 
     @admin.display(description=gettext_lazy("risk, 0 to 4"))
-    def risk_level(self, session: UserSession) -> str:
-        return f"{session.risk / 100:.1f}"
+    def risk_level(self, session: UserSession) -> SafeString:
+        return display.numeric(f"{session.risk / 100:.1f}")
 
     @admin.display(description=gettext_lazy("bound to a key"))
     def is_bound(self, session: UserSession) -> str:
@@ -251,36 +249,3 @@ class UserSessionAdmin(ConsoleModelAdmin):
     @admin.display(description=gettext_lazy("used by"))
     def acted_by(self, session: UserSession) -> SafeString | str:
         return session_timeline.who_acts(session)
-
-
-@admin.register(MachineClient)
-class MachineClientAdmin(ConsoleModelAdmin):
-    """Programs that may ask for tokens."""
-
-    group, position = "system", 10
-    summary = gettext_lazy("Programs that may ask for tokens, and from where.")
-    empty = gettext_lazy("Machine accounts appear here when an operator creates one.")
-    secret_fields = ("key_hash",)
-    list_display = ("client_id", "state", "allowed_from", "created_at")
-    list_select_related = ("user",)
-    orderings = (Ordering("newest", gettext_lazy("newest first"), ("-pk",)),)
-    search_in = (SearchField("client_id"), SearchField("id"))
-    search_help_text = gettext_lazy("The whole client id")
-    sections = ((gettext_lazy("Client"), ("client_id", "account", "allowed_from", "created_at")),)
-
-    def state_of(self, row: MachineClient) -> SafeString:
-        return self.state(row)
-
-    @admin.display(description=gettext_lazy("state"))
-    def state(self, client: MachineClient) -> SafeString:
-        if client.is_active and client.user.is_active:
-            return display.state(State.GOOD, _("active"))
-        return display.state(State.CRITICAL, _("deactivated"))
-
-    @admin.display(description=gettext_lazy("allowed from"))
-    def allowed_from(self, client: MachineClient) -> str:
-        return ", ".join(client.networks) or _("nowhere")
-
-    @admin.display(description=gettext_lazy("account"))
-    def account(self, client: MachineClient) -> SafeString:
-        return display.link(reverse("admin:accounts_user_change", args=[client.user_id]), client.user)

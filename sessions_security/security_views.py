@@ -354,7 +354,7 @@ def _session_row(row: UserSession, current: UserSession) -> dict[str, Any]:
     return {
         "id": str(row.pk),
         "device": display.two_lines(session_words.device(row), row.get_kind_display()),
-        "address": display.two_lines(row.address or display.EMPTY, session_words.country(row)),
+        "address": display.two_lines(row.address or display.EMPTY, row.country or _("country unknown")),
         "factors": session_words.factors(row),
         "begun": display.two_lines(
             display.moment(row.created_at), _("%(age)s ago") % {"age": display.age(row.created_at)}

@@ -46,7 +46,7 @@ def country(session: UserSession) -> str:
     """The country's ISO 3166 code; what is not known is said, with the reason."""
     if session.country:
         return session.country
-    return _("country unknown") if places.source() is not None else _("no data source for countries")
+    return _("unknown") if places.source() is not None else _("no data source")
 
 
 def place_data() -> str:
