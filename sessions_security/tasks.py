@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from procrastinate.contrib.django import app
 
-from sessions_security import detectors, everyone, purging
+from sessions_security import detectors, everyone, purging, samples  # noqa: F401  # samples registers its task
 
 
 @app.periodic(cron="*/10 * * * *")
