@@ -31,7 +31,15 @@ from mestore.lib.console import (
     Table,
     display,
 )
-from sessions_security import cutoffs, ending, session_charts, session_lists, session_timeline, session_words
+from sessions_security import (
+    client_admin,  # noqa: F401  # registers its page
+    cutoffs,
+    ending,
+    session_charts,
+    session_lists,
+    session_timeline,
+    session_words,
+)
 from sessions_security.models import UserSession
 
 grants.register_model_permission(

@@ -9,6 +9,7 @@ from django.contrib import admin
 from django.urls import path
 
 from sessions_security import (
+    client_views,
     console_views,
     emergency_views,
     entrance_views,
@@ -20,6 +21,17 @@ from sessions_security import (
 )
 
 urlpatterns = [
+    path("clients/new/", admin.site.admin_view(client_views.create), name="console-client-create"),
+    *(
+        path(f"clients/<uuid:client_id>/{word}/", admin.site.admin_view(view), name=f"console-client-{word}")
+        for word, view in [
+            ("rotate", client_views.rotate),
+            ("networks", client_views.change_networks),
+            ("method", client_views.change_method),
+            ("add-key", client_views.add_key),
+            ("remove-key", client_views.remove_key),
+        ]
+    ),
     path("login/", console_views.SignIn.as_view(), name="console-sign-in"),
     path("logout/", console_views.sign_out, name="console-sign-out"),
     path("login/passkey/", passkey_pages.sign_in_options, name="console-passkey-login-options"),

@@ -41,7 +41,7 @@ CONSOLE_PERMISSIONS = (
 SUPERUSER_PERMISSIONS = (
     "users.read.global", "users.create.global", "users.manage.global", "users.delete.global",
     "permissions.grant.global", "permissions.revoke.global",
-    "vendors.approve.global", "vendors.manage.global",
+    "vendors.approve.global", "vendors.manage.global", "settings.configure.system",
 )  # fmt: skip
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
