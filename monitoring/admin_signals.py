@@ -177,7 +177,7 @@ ARCHIVE_CRITICAL = ReasonAction(
 class StateFilter(LinkFilter):
     """Where the work stands; without a choice, what is not archived."""
 
-    title = gettext_lazy("State")  # type: ignore[assignment]  # Django accepts a lazy title
+    title = gettext_lazy("State")
     parameter_name = "state"
 
     def lookups(self, request: Any, model_admin: Any) -> Any:  # noqa: ARG002 - Django's signature
@@ -203,7 +203,7 @@ class StateFilter(LinkFilter):
 class OwnerFilter(LinkFilter):
     """Whose they are."""
 
-    title = gettext_lazy("Owner")  # type: ignore[assignment]  # Django accepts a lazy title
+    title = gettext_lazy("Owner")
     parameter_name = "owner"
 
     def lookups(self, request: Any, model_admin: Any) -> Any:  # noqa: ARG002 - Django's signature
@@ -366,7 +366,7 @@ def _meaning(code: str) -> Any:
         return code
 
 
-@panel(gettext_lazy("Signals of 30 days"), source=gettext_lazy("signals"), keep_seconds=15)
+@panel(gettext_lazy("Signals of 30 days"), source=gettext_lazy("signals"))
 def where_they_stand(request: Any) -> list[Panel]:  # noqa: ARG001 - a panel is asked with it
     """How far the work on the signals of a month is, and how long they waited for a look."""
     now = timezone.now()

@@ -34,7 +34,7 @@ SELECT severity, count(*) FROM (
 def publish() -> None:
     """Set the gauge of every severity; without an answer of the database to "not a number", never to 0."""
     try:
-        counted = dict(sql.fetch_all(_COUNT, [COUNTED]))
+        counted: dict[int, int] = dict(sql.fetch_all(_COUNT, [COUNTED]))
     except DatabaseError as error:
         log.critical("signals_not_counted", error=type(error).__name__)
         for severity in Severity:

@@ -29,7 +29,7 @@ def raised(about: str = "192.0.2.1", severity: Severity | None = None) -> Signal
     key = alerts.raise_signal(
         "detector.spray", entity=("network", about), severity=severity, evidence={"accounts": 30}
     )
-    return Signal.objects.get(pk=key)
+    return Signal.objects.get(pk=str(key))
 
 
 def caller(*names: str, fresh: bool = True) -> tuple[User, Caller]:
