@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
+from monitoring import alerts
+
 from sessions_security.policy import CHANGES
 
 ROOT = Path(settings.BASE_DIR)
@@ -48,6 +50,24 @@ def test_every_finding_has_its_row() -> None:
     assert len([line for line in review.splitlines() if line.startswith("| ")]) - 1 == 12
 
 
+def test_every_rule_of_signals_is_documented_with_its_runbook() -> None:
+    policy, operations = ((ROOT / "docs" / name).read_text(encoding="utf-8")
+                          for name in ("security-policy.md", "operations.md"))  # fmt: skip
+    signals = policy.split("## Signals\n", 1)[1].split("\n## ", 1)[0].split("| what | number |")[0]
+    rows = [line.strip("| ").split(" | ") for line in signals.splitlines() if line.startswith("| `")]
+    headings = {
+        re.sub(r"[^a-z0-9 -]", "", line.lstrip("# ").lower()).replace(" ", "-")
+        for line in operations.splitlines()
+        if line.startswith("#")
+    }
+
+    assert [row[0].strip("`") for row in rows] == [rule.code for rule in alerts.declared()]
+    for rule, row in zip(alerts.declared(), rows, strict=True):
+        assert row[1].startswith(rule.severity.name.lower())
+        assert f"(operations.md#{rule.runbook})" in row[2]
+        assert rule.runbook in headings
+
+
 def test_policy_table_in_the_settings_is_the_documented_one() -> None:
     text = (ROOT / "docs" / "security-policy.md").read_text(encoding="utf-8")
 
@@ -77,11 +97,17 @@ def test_policy_table_in_the_settings_is_the_documented_one() -> None:
         ),
         "wrong answers in a row that suspend a kind of factor": settings.FACTOR_WRONG_IN_A_ROW,
         "known devices per account": settings.KNOWN_DEVICES,
+        "mails about signals of one rule in an hour": settings.SIGNAL_MAILS_AN_HOUR,
+        "days that archived signals, and evidence that is not renewed, are kept": settings.SIGNAL_DAYS,
+        "seconds without a run of the detectors that are a signal": settings.DETECTORS_SILENT_SECONDS,
         "life of a known device after its last sign-in (s)": settings.KNOWN_DEVICE_SECONDS,
     }
     for what, number in numbers.items():
         assert f"| {what} | {number} |" in text
     assert all(f"`{door}`" in text for door in settings.NEVER_ESCALATED)
+    for name, limits in settings.DETECTORS.items():
+        rest = ", ".join(f"{key} {number}" for key, number in limits.items() if key != "window")
+        assert f"| `{name}` | {limits['window']} | {rest} |" in text
     for who, windows in settings.RATE_LIMITS.items():
         row = next(line for line in text.splitlines() if line.startswith(f"| {who}: requests |"))
         assert ", ".join(f"{limit} in {seconds} s" for limit, seconds in windows) in row
