@@ -123,6 +123,7 @@ def test_unknown_assurance_is_never_reached(level: str | None) -> None:
     table = {"BUYER": {**TABLE["BUYER"], "assurance": level}}
 
     assert not policy.is_assured(table, "BUYER", ["pwd", "otp", "hwk", "key", "break_glass"])
+    assert not policy.is_assured(table, "BUYER", ["pwd"])
     with pytest.raises(policy.NoPolicy):
         policy.rows(table, settings.SESSION_CHANGE_POLICY)
 
