@@ -80,6 +80,7 @@ def test_policy_table_in_the_settings_is_the_documented_one() -> None:
         ]
         changes = settings.SESSION_CHANGE_POLICY[role]
         assert f"| {role} changes | {' | '.join(changes[name] for name in CHANGES)} |" in text
+    assert f"From the {settings.SESSION_EVICTIONS_TO_LOOK_AT}th such end within a day" in text
     for door, limits in settings.LOGIN_LIMITS.items():
         row = next(line for line in text.splitlines() if line.startswith(f"| `{door}` |"))
         cells = [cell.strip() for cell in row.strip("|").split("|")]
