@@ -362,6 +362,25 @@ def test_old_proofs_go_before_their_session(session: UserSession, device: TotpDe
     assert not UserSession.objects.filter(pk=session.pk).exists()
 
 
+def test_passkey_that_is_to_go_does_not_confirm_its_own_removal_either(
+    admin: User, device: TotpDevice
+) -> None:
+    passkey, _authenticator = passkey_of(admin)
+    shift(type(passkey), passkey.pk, "created_at", 86_400)
+    session = session_of(admin)
+    stepup.note(
+        session, factor_proofs.Proof("passkey", "hwk", passkey.persistent_id, session.created_at, None)
+    )
+
+    def remove() -> str:
+        return own_factors.remove_device(session, device_id=str(passkey.pk), by=BY)
+
+    with pytest.raises(stepup.StepUpRequired):
+        remove()
+    prove(session, device)
+    assert remove() == device.persistent_id
+
+
 # The whole table
 
 
