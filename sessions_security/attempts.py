@@ -60,7 +60,7 @@ SELECT (SELECT count(*) FROM near WHERE outcome = 'wrong'),
             SELECT FROM sessions_security_signinattempt
              WHERE account_key = %(account_key)s AND at > %(now)s - interval '1 hour' AND outcome = 'wrong'
              LIMIT %(enough)s) AS one),
-       (SELECT greatest(%(new)s, score - floor(extract(epoch FROM %(now)s - updated_at) / 3600)
+       (SELECT greatest(%(new)s, score - floor(greatest(0, extract(epoch FROM %(now)s - updated_at)) / 3600)
                                          * %(decay)s)::int
           FROM sessions_security_networkreputation WHERE network = %(network)s AND expires_at > %(now)s),
        (SELECT count(DISTINCT account_key) FROM (
@@ -133,7 +133,8 @@ INSERT INTO sessions_security_networkreputation AS known (network, score, update
 VALUES (%(network)s, least(100, %(new)s + %(points)s), %(now)s, %(end)s)
 ON CONFLICT (network) DO UPDATE
    SET score = least(100, greatest(%(new)s,
-           known.score - floor(extract(epoch FROM %(now)s - known.updated_at) / 3600) * %(decay)s)
+           known.score - floor(greatest(0, extract(epoch FROM %(now)s - known.updated_at)) / 3600)
+                         * %(decay)s)
            + %(points)s),
        updated_at = %(now)s, expires_at = %(end)s
 """

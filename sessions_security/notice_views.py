@@ -39,6 +39,4 @@ def _page(request: HttpRequest, step: str, error: errors.MeStoreError | None = N
     response = render(request, "console/not_me.html", context, status=error.status if error else 200)
     for name, value in (error.headers if error is not None else {}).items():
         response[name] = value
-    # The address is the credential: nobody that the page leads to may learn it.
-    response["Referrer-Policy"] = "no-referrer"
     return response
