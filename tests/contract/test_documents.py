@@ -105,6 +105,18 @@ def test_policy_table_in_the_settings_is_the_documented_one() -> None:
     }
     for what, number in numbers.items():
         assert f"| {what} | {number} |" in text
+    risk = {f"`{name}`": number for name, number in settings.SIGN_IN_RISK.items() if isinstance(number, int)}
+    locks = {
+        f"`lock_seconds` of {level.lower()}": seconds
+        for level, seconds in settings.SIGN_IN_RISK["lock_seconds"].items()
+    }
+    lives = {
+        "an attempt is kept (s)": settings.SIGN_IN_ATTEMPT_SECONDS,
+        'the link "this was not me" works (s)': settings.SIGN_IN_NOTICE_SECONDS,
+        "a freeze lasts (s)": settings.FACTOR_FREEZE_SECONDS,
+    }
+    for what, number in (risk | locks | lives).items():
+        assert f"| {what} | {number} |" in text
     assert all(f"`{door}`" in text for door in settings.NEVER_ESCALATED)
     for name, limits in settings.DETECTORS.items():
         rest = ", ".join(f"{key} {number}" for key, number in limits.items() if key != "window")
