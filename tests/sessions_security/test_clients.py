@@ -12,13 +12,15 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
+from accounts import grants
 from accounts.models import User
 from accounts.roles import Role
 from mestore.lib import crypto
 from mestore.lib.actor import Actor
 from monitoring.models import AuditEvent
-from sessions_security import clients, session_check, sessions, signin, tokens
+from sessions_security import client_listing, clients, session_check, sessions, signin, tokens
 from sessions_security.models import MachineClient, UserSession
+from tests.factories import accounts as people
 from tests.factories import sessions_security as made
 
 pytestmark = pytest.mark.django_db(databases=["default", "audit"])
@@ -355,3 +357,13 @@ def test_token_of_a_machine_has_an_audience_of_its_own() -> None:
     assert tokens.session_of(claims, address="127.0.0.1") == done.session
     with pytest.raises(tokens.InvalidToken):
         tokens.session_of(replace(claims, audience=settings.TOKEN_AUDIENCE), address="127.0.0.1")
+
+
+def test_machine_may_do_what_was_granted_and_nothing_else() -> None:
+    client, _key = made.machine()
+    assert client_listing.one(client).permissions == ()
+
+    people.grant(client.user, "orders.read.read_only")
+
+    assert client_listing.one(client).permissions == ("orders.read.read_only",)
+    assert grants.held(User.objects.get(pk=client.user_id)) == {"orders.read.read_only"}
