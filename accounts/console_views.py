@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
@@ -17,7 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
-from accounts import console_actions, roles, selectors, suspension
+from accounts import console_actions, lockout_lists, roles, selectors, suspension
 from accounts.models import LockoutCounter, User
 from mestore.lib import actor, charts
 from mestore.lib.console import Panel, Place, ReasonAction, State, Table, actions, display, panel, places
@@ -25,6 +26,7 @@ from mestore.lib.console import Panel, Place, ReasonAction, State, Table, action
 SEE_LOCKOUTS, CHANGE = "accounts.view_user", "accounts.change_user"
 _SHOWN = 200
 _LONGEST_SEARCH = 254
+_LONGEST_CURSOR = 128
 
 KIND_WORDS: dict[str, str | Promise] = {
     "login": gettext_lazy("signing in"),
@@ -37,6 +39,7 @@ KIND_WORDS: dict[str, str | Promise] = {
     "register": gettext_lazy("registration"),
     "reset": gettext_lazy("password reset"),
     "change_password": gettext_lazy("changing the password"),
+    "risk": gettext_lazy("too risky"),
     "violations": gettext_lazy("locks in a row"),
 }
 _SCOPE_WORDS: dict[str, str | Promise] = {
@@ -72,19 +75,25 @@ def lockouts(request: HttpRequest) -> HttpResponseBase:
     """Who and what is refused at this moment; with a search also counts below the limit."""
     _demand(request, SEE_LOCKOUTS)
     text = request.GET.get("q", "").strip()[:_LONGEST_SEARCH].replace("\x00", "")
-    locked = selectors.locked_now().order_by("-failed_at", "kind")
-    found = selectors.counters_named(text) if text else locked
-    rows = list(found[: _SHOWN + 1])
+    kind = request.GET.get("kind", "")
+    kind = kind if kind in KIND_WORDS else ""
+    if text:
+        page = lockout_lists.Page(list(selectors.counters_named(text)[:_SHOWN]), "")
+    else:
+        page = lockout_lists.page(kind=kind, older=request.GET.get("older", "")[:_LONGEST_CURSOR])
+    older = urlencode({"older": page.older} | ({"kind": kind} if kind else {})) if page.older else ""
     return _shown(
         request,
         "console/lockouts.html",
         title=_("Lockouts"),
-        summary=_("What is refused after too many failures, newest first. Names are kept as keys only: "
-                  "search by the whole address to find an account or a network."),
+        summary=_("What is refused after too many failures; what ends last comes first. Names are kept as "
+                  "keys only: search by the whole address to find an account or a network."),
         query=text,
-        rows=[_counter_row(row) for row in rows[:_SHOWN]],
-        cut=len(rows) > _SHOWN,
-        shown_most=_SHOWN,
+        kind=kind,
+        kinds=KIND_WORDS.items(),
+        rows=[_counter_row(row) for row in page.rows],
+        older=older,
+        newest=bool(request.GET.get("older")),
         may_lift=request.user.has_perm(CHANGE),
     )  # fmt: skip
 

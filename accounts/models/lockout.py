@@ -30,7 +30,14 @@ class LockoutCounter(models.Model):
     class Meta:
         verbose_name = _("lockout")
         verbose_name_plural = _("lockouts")
-        indexes = [models.Index(fields=["window_ends_at"], name="lockout_by_end")]
+        indexes = [
+            models.Index(fields=["window_ends_at"], name="lockout_by_end"),
+            models.Index(
+                fields=["-locked_until", "-key"],
+                condition=models.Q(locked_until__isnull=False),
+                name="lockout_by_lock",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {bytes(self.key).hex()[:12]}"

@@ -169,7 +169,7 @@ def test_pages_are_bounded_and_obey_the_policy(path: str, admin_visitor: house.V
 
 
 @committed
-def test_long_list_of_locks_says_that_it_is_cut(admin_visitor: house.Visitor) -> None:
+def test_long_list_of_locks_has_pages_and_kinds(admin_visitor: house.Visitor) -> None:
     now = timezone.now()
     LockoutCounter.objects.using("audit").bulk_create(
         LockoutCounter(
@@ -179,7 +179,19 @@ def test_long_list_of_locks_says_that_it_is_cut(admin_visitor: house.Visitor) ->
         for number in range(205)
     )  # fmt: skip
 
-    assert "Only the newest 200" in get(admin_visitor.client, LOCKOUTS)
+    seen: list[str] = []
+    address: str | None = LOCKOUTS
+    while address is not None and len(seen) < 1_000:
+        page = get(admin_visitor.client, address)
+        seen += re.findall(r"/admin/lockouts/([\w%=-]+)/lift/", page) or re.findall(
+            r"<th scope=\"row\">", page
+        )
+        further = re.search(r'href="\?([^"]*older=[^"]*)"', page)
+        address = f"{LOCKOUTS}?{further[1]}" if further else None
+    assert len(seen) == LockoutCounter.objects.count()
+    assert "Nothing is locked" in get(admin_visitor.client, f"{LOCKOUTS}?kind=passkey")
+    assert "/lift/" in get(admin_visitor.client, f"{LOCKOUTS}?kind=login")
+    assert "/lift/" in get(admin_visitor.client, f"{LOCKOUTS}?kind=%00'--&older=%00")
 
 
 @committed
