@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from benchmarks import beside, load, market, pgbench, points, report
+from benchmarks import beside, crowds, guessing, load, market, pgbench, points, report
 from benchmarks.house import House
 from benchmarks.load import Load
 from benchmarks.points import Point
@@ -28,16 +29,20 @@ class Scale:
     seconds: float
     orders_before: int
     orders_per_import: int
+    ended_sessions: int
+    purged_sessions: int
+    many_sessions: int
 
 
 # One order is about 17 rows: 600,000 orders are ten million.
 SCALES = {
-    "smoke": Scale(1, 1, 600, 600),
-    "sample": Scale(5, 5, 8_000, 6_000),
-    "full": Scale(5, 8, 600_000, 20_000),
+    "smoke": Scale(1, 1, 600, 600, 1_000, 2_000, 5_000),
+    "sample": Scale(5, 5, 8_000, 6_000, 10_000, 100_000, 200_000),
+    "full": Scale(5, 8, 600_000, 20_000, 10_000, 1_000_000, 10_000_000),
 }
 SELLERS = 500
 COUNTED_REQUESTS = 20
+WIDTH = 150  # of the tables, in a file
 TRIES = 3
 LOPSIDED = 0.75  # of two workers, the share of one at which a sample is taken again
 WARM_UP_REQUESTS = 120  # of each client
@@ -49,17 +54,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the bench and print its tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--scale", choices=sorted(SCALES), default="sample")
-    name = parser.parse_args(arguments).scale
+    parser.add_argument(
+        "--only", metavar="TEXT", default="", help="only points whose name holds this, e.g. 'token read'"
+    )
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="mestore-bench-") as folder:
-        figures = measure(Path(folder), SCALES[name])
-    figures.scale = name
-    report.show(figures, Console())
+        figures = measure(Path(folder), SCALES[options.scale], only=options.only)
+    figures.scale = options.scale
+    report.show(figures, Console() if sys.stdout.isatty() else Console(width=WIDTH))
     console.print(f"written to {report.save(figures)}")
     return 0
 
 
-def measure(folder: Path, scale: Scale) -> Figures:
-    """Start, fill, measure, stop."""
+def measure(folder: Path, scale: Scale, *, only: str = "") -> Figures:
+    """Start, fill, measure, stop; with `only` the points whose name holds that text, and the bare view."""
     figures = Figures()
     with House(folder) as house:
         console.print("filling")
@@ -71,12 +79,24 @@ def measure(folder: Path, scale: Scale) -> Figures:
         sales = pgbench.prepare(house, folder)
         house.serve("bare", "benchmarks.bare.wsgi:application")
         house.serve("mestore", "mestore.wsgi:application")
-        measured = points.all_of(seed, _peer(house, folder, figures, seed, exchanges))
+        known = points.all_of(seed, _peer(house, folder, figures, seed, exchanges))
+        measured = [point for point in known if only in point.name or point.name == "bare view"]
         for point in measured:
             _warm_up(house, point)
         for number in range(scale.rounds):
             console.print(f"round {number + 1} of {scale.rounds}")
             _round(house, folder, figures, scale, measured, sales, number)
+        if not only or any(only in name for name in crowds.NAMES):
+            console.print("very many sessions")
+            crowds.measure(
+                house, figures, points.lists(seed),
+                ended=scale.ended_sessions, purged=scale.purged_sessions, many=scale.many_sessions,
+            )  # fmt: skip
+            measured += [replace(point, name=f"{point.name}, many") for point in points.lists(seed)]
+        if not only or any(only in name for name in guessing.NAMES):
+            console.print("guesses at passwords")
+            read = next(point for point in known if point.name == "token read")
+            guessing.measure(house, figures, read, seed["people"], seconds=scale.seconds)
         house.count_statements(True)
         for point in measured:
             figures.statements[point.name] = _statements(house, point)

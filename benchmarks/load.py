@@ -112,16 +112,16 @@ def _client(
                 message = requests(number, sent)
                 began = time.perf_counter()
                 connection.sendall(message)
-                status, answer = _answer(connection)
+                status, body = answer(connection)
                 latencies.append(time.perf_counter() - began)
                 sent += 1
                 if status != expect:
-                    errors.append(f"{status} instead of {expect}: {answer[:600].decode(errors='replace')}")
+                    errors.append(f"{status} instead of {expect}: {body[:600].decode(errors='replace')}")
     except OSError as error:
         errors.append(f"connection failed: {error}")
 
 
-def _answer(connection: socket.socket) -> tuple[int, bytes]:
+def answer(connection: socket.socket) -> tuple[int, bytes]:
     """Status and body of one answer with a Content-Length."""
     data = b""
     while (end := data.find(b"\r\n\r\n")) < 0:

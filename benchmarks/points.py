@@ -51,6 +51,20 @@ def all_of(seed: dict[str, Any], peer: dict[str, Any] | None) -> list[Point]:
     return [point for point in found if point is not None]
 
 
+def lists(seed: dict[str, Any]) -> list[Point]:
+    """The lists of everybody's sessions, as an administrator reads them: one client, page by page."""
+    headers = _headers(seed["address"]) | {"Cookie": f"__Host-sessionid={seed['administrator']}"}
+
+    def listing(path: str) -> Requests:
+        prepared = load.request("GET", path, headers)
+        return lambda _client, _number: prepared
+
+    return [
+        Point("console list", "mestore", listing("/admin/sessions_security/usersession/"), 200, 1),
+        Point("list by API", "mestore", listing("/api/v1/admin/sessions"), 200, 1),
+    ]
+
+
 def _peers(peer: dict[str, Any]) -> dict[str, Point]:
     return {
         "token": Point("peer: token read", "peer", _peer_read(peer, _bearer), 200),

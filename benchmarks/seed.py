@@ -27,6 +27,7 @@ def main() -> None:
         "machine": _machine(by),
         **_vendors(by),
         "people": people,
+        "administrator": _administrator(by),
         "refresh": _refresh_tokens(people, int(sys.argv[1])),
     }
     sys.stdout.write(json.dumps(found) + "\n")
@@ -82,6 +83,39 @@ def _people(by: Any) -> list[str]:
         User(email=name, email_key=name, password=first.password, user_type=Role.BUYER) for name in names
     )
     return [first.email, *names]
+
+
+def _administrator(by: Any) -> str:
+    """The cookie of an administrator who proved a second factor."""
+    import base64
+    import secrets
+
+    from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+    from django.db import transaction
+    from django.utils import timezone
+    from django_otp import DEVICE_ID_SESSION_KEY
+
+    from accounts import administration
+    from accounts.models import TotpDevice
+    from accounts.roles import Role
+    from sessions_security import console_session, sessions
+    from sessions_security.store import SessionStore
+
+    user = administration.create_user(
+        email="bench-admin@example.com", password=PASSWORD, role=Role.ADMIN, by=by
+    )
+    secret = base64.b32encode(secrets.token_bytes(20)).decode()
+    device = TotpDevice.objects.create(
+        user=user, name="bench", secret=secret, confirmed=True, confirmed_at=timezone.now()
+    )
+    with transaction.atomic():
+        store = SessionStore()
+        store[SESSION_KEY] = str(user.pk)
+        store[BACKEND_SESSION_KEY] = console_session.BACKEND
+        store[HASH_SESSION_KEY] = user.get_session_auth_hash()
+        store[DEVICE_ID_SESSION_KEY] = device.persistent_id
+        store.open(sessions.start(user, kind="cookie", amr=["pwd", "otp"], by=by))
+    return store.session_key or ""
 
 
 def _refresh_tokens(people: list[str], count: int) -> list[dict[str, str]]:
