@@ -541,6 +541,22 @@ def test_deleted_account_is_restored_and_a_link_is_sent(chief: house.Visitor) ->
     assert user.deleted_at is None
 
 
+@pytest.mark.parametrize("action", ["deactivate", "delete"])
+def test_closing_an_account_asks_for_a_fresh_factor(chief: house.Visitor, action: str) -> None:
+    user = BuyerFactory.create()
+    sent = {"action": action, "pk": str(user.pk), **REASON}
+    StepUpProof.objects.update(proved_at=timezone.now() - dt.timedelta(minutes=6))
+
+    refused = chief.client.post(f"{USERS}do/", sent)
+
+    assert refused.status_code in {302, 403}
+    assert "/do/" not in refused.headers.get("Location", "").partition("?")[0]
+    assert User.objects.get(pk=user.pk).is_active
+    StepUpProof.objects.update(proved_at=timezone.now())
+    assert chief.client.post(f"{USERS}do/", sent).status_code == 302
+    assert not User.objects.get(pk=user.pk).is_active
+
+
 def test_overview_counts_what_waits_for_exactly_this_person(chief: house.Visitor) -> None:
     second = house.visitor(superuser=True, permissions=GIVING)
     reader = house.visitor(permissions=("permissions.read.read_only",))  # approves nothing
