@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
+from uuid import UUID
 
 from django.db import transaction
 from procrastinate.contrib.django import app
@@ -28,18 +29,16 @@ APPROVING: Final = "users.manage.global"
 JOB: Final = "sessions_security.mark_ended_with_everyone"
 
 # Keyset over (end, id): each row is looked at once in a run, and a run that was cut short is repeated whole.
+_NEWEST = "SELECT max(at) FROM sessions_security_sessioncutoff"
 _MARK = """
-    WITH newest AS (
-        SELECT max(at) AS at FROM sessions_security_sessioncutoff
-    ), picked AS (
-        SELECT s.id, s.absolute_expires_at, n.at FROM sessions_security_usersession s, newest n
-        WHERE s.revoked_at IS NULL AND s.created_at <= n.at AND s.absolute_expires_at > n.at
-        AND (s.absolute_expires_at, s.id) > (coalesce(%(end)s::timestamptz, '-infinity'),
-                                             coalesce(%(id)s::uuid, '00000000-0000-0000-0000-000000000000'))
-        ORDER BY s.absolute_expires_at, s.id LIMIT %(batch)s FOR NO KEY UPDATE OF s SKIP LOCKED
+    WITH picked AS (
+        SELECT id, absolute_expires_at FROM sessions_security_usersession
+        WHERE revoked_at IS NULL AND created_at <= %(at)s
+        AND (absolute_expires_at, id) > (%(end)s, %(id)s::uuid)
+        ORDER BY absolute_expires_at, id LIMIT %(batch)s FOR NO KEY UPDATE SKIP LOCKED
     ), ended AS (
         UPDATE sessions_security_usersession s
-        SET revoked_at = p.at, revoked_why = %(why)s, revoked_by = 'system'
+        SET revoked_at = %(at)s, revoked_why = %(why)s, revoked_by = 'system'
         FROM picked p WHERE s.id = p.id
     ), cookies AS (
         DELETE FROM sessions_security_sessionsecret WHERE session_id IN (
@@ -93,9 +92,14 @@ def mark(*, batch: int = sessions.BATCH, progress: Callable[[int], None] = lambd
     how many: the end itself is in the trail already.
     """
     marked = 0
-    end = last = None
+    (newest,) = sql.fetch_one(_NEWEST) or (None,)
+    if newest is None:
+        return 0
+    # What would have ended by then anyway needs no mark.
+    end, last = newest, UUID(int=0)
     while True:
-        row = sql.fetch_one(_MARK, {"end": end, "id": last, "batch": batch, "why": sessions.EVERYONE})
+        values = {"at": newest, "end": end, "id": last, "batch": batch, "why": sessions.EVERYONE}
+        row = sql.fetch_one(_MARK, values)
         if row is None:
             break
         end, last, count = row
