@@ -404,7 +404,7 @@ def test_database_away_is_503_with_a_page_never_a_way_in(
 ) -> None:
     browser = signed_in(admin, device)
 
-    def gone(*_arguments: Any) -> Any:
+    def gone(*_arguments: Any, **_options: Any) -> Any:
         raise OperationalError("gone")
 
     monkeypatch.setattr("mestore.lib.sql.fetch_one", gone)
