@@ -216,7 +216,8 @@ class UserSessionAdmin(ConsoleModelAdmin):
 
     @admin.display(description=gettext_lazy("where"))
     def device(self, session: UserSession) -> SafeString:
-        place = f"{session.address or display.EMPTY} · {session_words.country(session)}"
+        # Why a country is missing stands above the list, once.
+        place = " · ".join(part for part in (session.address, session.country) if part)
         return display.two_lines(session_words.device(session), place)
 
     @admin.display(description=gettext_lazy("country"))
@@ -236,7 +237,7 @@ class UserSessionAdmin(ConsoleModelAdmin):
         age = _("%(age)s ago") % {"age": display.age(session.created_at)}
         return display.two_lines(display.moment(session.created_at), age)
 
-    @admin.display(description=gettext_lazy("tokens issued"))
+    @admin.display(description=gettext_lazy("tokens"))
     def issued(self, session: UserSession) -> SafeString | str:
         """Refresh tokens of its chain; those of an ended session are gone, and a browser has none."""
         if session.kind != UserSession.Kind.TOKEN or session.revoked_at is not None:
@@ -246,7 +247,7 @@ class UserSessionAdmin(ConsoleModelAdmin):
         found: int | None = getattr(session, "tokens_issued", None)
         return display.EMPTY if found is None else display.numeric(display.number(found))
 
-    @admin.display(description=gettext_lazy("risk, 0 to 4"))
+    @admin.display(description=gettext_lazy("risk, 0–4"))
     def risk_level(self, session: UserSession) -> SafeString:
         return display.numeric(f"{session.risk / 100:.1f}")
 
