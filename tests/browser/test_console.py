@@ -73,14 +73,22 @@ class Visit:
         if message.type in {"error", "warning"}:
             self.said.append(message.text)
 
+    def type_code(self, page: Page) -> None:
+        page.fill("#id_code", code_of(self.device))
+        page.click("main form:first-of-type button[type=submit]")
+
     def sign_in(self, page: Page) -> None:
         page.goto(f"{self.address}/admin/")
         page.fill("#id_email", self.user.email)
         page.fill("#id_password", PASSWORD)
         page.click("main button[type=submit]")
-        page.fill("#id_code", code_of(self.device))
-        page.click("main form:first-of-type button[type=submit]")
-        page.wait_for_selector("nav.sidebar")
+        self.type_code(page)
+        page.wait_for_selector("nav.sidebar, .errornote:visible")
+        if page.locator(".errornote:visible").count():
+            self.type_code(
+                page
+            )  # the thirty seconds were over while it was typed: the next code, as people do
+            page.wait_for_selector("nav.sidebar")
         self.state = page.context.storage_state()
 
 
