@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from django.apps import apps
@@ -114,7 +115,7 @@ def reseal(
     moved = unreadable = 0
     # A row that changed while it was looked at is met again in the next pass; one pass is the rule.
     for _number in range(_PASSES):
-        done = _pass(place, batch, lambda more, before=moved: progress(place.name, before + more))
+        done = _pass(place, batch, partial(_tell, progress, place.name, moved))
         moved, unreadable = moved + done.moved, done.unreadable
         if not done.changed_meanwhile:
             break
@@ -126,6 +127,10 @@ class _Pass:
     moved: int = 0
     unreadable: int = 0
     changed_meanwhile: int = 0
+
+
+def _tell(progress: Callable[[str, int], None], place: str, before: int, more: int) -> None:
+    progress(place, before + more)
 
 
 def _pass(place: Place, batch: int, progress: Callable[[int], None]) -> _Pass:

@@ -347,7 +347,7 @@ def test_every_action_of_the_table_names_methods_that_exist() -> None:
 # Housekeeping
 
 
-def test_old_proofs_go_before_their_session(session: UserSession, device: TotpDevice) -> None:
+def test_old_proofs_go_with_their_session(session: UserSession, device: TotpDevice) -> None:
     prove(session, device)
     UserSession.objects.filter(pk=session.pk).update(
         created_at=F("created_at") - timedelta(days=40),
