@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -132,7 +133,7 @@ def test_of_many_who_end_one_session_at_once_one_did(race: Race) -> None:
     session = made.session_of(people.BuyerFactory.create())
     actors = [staff(ending.PERMISSION) for _ in range(6)]
 
-    came = race([lambda by=by: ending.end_one(session, reason=REASON, by=by) for by in actors])
+    came = race([partial(ending.end_one, session, reason=REASON, by=by) for by in actors])
 
     assert sorted(type(one).__name__ for one in came) == ["EndedAlready"] * 5 + ["NoneType"]
     assert AuditEvent.objects.filter(type="session.ended", target_id=str(session.pk)).count() == 1
