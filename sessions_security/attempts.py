@@ -199,12 +199,23 @@ def begin(
         "decay": rules["reputation_decay_per_hour"],
     }
     (row,) = sql.fetch_all(_BEGIN, given, using=_ALIAS)
-    *counts, last_at, latitude, longitude, country_seen, any_country_seen = row
-    counts[4] = rules["reputation_new"] if counts[4] is None else counts[4]
-    if by.device is None:
-        counts[5:7] = 0, 0
-    last_point = None if latitude is None or longitude is None else (latitude, longitude)
-    return Begun(attempt_id, now, *counts, last_at, last_point, country_seen, any_country_seen)
+    failures, burst, good, of_account, reputation, names, networks, last_at, latitude, longitude, *seen = row
+    has_cookie = by.device is not None
+    return Begun(
+        id=attempt_id,
+        at=now,
+        network_failures=failures,
+        network_burst=burst,
+        good_accounts=good,
+        account_failures=of_account,
+        reputation=rules["reputation_new"] if reputation is None else reputation,
+        device_accounts=names if has_cookie else 0,
+        device_networks=networks if has_cookie else 0,
+        last_at=last_at,
+        last_point=None if latitude is None or longitude is None else (latitude, longitude),
+        country_seen=seen[0],
+        any_country_seen=seen[1],
+    )
 
 
 def finish(attempt_id: UUID, *, outcome: str, score: int) -> None:

@@ -52,10 +52,10 @@ class NoticeOver(errors.Conflict):
 def send(session: UserSession, reasons: Sequence[Reason], *, by: Actor) -> None:
     """Mail the owner of `session` that it began, in its transaction; for the staff raise a signal, too."""
     user = session.user
-    whom = {"target": ("user", str(user.pk)), "subject": str(user.pk)}
     audit.record(
-        events.SIGN_IN_NOTICED, by=by, data={"session": str(session.pk), "reasons": list(reasons)}, **whom
-    )
+        events.SIGN_IN_NOTICED, by=by, target=("user", str(user.pk)), subject=str(user.pk),
+        data={"session": str(session.pk), "reasons": list(reasons)},
+    )  # fmt: skip
     if user.is_staff:
         evidence = {"session": str(session.pk), "network": session.network, "country": session.country,
                     "reasons": list(reasons)}  # fmt: skip
