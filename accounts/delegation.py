@@ -8,7 +8,7 @@ asked must still be allowed to give it. A command of the server gives alone: it 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.conf import settings
@@ -140,6 +140,28 @@ def carry_out(request: ApprovalRequest, by: Actor) -> None:
     _write(
         user, wanted, by=by, reason=request.reason, expires_at=expires_at, kept=kept, giver=request.asked_by
     )
+
+
+def demand_may_give(user: User, names: Iterable[str], *, by: Actor, reason: str) -> None:
+    """Raise as `give` does unless `by` may give `user` every one of `names`; nothing is given."""
+    for name in names:
+        _checked(user, name, by, reason, None, None)
+
+
+def give_approved(user: User, names: Iterable[str], *, asker: Actor, by: Actor, reason: str) -> list[Grant]:
+    """Give every one of `names` in the name of `asker`, which the second person `by` has just approved.
+
+    One that the account holds meanwhile stays as it is. `asker` must still be allowed to give each. Raises as
+    `give_now`.
+    """
+    held = {line.name for line in grants.open_lines(user)}
+    giver = hierarchy.authority_of(asker).user
+    rows = []
+    for name in names:
+        wanted, kept = _checked(user, name, asker, reason, None, None)
+        if name not in held:
+            rows.append(_write(user, wanted, by=by, reason=reason, expires_at=None, kept=kept, giver=giver))
+    return rows
 
 
 def register() -> None:

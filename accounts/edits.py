@@ -74,7 +74,7 @@ class Invitation:
 
 @dataclass(frozen=True, slots=True)
 class Invited:
-    """The new account, and the first permissions (and the rank): given, or waiting for a second person.
+    """The new account, and the first permissions: given, or with the rank in what waits for a second person.
 
     `link_sent`: whether its owner has the link already; for the staff the second person's yes sends it.
     """
@@ -106,12 +106,16 @@ def invite(given: Invitation, *, reason: str, by: Actor, confirm: Confirm) -> In
             by=by,
             strictly=given.strictly,
         )
-        given_or_asked = grant_sets.give(user, given.permissions, reason=reason, by=by)
+        given_or_asked: list[Grant | ApprovalRequest]
         if waits:
             # The second person's yes sends the link: one that was sent now would end with the change of rank.
-            asked = role_changes.change(user.pk, given.role, reason=reason, by=by)
-            given_or_asked += [asked] if isinstance(asked, ApprovalRequest) else []
+            # It gives the permissions, too: who is refused the rank must not keep what was meant for it.
+            asked = role_changes.change(
+                user.pk, given.role, reason=reason, by=by, permissions=given.permissions
+            )
+            given_or_asked = [asked] if isinstance(asked, ApprovalRequest) else []
         else:
+            given_or_asked = grant_sets.give(user, given.permissions, reason=reason, by=by)
             password_reset.start(user, reason=reason, by=by)
     return Invited(user, given_or_asked, link_sent=not waits)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import approvals, devices, grants, hierarchy, password_reset, roles
+from accounts import approvals, delegation, devices, grants, hierarchy, password_reset, roles
 from accounts.account_changes import MANAGING, changing, read_again, write
 from accounts.hierarchy import Authority
 from accounts.models import ApprovalRequest, Grant, User, VendorProfile
@@ -26,17 +28,25 @@ class RoleMovedOn(errors.Conflict):
     message = _("The account's role has changed since this was asked for.")
 
 
-def change(user_id: UUID, role: Role, *, reason: str, by: Actor) -> User | ApprovalRequest:
+def change(
+    user_id: UUID, role: Role, *, reason: str, by: Actor, permissions: Sequence[str] = ()
+) -> User | ApprovalRequest:
     """Give an account another role, or ask the second person whom that needs. The role it has: no change.
+
+    `permissions` come with a place among the staff and not before it: they stand in what the second person
+    approves, and nothing is left of them where the answer is no.
 
     Its sessions end with the statement. Somebody who loses power loses every grant with it; a vendor gets a
     shop in draft. Raises account_changes.UserNotFound, AccountDeleted, hierarchy.NotAllowed, and where a
-    second person is asked hierarchy.ReasonMissing and approvals.AskedAlready.
+    second person is asked hierarchy.ReasonMissing, approvals.AskedAlready and what
+    delegation.demand_may_give raises.
     """
     with changing(user_id, by) as (authority, user):
         _check(authority, user, role, by)
         if by.kind != "system" and _rises_to_staff(user.role, role):
-            details = {"from": user.user_type, "to": str(role)}
+            delegation.demand_may_give(user, permissions, by=by, reason=reason)
+            details: dict[str, Any] = {"from": user.user_type, "to": str(role)}
+            details |= {"permissions": list(dict.fromkeys(permissions))} if permissions else {}
             return approvals.ask(
                 PROCEDURE, target=("user", str(user.pk)), about=user, details=details, reason=reason, by=by
             )
@@ -64,6 +74,8 @@ def carry_out(request: ApprovalRequest, by: Actor) -> None:
             raise RoleMovedOn
         _write(user, role, request.reason, asker)
         invited = read_again(user)
+        names = request.details.get("permissions", ())
+        delegation.give_approved(invited, names, asker=asker, by=by, reason=request.reason)
         if not invited.has_usable_password() and invited.email_key is not None:
             password_reset.start(invited, reason=request.reason, by=asker)
 

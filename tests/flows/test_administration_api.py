@@ -634,13 +634,57 @@ def test_first_permissions_come_with_the_account_or_not_at_all(boss: Caller) -> 
     wrong = boss.post("admins", body | {"initial_permissions": ["analytics.read.global", "no.such.thing"]})
     assert wrong.status_code == 404
     assert not User.objects.filter(email_key="new@example.com").exists()
-    right = boss.post(
-        "admins", body | {"initial_permissions": ["analytics.read.global", "users.manage.global"]}
+    given = ["analytics.read.global", "users.manage.global"]
+    told = boss.post("admins", body | {"initial_permissions": given}).json()
+    (asked,) = told["waiting_for_approval"]
+    assert (asked["action"], asked["details"]["permissions"]) == ("users.set_role", given)
+    assert told["permissions"] == []
+    invited = User.objects.get(email_key="new@example.com")
+    assert not Grant.objects.filter(user=invited).exists()
+
+    assert Caller(superuser()).post(f"admin/approvals/{asked['id']}/approve").status_code == 200
+
+    held = Grant.objects.filter(user=invited, revoked_at=None).values_list("permission__name", flat=True)
+    assert sorted(held) == given
+
+
+def test_who_is_refused_the_rank_keeps_no_permission_of_it(boss: Caller) -> None:
+    grant(User.objects.get(user_type="SUPERUSER"), "analytics.read.global")
+    body = {"email": "new@example.com", "security_clearance_level": 4, "reason": REASON}
+    told = boss.post("admins", body | {"initial_permissions": ["analytics.read.global"]}).json()
+    (asked,) = told["waiting_for_approval"]
+
+    refused = Caller(superuser()).post(f"admin/approvals/{asked['id']}/refuse", {"reason": REASON})
+
+    assert refused.status_code == 200
+    assert not Grant.objects.filter(user__email_key="new@example.com").exists()
+
+
+def test_permissions_of_an_invitation_are_not_given_by_who_lost_them_meanwhile(boss: Caller) -> None:
+    inviter = User.objects.get(user_type="SUPERUSER")
+    grant(inviter, "analytics.read.global")
+    body = {"email": "new@example.com", "security_clearance_level": 4, "reason": REASON}
+    told = boss.post("admins", body | {"initial_permissions": ["analytics.read.global"]}).json()
+    (asked,) = told["waiting_for_approval"]
+    Grant.objects.filter(user=inviter, permission__name="analytics.read.global").update(
+        revoked_at=timezone.now(), revoked_why="test", revoked_by_label="test"
     )
-    assert right.status_code == 201
-    assert [row["permission"]["name"] for row in right.json()["permissions"]] == ["analytics.read.global"]
-    waiting = [asked["action"] for asked in right.json()["waiting_for_approval"]]
-    assert waiting == ["permissions.grant", "users.set_role"]
+
+    assert Caller(superuser()).post(f"admin/approvals/{asked['id']}/approve").status_code == 403
+
+    assert User.objects.get(email_key="new@example.com").user_type == "BUYER"
+    assert not Grant.objects.filter(user__email_key="new@example.com").exists()
+    assert ApprovalRequest.objects.get(pk=asked["id"]).state == "open"
+
+
+def test_nobody_invites_with_what_they_do_not_hold(boss: Caller) -> None:
+    body = {"email": "new@example.com", "security_clearance_level": 4}
+
+    not_held = boss.post("admins", body | {"initial_permissions": ["commissions.manage.global"]})
+
+    assert not_held.status_code == 403
+
+    assert not User.objects.filter(email_key="new@example.com").exists()
 
 
 def test_equals_in_clearance_are_out_of_reach(boss: Caller) -> None:
