@@ -23,7 +23,7 @@ LONGEST_LIFE_SECONDS: Final = 300
 CLOCK_LEEWAY_SECONDS: Final = 5
 """How far ahead of ours a client's clock may be. An end has no leeway."""
 MAX_ID_LENGTH: Final = 128
-_TYPES = frozenset({"JWT", "client-authentication+jwt"})
+_TYPES = ("JWT", "client-authentication+jwt")
 _KIND = "client assertion"
 # Verified with when client or key are unknown, so that every refusal does the same work.
 _NOBODY = Ed25519PrivateKey.generate().public_key()
@@ -101,10 +101,10 @@ def _check(claims: Mapping[str, Any], client: MachineClient, client_id: str | No
     """Return until when the assertion would be good. Raises `_Wrong`, `jws.Malformed`."""
     now = int(time.time())
     issued, expires = jws.moment(claims, "iat"), jws.moment(claims, "exp")
-    who = {claims.get("iss"), claims.get("sub"), client_id or client.client_id}
+    who = (claims.get("iss"), claims.get("sub"), client_id or client.client_id)
     if client.method != MachineClient.Method.ASSERTION:
         raise _Wrong("method")
-    if who != {client.client_id}:
+    if any(name != client.client_id for name in who):
         raise _Wrong("issuer")
     if not isinstance(claims.get("aud"), str) or claims["aud"] not in audiences():
         raise _Wrong("audience")

@@ -168,6 +168,7 @@ def test_one_proof_sent_twenty_times_at_once_is_accepted_once(race: Race, holder
         {"jti": 7},
         {"jti": None},
         {"jti": "x" * 129},
+        {"jti": "\ud800"},
         {"ath": "wrong"},
         {"ath": None},
     ],
@@ -193,6 +194,8 @@ def test_proof_of_something_else_is_refused(holder: made.Holder, change: dict[st
         {"jwk": {"kty": "RSA", "n": "AQAB", "e": "AQAB"}},
         {"jwk": {"kty": "OKP", "crv": "Ed25519", "x": "AAAA"}},
         {"jwk": {"kty": "EC", "crv": "P-256", "x": "AAAA", "y": "AAAA"}},
+        {"jwk": made.Holder().jwk | {"alg": []}},
+        {"jwk": made.Holder().jwk | {"use": []}},
     ],
     ids="-".join,
 )
