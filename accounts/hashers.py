@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import re
 import secrets
+import sys
 import threading
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from argon2.low_level import ARGON2_VERSION, Type, hash_secret_raw
@@ -33,8 +38,9 @@ if TYPE_CHECKING:
 MAXIMUM_BYTES = 4096
 _SALT_BYTES = 16
 _HASH_BYTES = 32
-_WAITING_PER_SLOT = 4
-WAIT_SECONDS = 3.0
+_PLACES_PER_SLOT = 3  # hashed, waiting, and one more for known devices
+WAIT_SECONDS = 1.0
+_NICENESS = 19
 _STORED = re.compile(
     r"argon2id-peppered\$(?P<key_id>[^$]{1,64})\$v=(?P<version>\d{1,3})"
     r"\$m=(?P<memory>\d{1,8}),t=(?P<time>\d{1,3}),p=(?P<lanes>\d{1,3})"
@@ -70,50 +76,114 @@ class _Stored:
 
 
 class Capacity:
-    """So many hashes at once, a short queue, and a refusal beyond it.
+    """So many hashes at once, as many waiting, and a refusal beyond it.
 
-    A hash takes 64 MiB and a core for a tenth of a second; without a bound a burst of sign-ins would take
-    the memory and the time of every other request. Callers come here before anything depends on the
-    account, so the refusal is the same for known and unknown ones.
+    A hash takes 64 MiB and a core for a tenth of a second; without a bound a burst of sign-ins would take the
+    memory, the threads and the time of every other request. Whoever comes is admitted or refused at once,
+    before anything is asked of the database, so the refusal is the same for known and unknown accounts and
+    costs next to nothing. Some places are for known devices alone, which are served first: strangers cannot
+    keep them out.
+
+    Hashes run in threads of their own that yield the processor to everything else (`_yield_to_others`).
     """
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
-        self._free = threading.BoundedSemaphore(slots)
-        self.waiting = 0
         self._lock = threading.Lock()
+        self._free = slots
+        self._inside = 0
+        self._known: deque[threading.Event] = deque()
+        self._others: deque[threading.Event] = deque()
+        self._mine = threading.local()
+        self._threads = ThreadPoolExecutor(slots, thread_name_prefix="hash", initializer=_yield_to_others)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a slot."""
+        return len(self._known) + len(self._others)
 
     @contextmanager
-    def slot(self) -> Iterator[None]:
-        """Hold one slot. Raises HashingBusy when the queue is full or the wait is too long."""
-        if not self._free.acquire(blocking=False):
-            self._queue()
+    def admitted(self, *, known: bool = False) -> Iterator[None]:
+        """Keep a place for one hash after another, `known` for who comes on a known device.
+
+        Raises HashingBusy when every place is taken. A thread that has a place needs no second one.
+        """
+        if getattr(self._mine, "has_place", False):
+            yield
+            return
+        with self._lock:
+            if self._inside >= self.slots * (_PLACES_PER_SLOT if known else _PLACES_PER_SLOT - 1):
+                raise HashingBusy
+            self._inside += 1
+        self._mine.has_place, self._mine.is_known = True, known
         try:
             yield
         finally:
-            self._free.release()
-
-    def _queue(self) -> None:
-        with self._lock:
-            if self.waiting >= self.slots * _WAITING_PER_SLOT:
-                raise HashingBusy
-            self.waiting += 1
-        try:
-            if not self._free.acquire(timeout=WAIT_SECONDS):
-                raise HashingBusy
-        finally:
+            self._mine.has_place = False
             with self._lock:
-                self.waiting -= 1
+                self._inside -= 1
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """Hold one slot. Raises HashingBusy when every place is taken or the wait is too long."""
+        with self.admitted():
+            self._take()
+            try:
+                yield
+            finally:
+                self._give_back()
+
+    def run(self, work: Callable[[], bytes]) -> bytes:
+        """Return what `work` gives, computed in a slot with low priority. Raises as `slot` does."""
+        with self.slot():
+            return self._threads.submit(work).result()
+
+    def _take(self) -> None:
+        turn = threading.Event()
+        queue = self._known if self._mine.is_known else self._others
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return
+            queue.append(turn)
+        if turn.wait(WAIT_SECONDS):
+            return
+        with self._lock:
+            if not turn.is_set():
+                queue.remove(turn)
+                raise HashingBusy
+
+    def _give_back(self) -> None:
+        """Hand the slot to who waits longest, known devices first."""
+        with self._lock:
+            queue = self._known or self._others
+            if queue:
+                queue.popleft().set()
+            else:
+                self._free += 1
+
+
+def _yield_to_others() -> None:
+    """Lower the priority of this thread: a hash takes the time that nothing else wants.
+
+    On Linux priorities belong to threads, and anybody may lower one (setpriority(2)); where that is refused
+    or not so, hashes compete as equals, bounded all the same.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 _capacities: dict[int, Capacity] = {}
+os.register_at_fork(after_in_child=_capacities.clear)  # threads do not survive a fork
 
 
 def capacity() -> Capacity:
     """Return this process's hashing slots (setting HASH_CONCURRENCY)."""
     slots = int(settings.HASH_CONCURRENCY)
+    found = _capacities.get(slots)
     # setdefault is atomic: two first callers get the same object.
-    return _capacities.setdefault(slots, Capacity(slots))
+    return found if found is not None else _capacities.setdefault(slots, Capacity(slots))
 
 
 class PepperedArgon2Hasher(BasePasswordHasher):
@@ -221,17 +291,18 @@ def _current_cost() -> _Cost:
 
 
 def _derive(secret: bytes, salt: bytes, cost: _Cost, length: int) -> bytes:
-    with capacity().slot():
-        return hash_secret_raw(
-            secret=secret,
-            salt=salt,
-            time_cost=cost.time,
-            memory_cost=cost.memory_kib,
-            parallelism=cost.lanes,
-            hash_len=length,
-            type=Type.ID,
-            version=ARGON2_VERSION,
-        )
+    work = partial(
+        hash_secret_raw,
+        secret=secret,
+        salt=salt,
+        time_cost=cost.time,
+        memory_cost=cost.memory_kib,
+        parallelism=cost.lanes,
+        hash_len=length,
+        type=Type.ID,
+        version=ARGON2_VERSION,
+    )
+    return capacity().run(work)
 
 
 def _parse(encoded: str) -> _Stored | None:

@@ -15,7 +15,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import devices, lockout, password_change, passwords, users
+from accounts import devices, hashers, lockout, password_change, passwords, users
 from accounts.models import User
 from mestore.lib import crypto, errors
 from mestore.lib.actor import Actor
@@ -66,6 +66,13 @@ def check_credentials(
     device = devices.lane_of(by=by, email_key=name)
     attempt = lockout.attempt(_BUDGETS[purpose], account=name, address=by.address, device=device)
     question = _Question(name, attempt, purpose, by)
+    # A place first: who is one too many is refused before anything is asked about the name.
+    with hashers.capacity().admitted(known=attempt.is_known_device):
+        return _checked(question, password, clearance)
+
+
+def _checked(question: _Question, password: str, clearance: Clearance | None) -> User:
+    attempt, name, by = question.attempt, question.name, question.by
     try:
         lockout.refuse_locked(attempt)
     except LockedOut:
