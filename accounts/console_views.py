@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
-from accounts import console_actions, lockout_lists, roles, selectors, suspension
+from accounts import console_actions, lockout_charts, lockout_lists, roles, selectors, suspension
 from accounts.models import LockoutCounter, User
 from mestore.lib import actor, charts
 from mestore.lib.console import Panel, Place, ReasonAction, State, Table, actions, display, panel, places
@@ -41,6 +41,7 @@ KIND_WORDS: dict[str, str | Promise] = {
     "change_password": gettext_lazy("changing the password"),
     "risk": gettext_lazy("too risky"),
     "violations": gettext_lazy("locks in a row"),
+    "block": gettext_lazy("blocked by an administrator"),
 }
 _SCOPE_WORDS: dict[str, str | Promise] = {
     "account": gettext_lazy("an account"),
@@ -73,7 +74,7 @@ LIFT = ReasonAction(
 @require_safe
 def lockouts(request: HttpRequest) -> HttpResponseBase:
     """Who and what is refused at this moment; with a search also counts below the limit."""
-    _demand(request, SEE_LOCKOUTS)
+    demand(request, SEE_LOCKOUTS)
     text = request.GET.get("q", "").strip()[:_LONGEST_SEARCH].replace("\x00", "")
     kind = request.GET.get("kind", "")
     kind = kind if kind in KIND_WORDS else ""
@@ -92,6 +93,7 @@ def lockouts(request: HttpRequest) -> HttpResponseBase:
         kind=kind,
         kinds=KIND_WORDS.items(),
         rows=[_counter_row(row) for row in page.rows],
+        panels=[] if text else lockout_charts.panels(request),
         older=older,
         newest=bool(request.GET.get("older")),
         may_lift=request.user.has_perm(CHANGE),
@@ -100,9 +102,8 @@ def lockouts(request: HttpRequest) -> HttpResponseBase:
 
 def lift(request: HttpRequest, key: str) -> HttpResponseBase:
     """Ask for the reason, then end one lock or count."""
-    _demand(request, SEE_LOCKOUTS)
-    _demand(request, CHANGE)
-    counter = _counter(key)
+    demand(request, SEE_LOCKOUTS, CHANGE)
+    counter = counter_of(key)
     back = (_("Lockouts"), reverse("console-lockouts"))
     form = actions.ReasonForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
@@ -117,7 +118,7 @@ def lift(request: HttpRequest, key: str) -> HttpResponseBase:
 @require_safe
 def factors_page(request: HttpRequest) -> HttpResponseBase:
     """How many have a second factor, by role, and who of the staff has none."""
-    _demand(request, SEE_LOCKOUTS)
+    demand(request, SEE_LOCKOUTS)
     bare = list(selectors.staff_without_factor().order_by("-pk")[: _SHOWN + 1])
     return _shown(
         request,
@@ -199,10 +200,12 @@ def _counter_row(counter: LockoutCounter) -> dict[str, Any]:
         "failures": f"{counter.failures} / {counter.budget}",
         "failed": display.moment(counter.failed_at),
         "until": display.moment(counter.locked_until or counter.window_ends_at),
+        "is_locked": counter.locked_until is not None and counter.locked_until > timezone.now(),
     }
 
 
-def _counter(key: str) -> LockoutCounter:
+def counter_of(key: str) -> LockoutCounter:
+    """Return the counter that an address of the console names. Raises Http404."""
     try:
         found = LockoutCounter.objects.filter(pk=base64.urlsafe_b64decode(key.encode())).first()
     except (binascii.Error, ValueError):
@@ -230,8 +233,9 @@ def _counted(row: selectors.RoleCount) -> str:
     return f"{row.role} {display.number(row.with_factor)} / {display.number(row.active)}"
 
 
-def _demand(request: HttpRequest, permission: str) -> None:
-    if not request.user.has_perm(permission):
+def demand(request: HttpRequest, *permissions: str) -> None:
+    """Raise PermissionDenied unless the person holds every one of `permissions`."""
+    if not all(request.user.has_perm(permission) for permission in permissions):
         raise PermissionDenied
 
 

@@ -121,6 +121,7 @@ SELECT given.key, given.kind, 1, given.budget,
     ON CONFLICT (key) DO UPDATE
    SET failures = CASE WHEN c.window_ends_at <= excluded.failed_at THEN 1 ELSE c.failures + 1 END,
        budget = excluded.budget,
+       kind = CASE WHEN c.window_ends_at <= excluded.failed_at THEN excluded.kind ELSE c.kind END,
        window_ends_at = CASE
            WHEN c.window_ends_at <= excluded.failed_at THEN excluded.window_ends_at
            WHEN c.locked_until IS NULL AND c.failures + 1 >= excluded.budget
@@ -196,7 +197,7 @@ def attempt(kind: str, *, account: str, address: str | None, device: UUID | None
         account_key=_key(kind, "device", str(device)) if device is not None else owner,
         network_key=_key(kind, "network", network) if network else None,
         pair_key=_key(kind, "pair", crypto.row_binding(account, network)) if network and is_paired else None,
-        block_key=_key(VIOLATIONS, "network", network) if network else None,
+        block_key=block_key(network) if network else None,
         risk_key=_key(RISK, "device" if device is not None else "pair", crypto.row_binding(account, lane)),
         owner_key=owner,
         device=device,
@@ -300,6 +301,11 @@ def keys_of_network(address: str) -> list[bytes]:
     """Return the keys that counters of one network have."""
     network = network_of(address)
     return [_key(kind, "network", network) for kind in (*settings.LOGIN_LIMITS, VIOLATIONS)]
+
+
+def block_key(network: str) -> bytes:
+    """Return the key of the block that shuts `network` (as `network_of` names it) out of every door."""
+    return _key(VIOLATIONS, "network", network)
 
 
 def remove_ended(batch: int = 1_000) -> int:

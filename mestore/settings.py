@@ -380,6 +380,7 @@ STEP_UP: dict[str, dict[str, Any]] = {
     "permissions.grant_system": {"methods": ["passkey"], "max_age_seconds": 300, "device_bound": True},
     "users.change_role": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "users.erase": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
+    "lockouts.change": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "signals.archive_critical": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "clients.manage": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "keys.rotate": {"methods": ["passkey"], "max_age_seconds": 300, "device_bound": True},

@@ -156,6 +156,13 @@ ACCOUNT_LOCKED: Final = _event(
 LOCK_LIFTED: Final = _event(
     "auth.lock_lifted", Category.SECURITY, _SUCCESS, "A lock was lifted before its end."
 )
+LOCK_EXTENDED: Final = _event(
+    "auth.lock_extended", Category.SECURITY, _SUCCESS, "A lock was made to last longer by an administrator."
+)
+NETWORK_BLOCKED: Final = _event(
+    "auth.network_blocked", Category.SECURITY, _SUCCESS,
+    "A network was shut out of every entrance by an administrator, until a moment.",
+)  # fmt: skip
 
 # --- Second factors ---------------------------------------------------------------------------------------
 FACTOR_ENROLLED: Final = _event(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, DateTimeField, DurationField, F, Func, Q, QuerySet, Value
 from django.db.models.functions import TruncHour
 from django.utils import timezone
 
@@ -23,6 +23,7 @@ MAX_HOURS = 31 * 24
 # How far an event's moment may be from the one inside its time-ordered id.
 _ID_TOLERANCE = dt.timedelta(minutes=5)
 _TIME_ORDERED = 7
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 PersonalState = Literal["none", "hidden", "shown", "erased", "unreadable"]
 
@@ -134,6 +135,33 @@ def counts_by_hour(codes: Collection[str], *, hours: int = 24) -> list[HourCount
         .order_by("hour", "type")
     )
     return [HourCount(hour, code, count) for hour, code, count in rows]
+
+
+def counts_by_step(
+    codes: Collection[str], *, since: dt.datetime, step: dt.timedelta
+) -> dict[tuple[dt.datetime, str], int]:
+    """Return how many events of each code began in each step since `since`; empty steps are absent.
+
+    Steps are counted from the epoch (`step_of`). `since` is at most a day ago. One statement.
+    """
+    since = max(since, timezone.now() - dt.timedelta(days=1))
+    binned = Func(
+        Value(step, DurationField()), F("occurred_at"), Value(_EPOCH), function="date_bin",
+        output_field=DateTimeField(),
+    )  # fmt: skip
+    rows = (
+        AuditEvent.objects.filter(occurred_at__gte=since, type__in=list(codes))
+        .annotate(step=binned)
+        .values_list("step", "type")
+        .annotate(count=Count("pk"))
+        .order_by()
+    )
+    return {(at, code): count for at, code, count in rows}
+
+
+def step_of(moment: dt.datetime, step: dt.timedelta) -> dt.datetime:
+    """Return when the step began in which `moment` lies."""
+    return moment - (moment - _EPOCH) % step
 
 
 def event_detail(event_id: UUID, *, reveal_personal: bool) -> EventDetail:

@@ -32,6 +32,7 @@ from mestore.lib.console import (
     display,
 )
 from sessions_security import (
+    attempt_charts,  # noqa: F401  # adds its chart to the page of locks
     client_admin,  # noqa: F401  # registers its page
     cutoffs,
     ending,

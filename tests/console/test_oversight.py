@@ -169,6 +169,73 @@ def test_pages_are_bounded_and_obey_the_policy(path: str, admin_visitor: house.V
 
 
 @committed
+def test_lock_is_prolonged_with_a_fresh_factor_and_a_reason(admin_visitor: house.Visitor) -> None:
+    lock("victim@example.com")
+    client = admin_visitor.client
+    found = get(client, f"{LOCKOUTS}?q=victim@example.com")
+    before = LockoutCounter.objects.get(kind="login:account").locked_until
+    assert before
+    link = re.findall(r'href="(/admin/lockouts/[\w%=-]+/extend/)"', found)[0]
+
+    asked = get(client, link)
+    wrong = client.post(link, {"hours": "5", **REASON})
+    done = client.post(link, {"hours": "24", **REASON})
+    StepUpProof.objects.all().delete()
+    stale = client.post(link, {"hours": "24", **REASON})
+
+    assert "Let this lock last longer?" in asked
+    assert (wrong.status_code, done.status_code, stale.status_code) == (400, 302, 302)
+    assert done["Location"] == LOCKOUTS
+    assert stale["Location"].startswith("/admin/confirm/")
+    until = LockoutCounter.objects.get(kind="login:account").locked_until
+    assert until == before + dt.timedelta(hours=24)
+
+
+@committed
+def test_network_is_blocked_until_a_moment(admin_visitor: house.Visitor) -> None:
+    client, page = admin_visitor.client, f"{LOCKOUTS}block/"
+    assert page in get(client, LOCKOUTS)
+
+    unfit = client.post(page, {"address": "203.0.113.0/24", "hours": "24", **REASON})
+    own = client.post(page, {"address": "127.0.0.1", "hours": "24", **REASON})
+    done = client.post(page, {"address": "203.0.113.9", "hours": "168", **REASON})
+
+    assert (unfit.status_code, own.status_code, done.status_code) == (422, 409, 302)
+    with pytest.raises(lockout.LockedOut):
+        lockout.refuse_locked(lockout.attempt("login", account="a@example.com", address="203.0.113.9"))
+    assert "blocked by an administrator" in get(client, f"{LOCKOUTS}?kind=block")
+    StepUpProof.objects.all().delete()
+    assert client.get(page)["Location"].startswith("/admin/confirm/")
+    reader = house.visitor().client
+    assert page not in get(reader, LOCKOUTS)
+    assert reader.post(page, {"address": "203.0.113.10", "hours": "1", **REASON}).status_code == 403
+
+
+@committed
+def test_charts_above_the_locks_say_when_and_from_where(admin_visitor: house.Visitor) -> None:
+    client = admin_visitor.client
+    empty = get(client, LOCKOUTS)
+    figures.forget()
+    for number in range(3):
+        Client(REMOTE_ADDR="203.0.113.77").post(
+            "/api/v1/auth/login",
+            {"email": f"nobody{number}@example.com", "password": "not the right one"},
+            content_type="application/json",
+        )
+
+    page = get(client, LOCKOUTS)
+
+    assert "in the last hour" in empty
+    assert "Failures, every 5 minutes" in page
+    assert "203.0.113.77" in page
+    assert page.count('class="chart"') == 2
+    assert page.count("<table") >= 2  # each chart's figures
+    assert "audit trail" in page
+    assert "attempts to sign in" in page
+    assert _offences(page) == []
+
+
+@committed
 def test_long_list_of_locks_has_pages_and_kinds(admin_visitor: house.Visitor) -> None:
     now = timezone.now()
     LockoutCounter.objects.using("audit").bulk_create(
