@@ -7,7 +7,7 @@ exception that leaves a middleware is a 500 to everything outside it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from django.conf import settings
@@ -37,6 +37,10 @@ from sessions_security.models import UserSession
 log = structlog.get_logger(__name__)
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
+
+BY_LINK: Final = frozenset({"not-me", "console-recovery-cancel"})
+"""Routes that stop an attack by the link of a message. Whatever session the browser has besides, one that
+was moved or must change its password first, it neither helps there nor stands in the way."""
 
 
 class SessionGuardMiddleware:
@@ -76,7 +80,8 @@ class SessionGuardMiddleware:
 
 def _admit(request: Any) -> None:
     """Put the live session and its account on the request; an ended session makes the caller a stranger."""
-    if settings.SESSION_COOKIE_NAME in request.COOKIES:
+    is_by_link = request.resolver_match.view_name in BY_LINK
+    if settings.SESSION_COOKIE_NAME in request.COOKIES and not is_by_link:
         session: UserSession | None = request.session.user_session
         if session is not None:
             request.user_session = session

@@ -234,6 +234,25 @@ def test_button_is_counted_as_a_strangers_request(buyer: User, monkeypatch: pyte
     assert statuses == [409, 409, 429, 429]
 
 
+@pytest.mark.parametrize("trouble", ["moved", "password must change", "another account"])
+def test_button_works_whatever_session_the_browser_has(buyer: User, trouble: str) -> None:
+    link = link_of(buyer)
+    device = people.TotpDeviceFactory.create() if trouble == "another account" else None
+    session, cookie = made.cookie_of(device.user if device is not None else buyer)
+    if trouble == "moved":
+        UserSession.objects.filter(pk=session.pk).update(network="198.51.100.9", agent="curl/8")
+    elif trouble == "password must change":
+        User.objects.filter(pk=buyer.pk).update(force_password_change=True)
+    browser = Client()
+    browser.cookies.load(made.cookies(cookie))
+
+    assert browser.get(link).status_code == 200
+    assert browser.post(link).status_code == 200
+    assert FactorFreeze.objects.get().user_id == buyer.pk
+    still = UserSession.objects.get(pk=session.pk).revoked_at is None
+    assert still == (trouble == "another account")
+
+
 def test_waiting_factor_reset_is_stopped_too(buyer: User) -> None:
     from django.db import transaction
 
