@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts.models import TotpDevice, User
 from monitoring.models import AuditEvent
-from sessions_security import keys, sessions, tokens
+from sessions_security import keys, tokens
 from sessions_security.models import PendingSignIn, UserSession
 from tests.factories import accounts as people
 from tests.factories import sessions_security as made
@@ -712,9 +714,9 @@ def test_forged_token_is_recorded_an_expired_one_is_not(monkeypatch: pytest.Monk
     assert me(forged).status_code == 401
     assert refusals.count() == 1
 
-    monkeypatch.setattr(settings, "ACCESS_TOKEN_SECONDS", -1)
-    session = sessions.live(User.objects.get())[0]
-    assert me(tokens.issue_access(session).access_token).status_code == 401
+    an_hour_later = time.time() + 3_600
+    monkeypatch.setattr(tokens, "time", SimpleNamespace(time=lambda: an_hour_later))
+    assert me(token).status_code == 401
     assert refusals.count() == 1
 
 
