@@ -23,6 +23,7 @@ from mestore.lib.actor import Actor
 from mestore.lib.throttle import Limit
 from monitoring import alerts, delivery
 from monitoring.alerts import Severity
+from sessions_security import policy
 from sessions_security.models import UserSession
 
 LIMIT: Final = "limit"
@@ -47,7 +48,7 @@ def tell(user: User, evicted: Collection[UUID], *, by: Actor) -> None:
         context = {
             "count": len(evicted),
             "address": by.address or "",
-            "agent": by.agent,
+            "agent": policy.program(by.agent),
             "at": timezone.now(),
         }
         delivery.notify(user, "session_evicted", context, by=by)

@@ -26,7 +26,7 @@ from mestore.lib import crypto, errors
 from mestore.lib.actor import Actor
 from monitoring import alerts, audit, delivery, events
 from monitoring.alerts import Severity
-from sessions_security import sessions
+from sessions_security import policy, sessions
 from sessions_security.models import SignInNotice, UserSession
 
 Reason = Literal["device", "country", "risk"]
@@ -80,7 +80,7 @@ def send(session: UserSession, reasons: Sequence[Reason], *, by: Actor) -> None:
         "when": local.strftime("%Y-%m-%d %H:%M"),
         "country": session.country,
         "address": session.address,
-        "agent": session.agent[:120],
+        "agent": policy.program(session.agent),
         "is_new_country": "country" in reasons,
         "is_risky": "risk" in reasons,
         "link": f"{settings.PUBLIC_URL}/security/not-me/{token}/",

@@ -203,6 +203,7 @@ _SYSTEMS: Final = (
     ("Linux", re.compile(r"\bLinux\b", re.IGNORECASE)),
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_BEYOND_A_WORD = re.compile(r"[^A-Za-z0-9_ -].*")
 _LONGEST_AGENT: Final = 256  # what a session keeps of it
 
 
@@ -223,6 +224,16 @@ def _family(agent: str) -> tuple[str, str]:
     if not browser:
         browser = re.split(r"[/\s(;]", text.strip(), maxsplit=1)[0].lower()
     return browser, system
+
+
+def program(agent: str) -> str:
+    """Return what a message to an owner calls a program: "Firefox, Linux", "curl"; "" for none.
+
+    Whoever signs in writes the user agent. A word of theirs is cut where an address or a sentence would
+    begin: our own message must not carry a link that is not ours.
+    """
+    browser, system = family(agent)
+    return ", ".join(name for name in (_BEYOND_A_WORD.sub("", browser)[:40], system) if name)
 
 
 # --- The table, for people --------------------------------------------------------------------------------

@@ -72,9 +72,23 @@ def test_new_browser_is_told_with_when_where_and_what(buyer: User) -> None:
 
     assert message.to == [buyer.email]
     assert "203.0.113.7" in message.body
-    assert "Firefox/140" in message.body
+    assert ": Firefox\n" in message.body
     local = timezone.now() - dt.timedelta(hours=5)
     assert local.strftime("%Y-%m-%d") in message.body
+
+
+@pytest.mark.parametrize(
+    "agent", ["https://evil.example/not-me", "evil.example", "www.evil.example (Linux)", "safe:evil.example"]
+)
+def test_who_signs_in_writes_no_link_into_the_message(buyer: User, agent: str) -> None:
+    login(buyer, HTTP_USER_AGENT=agent)
+
+    (message,) = sent("new_device")
+
+    assert "evil" not in message.body.replace(": evil\n", "")
+    assert [
+        link for link in re.findall(r"https?://\S+", message.body) if "/security/not-me/" not in link
+    ] == []
 
 
 def test_link_is_kept_as_its_hash_only(buyer: User) -> None:
