@@ -9,7 +9,6 @@ import pytest
 from django.conf import settings
 
 from monitoring import alerts
-
 from sessions_security.policy import CHANGES
 
 ROOT = Path(settings.BASE_DIR)

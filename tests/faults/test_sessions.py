@@ -21,7 +21,7 @@ from psycopg import sql
 from accounts.models import User
 from mestore import servers
 from monitoring.models import AuditEvent
-from sessions_security import session_check, sessions
+from sessions_security import policy, session_check, sessions
 from sessions_security.models import UserSession
 from tests.factories import accounts as people
 from tests.factories import sessions_security as made
@@ -181,9 +181,7 @@ def test_request_in_flight_may_end_well_and_the_next_one_does_not(race: Race) ->
 
 def test_use_at_the_same_moment_never_revives_what_ended(race: Race) -> None:
     session = made.session_of(people.BuyerFactory.create())
-    UserSession.objects.filter(pk=session.pk).update(
-        last_seen_at=session.created_at - sessions.policy.TOUCH_EVERY * 2
-    )
+    UserSession.objects.filter(pk=session.pk).update(last_seen_at=session.created_at - policy.TOUCH_EVERY * 2)
     session.refresh_from_db()
 
     race([partial(sessions.touch, session), partial(sessions.end, session, by=made.HERE, why="console"),

@@ -133,7 +133,10 @@ def test_new_sign_in_of_the_account_neither_counts_nor_ends_an_impersonation(set
     settings.SESSION_POLICY = {
         **settings.SESSION_POLICY,
         "BUYER": {
-            "idle_seconds": 600, "absolute_seconds": 900, "max_sessions": 2, "assurance": "password",
+            "idle_seconds": 600,
+            "absolute_seconds": 900,
+            "max_sessions": 2,
+            "assurance": "password",
         },
     }
     _user, session, by = administrator()

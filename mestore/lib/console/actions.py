@@ -56,8 +56,9 @@ class ReasonAction:
 
     `permission` is a Django permission name; `run(row, reason=…, by=…)` is the use case, which
     raises a MeStoreError to refuse; a `form` with more fields than the reason hands them over by name.
-    `effect` says in one sentence what will happen, `undo` whether it can be undone; `offered` tells for which rows the action makes sense; `step_up` names what a fresh
-    factor is asked for, before the reason is.
+    `effect` says in one sentence what will happen, `undo` whether it can be undone; `offered` tells
+    for which rows the action makes sense; `step_up` names what a fresh factor is asked for, before the
+    reason is.
     """
 
     name: str
