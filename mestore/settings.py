@@ -135,7 +135,7 @@ INSTALLED_APPS = [
     "sessions_security",
     "accounts",
     "monitoring",
-    "django.contrib.auth",
+    "mestore.apps.CredentialsConfig",  # in place of django.contrib.auth
     "django.contrib.contenttypes",
     "django.contrib.messages",
     "django.contrib.staticfiles",
@@ -247,7 +247,7 @@ if MESTORE_ENV != "test" and ARGON2_MEMORY_KIB * ARGON2_TIME_COST < 57_344:
     env.complain("MESTORE_ARGON2_MEMORY_KIB and _TIME_COST are below what OWASP asks for password storage.")
 HASH_CONCURRENCY = env.integer(
     "MESTORE_HASH_CONCURRENCY", "password hashes computed at once per process",
-    default=os.cpu_count() or 1, minimum=1, maximum=64,
+    default=max(1, (os.cpu_count() or 1) // 2), minimum=1, maximum=64,
 )  # fmt: skip
 # Made by `load_breached_passwords`; new passwords are refused while a file named here cannot be read.
 BREACHED_PASSWORDS = env.text(

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
 import base64
+import os
+import sys
 import threading
+import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -159,40 +164,149 @@ def test_unusable_password_matches_nothing_and_costs_a_hash(monkeypatch: pytest.
     assert len(derived) == 3
 
 
-def test_surplus_beyond_the_queue_is_refused_at_once() -> None:
-    capacity = Capacity(1)
-    entered, leave = threading.Event(), threading.Event()
-    results: list[str] = []
+class Crowd:
+    """Threads that ask for a slot of one capacity; the one that holds it lets go when told."""
 
-    def hold() -> None:
-        with capacity.slot():
+    def __init__(self, capacity: Capacity) -> None:
+        self.capacity = capacity
+        self.served: list[str] = []
+        self.leave = threading.Event()
+        self._threads: list[threading.Thread] = []
+        entered = threading.Event()
+        self._begin(self._hold, entered)
+        assert entered.wait(10)
+
+    def queue(self, name: str, *, known: bool = False) -> None:
+        """One more waits; comes back when it does."""
+        before = self.capacity.waiting
+        self._begin(self._ask, name, known)
+        deadline = time.monotonic() + 10
+        while self.capacity.waiting == before:
+            assert time.monotonic() < deadline
+
+    def end(self) -> list[str]:
+        """Let go and return who was served, in order."""
+        self.leave.set()
+        for thread in self._threads:
+            thread.join(10)
+        return self.served
+
+    def _begin(self, work: Callable[..., None], *given: Any) -> None:
+        self._threads.append(threading.Thread(target=work, args=given, daemon=True))
+        self._threads[-1].start()
+
+    def _hold(self, entered: threading.Event) -> None:
+        with self.capacity.slot():
             entered.set()
-            leave.wait(10)
+            self.leave.wait(10)
 
-    def queue() -> None:
-        with capacity.slot():
-            results.append("served")
+    def _ask(self, name: str, known: bool) -> None:
+        with self.capacity.admitted(known=known), self.capacity.slot():
+            self.served.append(name)
 
-    holder = threading.Thread(target=hold)
-    holder.start()
-    entered.wait(10)
-    waiting = [threading.Thread(target=queue) for _ in range(4)]
-    for thread in waiting:
-        thread.start()
-    while capacity.waiting < 4:
+
+@pytest.fixture
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hashers, "WAIT_SECONDS", 10.0)
+
+
+@pytest.mark.usefixtures("_patient")
+def test_surplus_is_refused_at_once() -> None:
+    crowd = Crowd(Capacity(1))
+    crowd.queue("second")
+
+    with pytest.raises(HashingBusy) as refused, crowd.capacity.slot():
         pass
-
-    with pytest.raises(HashingBusy) as refused, capacity.slot():
+    with pytest.raises(HashingBusy), crowd.capacity.admitted():
         pass
-    leave.set()
-    for thread in [holder, *waiting]:
-        thread.join()
 
     assert refused.value.status == 503
     assert int(refused.value.headers["Retry-After"]) >= 1
-    assert results == ["served"] * 4
+    assert crowd.end() == ["second"]
+    with crowd.capacity.slot():
+        assert crowd.capacity.waiting == 0
+
+
+@pytest.mark.usefixtures("_patient")
+def test_known_device_has_a_place_that_strangers_cannot_take_and_is_served_first() -> None:
+    crowd = Crowd(Capacity(1))
+    crowd.queue("stranger")
+    with pytest.raises(HashingBusy), crowd.capacity.admitted():
+        pass
+
+    crowd.queue("known device", known=True)
+
+    with pytest.raises(HashingBusy), crowd.capacity.admitted(known=True):
+        pass
+    assert crowd.end() == ["known device", "stranger"]
+
+
+def test_who_has_a_place_needs_no_second_one() -> None:
+    capacity = Capacity(1)
+
+    with capacity.admitted(), capacity.admitted(), capacity.slot():
+        pass
+    with capacity.admitted():
+        for _ in range(5):
+            assert capacity.run(lambda: b"done") == b"done"
+
+
+def test_failed_work_gives_its_slot_back() -> None:
+    capacity = Capacity(1)
+
+    def broken() -> bytes:
+        raise MemoryError
+
+    for _ in range(4):
+        with pytest.raises(MemoryError):
+            capacity.run(broken)
     with capacity.slot():
         assert capacity.waiting == 0
+
+
+@pytest.mark.usefixtures("_patient")
+def test_no_more_than_the_slots_run_at_once(race: Callable[..., list[Any]]) -> None:
+    capacity, watch, running, most = Capacity(2), threading.Lock(), [0], [0]
+
+    def work() -> bytes:
+        with watch:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        with watch:
+            running[0] -= 1
+        return b"done"
+
+    outcomes = race([partial(capacity.run, work)] * 24)
+
+    assert most[0] <= 2
+    assert {type(outcome) for outcome in outcomes} <= {bytes, HashingBusy}
+    assert b"done" in outcomes
+    with capacity.slot(), capacity.slot():
+        assert capacity.waiting == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities belong to threads on Linux alone")
+def test_hashing_yields_the_processor_and_nothing_else_does() -> None:
+    here, there = [], []
+
+    def priority() -> bytes:
+        there.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return b""
+
+    Capacity(1).run(priority)
+    here.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    assert there == [19]
+    assert here[0] < 19
+
+
+def test_priority_that_cannot_be_lowered_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_given: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", refused)
+
+    assert Capacity(1).run(lambda: b"done") == b"done"
 
 
 def test_waiting_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -245,6 +246,37 @@ def test_full_queue_is_refused_alike_for_known_and_unknown(monkeypatch: pytest.M
     assert answers[0] == answers[1]
     assert answers[0][0] == 503
     assert not LockoutCounter.objects.using("audit").exists()
+
+
+def test_surplus_is_refused_before_anything_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    user = BuyerFactory.create()
+    only = hashers.Capacity(1)
+    monkeypatch.setattr(hashers, "capacity", lambda: only)
+    taken, leave = threading.Barrier(3), threading.Event()
+
+    def take_a_place() -> None:
+        with only.admitted():
+            taken.wait(10)
+            leave.wait(10)
+
+    holders = [threading.Thread(target=take_a_place) for _ in range(2)]
+    for holder in holders:
+        holder.start()
+    taken.wait(10)
+
+    with (
+        CaptureQueriesContext(connections["default"]) as default,
+        CaptureQueriesContext(connections["audit"]) as separate,
+    ):
+        for email in (user.email, "nobody@example.com"):
+            with pytest.raises(hashers.HashingBusy):
+                _check(email)
+    leave.set()
+    for holder in holders:
+        holder.join()
+
+    assert not [*default, *separate]
+    assert _check(user.email) == user
 
 
 @pytest.mark.parametrize(("is_right", "most"), [(True, 4), (False, 5)])
