@@ -67,9 +67,17 @@ class Banner:
 
 
 def begin(
-    session: UserSession, target: User, *, kind: Literal["cookie", "token"] = "token", reason: str, by: Actor
+    session: UserSession,
+    target: User,
+    *,
+    kind: Literal["cookie", "token"] = "token",
+    reason: str,
+    by: Actor,
+    bound_key: bytes | None = None,
 ) -> UserSession:
     """Begin a session as `target` on top of the administrator's own `session`; an earlier one ends.
+
+    `bound_key` is the thumbprint of the key that its token is bound to, if any (`dpop`).
 
     That a factor is fresh is the caller's check (`guard.require("users.impersonate", request)`). Raises
     hierarchy.NotAllowed, hierarchy.ReasonMissing.
@@ -84,7 +92,7 @@ def begin(
         raise hierarchy.NotAllowed
     with transaction.atomic():
         _end_earlier(session, by)
-        made = _make(session, target, kind, by)
+        made = _make(session, target, kind, by, bound_key)
         Impersonation.objects.create(
             session_id=made.pk, origin_id=session.pk, impersonator=session.user, user=target,
             reason=reason[:500], started_at=made.created_at, ends_at=made.absolute_expires_at,
@@ -209,7 +217,9 @@ def _obstacle(authority: hierarchy.Authority, session: UserSession, target: User
     return hierarchy.obstacle_over(authority, target)
 
 
-def _make(session: UserSession, target: User, kind: Literal["cookie", "token"], by: Actor) -> UserSession:
+def _make(
+    session: UserSession, target: User, kind: Literal["cookie", "token"], by: Actor, bound_key: bytes | None
+) -> UserSession:
     """Write the row. It evicts no session of the account and is not its last sign-in."""
     now = timezone.now()
     end = min(now + dt.timedelta(seconds=settings.IMPERSONATION_SECONDS), session.absolute_expires_at)
@@ -225,6 +235,7 @@ def _make(session: UserSession, target: User, kind: Literal["cookie", "token"], 
         network=network_of(by.address) if by.address else "",
         agent=(by.agent or "")[:256],
         auth_epoch=target.auth_epoch,
+        bound_key=bound_key,
     )
     made.save(force_insert=True)
     return made

@@ -16,7 +16,7 @@ from accounts.models import User
 from accounts.permissions import HasPermission, IsStaff
 from mestore.lib import actor, errors, guard
 from mestore.lib.shapes import Text, read
-from sessions_security import impersonation, tokens
+from sessions_security import dpop, impersonation, tokens
 
 _SUPPORT: Any = HasPermission(impersonation.PERMISSION)
 
@@ -44,14 +44,20 @@ class Begin(APIView):
         given = read(ImpersonationRequest, request)
         guard.require("users.impersonate", request)
         session = request.user_session  # type: ignore[attr-defined]  # of our authentication
+        # The key that proved itself with this request already, or one that does now.
+        bound_key = session.bound_key if session.bound_key is not None else dpop.offered(request)
         with transaction.atomic():
             made = impersonation.begin(
-                session, _account(given["user_id"]), reason=given["reason"], by=actor.of(request)
+                session,
+                _account(given["user_id"]),
+                reason=given["reason"],
+                by=actor.of(request),
+                bound_key=bound_key,
             )
             issued = tokens.issue_access(made)
         answer = {
             "access_token": issued.access_token,
-            "token_type": "bearer",
+            "token_type": dpop.SCHEME if issued.is_bound else "bearer",
             "expires_in": issued.expires_in,
             "session_id": made.pk,
             "ends_at": made.absolute_expires_at,

@@ -110,6 +110,44 @@ def test_review_from_its_beginning_to_its_file() -> None:
     assert Person("users.manage.global").get("access-reviews").status_code == 403
 
 
+def test_support_bound_to_a_key_sees_as_another_with_that_key_only() -> None:
+    support, buyer, holder = Person("users.manage.global"), people.BuyerFactory.create(), made.Holder()
+    support.session.bound_key = holder.thumbprint
+    support.session.save(update_fields=["bound_key"])
+    with transaction.atomic():
+        token = tokens.issue_access(support.session).access_token
+    proof = holder.proof("POST", "/api/v1/admin/impersonation", token=token)
+    support.headers = {"Authorization": f"DPoP {token}", "DPoP": proof}
+
+    begun = support.post("impersonation", user_id=str(buyer.pk), reason="ticket 4711: no orders").json()
+
+    assert begun["token_type"] == "DPoP"
+    me, theirs = "/api/v1/auth/me", begun["access_token"]
+    assert Client().get(me, headers={"Authorization": f"Bearer {theirs}"}).status_code == 401
+    thief = made.Holder().proof("GET", me, token=theirs)
+    assert Client().get(me, headers={"Authorization": f"DPoP {theirs}", "DPoP": thief}).status_code == 401
+    own = holder.proof("GET", me, token=theirs)
+    assert Client().get(me, headers={"Authorization": f"DPoP {theirs}", "DPoP": own}).status_code == 200
+
+
+def test_no_unbound_token_sees_as_another_where_all_must_be_bound(settings: Any) -> None:
+    support, buyer, holder = Person("users.manage.global"), people.BuyerFactory.create(), made.Holder()
+    settings.REQUIRE_DPOP = True
+    session, cookie = made.cookie_of(support.user)
+    path, body = "/api/v1/admin/impersonation", {"user_id": str(buyer.pk), "reason": "ticket 4711: no orders"}
+    browser = Client()
+    browser.cookies.load(made.cookies(cookie))
+    StepUpProof.objects.update(session=session, bound_at=session.created_at)
+
+    bare = browser.post(path, body, content_type="application/json")
+    bound = browser.post(
+        path, body, content_type="application/json", headers={"DPoP": holder.proof("POST", path)}
+    )
+
+    assert (bare.status_code, bare.json()["error_code"]) == (400, "INVALID_DPOP_PROOF")
+    assert (bound.status_code, bound.json()["token_type"]) == (201, "DPoP")
+
+
 def test_support_sees_as_another_until_it_stops() -> None:
     support, buyer = Person("users.manage.global"), people.BuyerFactory.create()
     begun = support.post("impersonation", user_id=str(buyer.pk), reason="ticket 4711: no orders")
