@@ -17,7 +17,7 @@ from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import freezes, hierarchy
+from accounts import freezes, hierarchy, password_change
 from accounts.hierarchy import Authority
 from accounts.models import User
 from mestore.lib import errors
@@ -105,6 +105,19 @@ def unlock(user_id: UUID, *, reason: str, by: Actor) -> User:
         if user.locked_until is not None:
             write(user, {"locked_until": None})
             hierarchy.record(events.USER_UNLOCKED, user, by, data={"reason": reason})
+    return user
+
+
+def force_password_change(user_id: UUID, *, reason: str, by: Actor) -> User:
+    """Let an account do nothing but choose a new password from its next request on; its owner is told.
+
+    One that must already stays as it is. Raises as `update`, and hierarchy.ReasonMissing.
+    """
+    hierarchy.demand_reason(reason)
+    with changing(user_id, by) as (_authority, user):
+        if not user.force_password_change:
+            write(user, password_change.flag_columns(password_change.ASKED, timezone.now()))
+            password_change.tell_flagged(user, password_change.ASKED, by=by, reason=reason)
     return user
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -23,8 +23,9 @@ from accounts import (
     delegation,
     factors,
     grants,
+    identity_panels,
 )
-from accounts.models import Grant, Permission, User, VendorProfile
+from accounts.models import FactorFreeze, Grant, Permission, User, VendorProfile
 from accounts.roles import STAFF, Resource, Risk, Role
 from accounts.users import identifier
 from mestore.lib import console
@@ -38,6 +39,8 @@ grants.register_model_permission(
 grants.register_model_permission("accounts.permission", view="permissions.read.read_only")
 # The audit trail knows no app above it, so its right is registered here.
 grants.register_model_permission("monitoring.auditevent", view="audit_logs.read.read_only")
+
+MoreTables = Callable[[HttpRequest, User], Iterable[Table]]
 
 ROLE_WORDS = {
     Role.BUYER: gettext_lazy("buyer"),
@@ -68,6 +71,17 @@ def _by_state(rows: Any, value: str) -> Any:
     if value == "locked":
         return rows.filter(locked_until__gt=timezone.now())
     return rows.filter(is_active=value == "active", deleted_at=None)
+
+
+_SIGNED_IN = {
+    "dormant": identity_panels.dormant,
+    "never": identity_panels.never,
+    "weak": identity_panels.weak,
+}
+
+
+def _by_sign_in(rows: Any, value: str) -> Any:
+    return _SIGNED_IN[value](rows)
 
 
 def _by_factor(rows: Any, value: str) -> Any:
@@ -107,6 +121,16 @@ class UserAdmin(ConsoleModelAdmin):
             choices=[("proved", gettext_lazy("proved")), ("missing", gettext_lazy("staff without one"))],
             narrow=_by_factor,
         ),
+        console.choice_filter(
+            parameter="signed_in",
+            title=gettext_lazy("Sign-in"),
+            choices=[
+                ("dormant", gettext_lazy("not for 90 days")),
+                ("never", gettext_lazy("never")),
+                ("weak", gettext_lazy("not with a second factor for 90 days")),
+            ],
+            narrow=_by_sign_in,
+        ),
     )
     orderings = (Ordering("newest", gettext_lazy("newest first"), ("-pk",)),)
     search_in = (SearchField("email_key", "prefix", identifier), SearchField("id"))
@@ -125,15 +149,16 @@ class UserAdmin(ConsoleModelAdmin):
         ),
         (
             gettext_lazy("Signing in"),
-            ("factor", "last_login", "password_age", "must_change", "created_at", "updated_at", "deleted_at",
-             "origin"),
+            ("factor", "last_login", "last_strong_login", "password_age", "must_change", "created_at",
+             "updated_at", "deleted_at", "origin"),
         ),
     )  # fmt: skip
     reason_actions = console_actions.ALL
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         rows: QuerySet[User] = super().get_queryset(request).defer("password")
-        return rows.annotate(has_factor=factors.proved())
+        frozen = FactorFreeze.objects.filter(user=OuterRef("pk"), until__gt=timezone.now())
+        return rows.annotate(has_factor=factors.proved(), is_frozen=Exists(frozen))
 
     @admin.display(description=gettext_lazy("account"))
     def who(self, user: User) -> SafeString:
@@ -178,6 +203,16 @@ class UserAdmin(ConsoleModelAdmin):
         if request.user.has_perm("accounts.view_grant"):
             yield _grants_of(row)
         yield console_views.counters_table(row)
+        for build in self.more_tables:
+            yield from build(request, row)
+
+    more_tables: tuple[MoreTables, ...] = ()
+
+    @classmethod
+    def also_show(cls, build: MoreTables) -> None:
+        """Let an app above show what it knows under an account; the same twice is one."""
+        if build not in cls.more_tables:
+            cls.more_tables = (*cls.more_tables, build)
 
     def links(self, request: HttpRequest, row: User) -> Iterable[tuple[str, str]]:
         if row.deleted_at is not None or row.pk == request.user.pk:

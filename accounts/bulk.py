@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 MOST = 100
 UPDATING = "users.update.global"
-ASKED = "asked"
-"""Why a password must change that an administrator wants changed."""
 
 _WORDS: dict[str, Text] = {
     "unknown": gettext_lazy("User not found."),
@@ -50,7 +48,7 @@ class Action:
     """A change that applies to many accounts alike.
 
     `columns` gives what is written; `concerns` says for which accounts that changes anything; `tell` records
-    it and tells the owner, where the owner must know.
+    it, with the reason, and tells the owner, where the owner must know.
     """
 
     event: str
@@ -58,7 +56,7 @@ class Action:
     columns: Callable[[Mapping[str, Any]], dict[str, Any]]
     concerns: Callable[[User, Mapping[str, Any]], bool]
     data: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda _given: {}
-    tell: Callable[[User, Actor], None] | None = None
+    tell: Callable[[User, Actor, str], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +110,11 @@ ACTIONS: dict[str, Action] = {
     "force_password_change": Action(
         events.PASSWORD_FLAGGED,
         UPDATING,
-        columns=lambda _given: password_change.flag_columns(ASKED, timezone.now()),
+        columns=lambda _given: password_change.flag_columns(password_change.ASKED, timezone.now()),
         concerns=lambda user, _given: not user.force_password_change,
-        tell=lambda user, by: password_change.tell_flagged(user, ASKED, by=by),
+        tell=lambda user, by, reason: password_change.tell_flagged(
+            user, password_change.ASKED, by=by, reason=reason
+        ),
     ),
     "update_clearance": Action(
         events.USER_CLEARANCE_CHANGED,
@@ -220,7 +220,7 @@ def _change(
     User.objects.filter(pk__in=ids).update(**rule.columns(given), updated_at=timezone.now())
     if rule.tell is not None:
         for user in changing:
-            rule.tell(user, by)
+            rule.tell(user, by, reason)
         return
     data = {**rule.data(given), "reason": reason, "bulk": len(users)}
     audit.record_many(

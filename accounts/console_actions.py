@@ -8,6 +8,7 @@ from accounts import (
     account_changes,
     administration,
     deletion,
+    freezes,
     hierarchy,
     lockout,
     password_reset,
@@ -139,4 +140,53 @@ START_RESET = ReasonAction(
     offered=lambda user: user.deleted_at is None and bool(user.email_key),
 )
 
-ALL = (DEACTIVATE, REACTIVATE, UNLOCK, START_RESET, ASK_RESET, DELETE, RESTORE)
+FORCE_CHANGE = ReasonAction(
+    name="force_password_change",
+    verb=gettext_lazy("Demand a new password"),
+    question=lambda count: (
+        ngettext("Demand a new password of %d account?", "Demand a new password of %d accounts?", count)
+        % count
+    ),
+    effect=gettext_lazy(
+        "From the next request on the account can do nothing but choose a new password. Its owner is told."
+    ),
+    undo=gettext_lazy("No. It ends when the owner has chosen one."),
+    done=lambda count: (
+        ngettext("%d account must choose a new password.", "%d accounts must choose a new password.", count)
+        % count
+    ),
+    permission="accounts.change_user",
+    run=lambda user, *, reason, by: account_changes.force_password_change(user.pk, reason=reason, by=by),
+    offered=lambda user: (
+        user.deleted_at is None and user.has_usable_password() and not user.force_password_change
+    ),
+)
+LIFT_FREEZE = ReasonAction(
+    name="lift_freeze",
+    verb=gettext_lazy("Lift the freeze"),
+    question=lambda count: (
+        ngettext("Lift the freeze of %d account?", "Lift the freeze of %d accounts?", count) % count
+    ),
+    effect=gettext_lazy(
+        "Password, factors and addresses can be changed again at once, by whoever is signed in there."
+        " Talk to the owner first. Both addresses are told."
+    ),
+    undo=gettext_lazy("No. The owner may freeze it again with the link of a message."),
+    done=lambda count: ngettext("%d freeze lifted.", "%d freezes lifted.", count) % count,
+    permission="accounts.change_user",
+    run=freezes.lift,
+    offered=lambda user: user.deleted_at is None and getattr(user, "is_frozen", False),
+    step_up="users.factor_reset",
+)
+
+ALL = (
+    DEACTIVATE,
+    REACTIVATE,
+    UNLOCK,
+    START_RESET,
+    FORCE_CHANGE,
+    ASK_RESET,
+    LIFT_FREEZE,
+    DELETE,
+    RESTORE,
+)

@@ -18,7 +18,15 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
-from accounts import console_actions, lockout_charts, lockout_lists, roles, selectors, suspension
+from accounts import (
+    console_actions,
+    identity_panels,
+    lockout_charts,
+    lockout_lists,
+    roles,
+    selectors,
+    suspension,
+)
 from accounts.models import LockoutCounter, User
 from mestore.lib import actor, charts
 from mestore.lib.console import Panel, Place, ReasonAction, State, Table, actions, display, panel, places
@@ -124,9 +132,11 @@ def factors_page(request: HttpRequest) -> HttpResponseBase:
         request,
         "console/factors.html",
         title=_("Factors"),
-        summary=_("Who proves more than a password, and who of the staff does not."),
-        panels=coverage(request),
-        tables=[_without_factor(bare)],
+        summary=_(
+            "Who proves more than a password, who of the staff does not, and which accounts nobody uses."
+        ),
+        panels=[*identity_panels.panels(request), *coverage(request)],
+        tables=[_without_factor(bare), *_unused_staff()],
     )
 
 
@@ -227,6 +237,28 @@ def _without_factor(people: list[User]) -> Table:
         ],
         empty=_("Everybody on the staff has one."),
     )  # fmt: skip
+
+
+def _unused_staff() -> list[Table]:
+    staff = User.objects.filter(user_type__in=roles.STAFF).order_by("-pk")
+    parts = (
+        (_("Staff without a sign-in for 90 days"), identity_panels.dormant(staff)),
+        (_("Staff who never signed in"), identity_panels.never(staff)),
+    )
+    return [
+        Table(
+            title=title,
+            headers=[_("Account"), _("Role"), _("Last sign-in"), _("With a second factor"), _("Created")],
+            rows=[
+                (display.link(reverse("admin:accounts_user_change", args=[user.pk]), str(user)),
+                 user.user_type, display.moment(user.last_login), display.moment(user.last_strong_login),
+                 display.moment(user.created_at))
+                for user in rows[:_SHOWN]
+            ],
+            empty=_("Nobody."),
+        )
+        for title, rows in parts
+    ]  # fmt: skip
 
 
 def _counted(row: selectors.RoleCount) -> str:

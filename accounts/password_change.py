@@ -27,7 +27,8 @@ from monitoring import audit, delivery, events
 
 CHANGE: Final = "change_password"
 """The budget of wrong present passwords: whoever took over a session must not guess on."""
-KNOWN, SHORT = "known", "short"
+KNOWN, SHORT, ASKED = "known", "short", "asked"
+"""Why a password must change: it is known, it is too short, an administrator asked."""
 REMIND_AFTER = dt.timedelta(days=7)
 
 log = structlog.get_logger("mestore.passwords")
@@ -138,9 +139,15 @@ def flag_columns(why: str, now: dt.datetime) -> dict[str, Any]:
     return {"force_password_change": True, "password_flag": why, "password_flagged_at": now}
 
 
-def tell_flagged(user: User, why: str, *, by: Actor) -> None:
-    """Record and tell the owner that the password must change, in the transaction that demands it."""
-    audit.record(events.PASSWORD_FLAGGED, by=by, target=("user", str(user.pk)), data={"why": why})
+def tell_flagged(user: User, why: str, *, by: Actor, reason: str = "") -> None:
+    """Record and tell the owner that the password must change, in the transaction that demands it.
+
+    `reason` is what an administrator wrote about it.
+    """
+    data = {"why": why} | ({"reason": reason} if reason else {})
+    audit.record(
+        events.PASSWORD_FLAGGED, by=by, target=("user", str(user.pk)), data=data, subject=str(user.pk)
+    )
     delivery.notify(user, "password_must_change", {"is_known": why == KNOWN}, by=by, second_address=True)
 
 

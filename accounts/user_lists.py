@@ -167,6 +167,25 @@ def page_of_users(wanted: Wanted) -> Page:
     return page_of(rows, detailed, ORDERS[wanted.order], wanted, known=found)
 
 
+def signed_in(rows: QuerySet[User], *, before: dt.datetime) -> QuerySet[User]:
+    """Return those of `rows` whose last sign-in was before a moment, never that of nobody."""
+    return rows.alias(signed_in_at=_LAST_LOGIN).filter(signed_in_at__gt=EPOCH, signed_in_at__lt=before)
+
+
+def never_signed_in(rows: QuerySet[User]) -> QuerySet[User]:
+    """Return those of `rows` that never signed in."""
+    return rows.alias(signed_in_at=_LAST_LOGIN).filter(signed_in_at=EPOCH)
+
+
+def capped_counts(lists: Sequence[QuerySet[User]]) -> list[int]:
+    """Return how many rows each of `lists` has, COUNTED + 1 for more than that. One statement."""
+    counts = [_CappedCount(rows.order_by().values("pk")[: COUNTED + 1]) for rows in lists]
+    names = {f"count_{number}": count for number, count in enumerate(counts)}
+    # One row of any account carries them; without accounts there is nothing to count.
+    found = list(User.objects.order_by().annotate(**names).values_list(*names)[:1])
+    return list(found[0]) if found else [0] * len(lists)
+
+
 def page_of_staff(wanted: Wanted) -> Page:
     """Return one page of administrators and superusers. Raises CursorInvalid."""
     narrowed = {"user_type__in": sorted(STAFF), **wanted.narrowed}

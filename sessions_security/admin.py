@@ -36,6 +36,7 @@ from sessions_security import (
     client_admin,  # noqa: F401  # registers its page
     cutoffs,
     ending,
+    impersonation_tables,  # noqa: F401  # adds its table to the page of an account
     session_charts,
     session_lists,
     session_timeline,

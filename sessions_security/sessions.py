@@ -40,11 +40,15 @@ class AccountChanged(errors.Unauthorized):
     message = _("Sign in again.")
 
 
+# What proves no second factor of a person's own.
+_WEAK = frozenset({"pwd", "key", "assertion", "break_glass"})
+
 # Locks the account, so that two sign-ins of one person count each other's sessions; refuses an account that
-# changed since its password was checked; keeps the date of the last sign-in; and tells the database's time,
+# changed since its password was checked; keeps the dates of the last sign-in; and tells the database's time,
 # by which "everything that began before" is judged. One statement for the four.
 _ADMIT = """
-    UPDATE accounts_user SET last_login = statement_timestamp()
+    UPDATE accounts_user SET last_login = statement_timestamp(),
+        last_strong_login = CASE WHEN %s THEN statement_timestamp() ELSE last_strong_login END
     WHERE id = %s AND auth_epoch = %s AND is_active AND deleted_at IS NULL
     RETURNING user_type, last_login
 """
@@ -161,7 +165,7 @@ def start(
     """
     rule = policy.for_role(settings.SESSION_POLICY, user.user_type)
     with transaction.atomic(savepoint=False):
-        admitted = sql.fetch_one(_ADMIT, (user.pk, user.auth_epoch))
+        admitted = sql.fetch_one(_ADMIT, (not _WEAK.issuperset(amr), user.pk, user.auth_epoch), prepare=True)
         if admitted is None or admitted[0] != user.user_type:
             raise AccountChanged
         now = admitted[1]
@@ -310,7 +314,7 @@ def _begin(session: UserSession, *, others: int) -> list[UUID]:
     """Write a new session, end the least recently seen beyond `others`, return their ids. One statement."""
     values = {name: getattr(session, name) for name in _BEGIN_FIELDS}
     values["kind"] = str(session.kind)
-    rows = sql.fetch_all(_BEGIN, values | {"others": others})
+    rows = sql.fetch_all(_BEGIN, values | {"others": others}, prepare=True)
     session._state.adding, session._state.db = False, "default"
     return [row[0] for row in rows]
 

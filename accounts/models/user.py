@@ -65,6 +65,10 @@ class User(AbstractBaseUser):
     email_verified = models.BooleanField(_("e-mail verified"), default=False)
     phone_verified = models.BooleanField(_("telephone verified"), default=False)
 
+    # When more than a password was proved; impersonated sessions and emergency codes do not count.
+    last_strong_login = models.DateTimeField(
+        _("last sign-in with a second factor"), null=True, editable=False
+    )
     # Set by an administrator: nobody signs in before. Locks after failures are counters, not here.
     locked_until = models.DateTimeField(_("locked until"), null=True, blank=True, editable=False)
     security_clearance_level = models.PositiveSmallIntegerField(_("clearance"), default=3)

@@ -5,31 +5,36 @@ from __future__ import annotations
 import datetime as dt
 import html
 import re
+import uuid
 from typing import Any
 
 import pytest
 from django.core import mail
+from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
-from accounts import approvals, lockout, recovery_approval, suspension
+from accounts import approvals, freezes, lockout, recovery_approval, suspension
 from accounts.models import (
     AccessReview,
     ApprovalRequest,
+    FactorFreeze,
     FactorReset,
     Grant,
     LockoutCounter,
     Permission,
     User,
 )
+from mestore.lib import actor
 from mestore.lib.actor import Actor
 from mestore.lib.console import figures
 from monitoring import delivery, events
 from monitoring.models import AuditEvent
 from monitoring.outbox import OutboxMessage
-from sessions_security.models import StepUpProof
+from sessions_security.models import Impersonation, StepUpProof
 from tests.console import house
 from tests.console.test_pages import STATEMENTS, _offences, _statements
+from tests.factories import sessions_security as made
 from tests.factories.accounts import AdminFactory, BuyerFactory, SuperuserFactory, TotpDeviceFactory, grant
 
 pytestmark = pytest.mark.django_db(databases=["default", "audit"])
@@ -305,6 +310,103 @@ def test_accounts_are_filtered_by_factor_and_state(admin_visitor: house.Visitor)
     assert f"/{gone.pk}/change/" in deleted
     assert f"/{shut.pk}/change/" in locked
     assert f"/{gone.pk}/change/" not in locked
+
+
+def test_accounts_that_nobody_uses_are_counted_and_listed(admin_visitor: house.Visitor) -> None:
+    now = timezone.now()
+    asleep, awake = AdminFactory.create(), BuyerFactory.create()
+    unborn, closed = BuyerFactory.create(last_login=None), BuyerFactory.create(is_active=False)
+    for user, days in ((asleep, 91), (awake, 89), (closed, 100)):
+        User.objects.filter(pk=user.pk).update(last_login=now - dt.timedelta(days=days))
+    client = admin_visitor.client
+
+    lists = {name: get(client, f"{USERS}?signed_in={name}") for name in ("dormant", "never", "weak")}
+    page = get(client, FACTORS)
+
+    def named(name: str) -> set[str]:
+        everybody = (asleep, awake, unborn, closed, admin_visitor.user)
+        return {str(user.pk) for user in everybody if f"/{user.pk}/change/" in lists[name]}
+
+    assert named("dormant") == {str(asleep.pk)}
+    assert named("never") == {str(unborn.pk)}
+    # Who just entered with a code is not among those who did not.
+    assert named("weak") == {str(asleep.pk), str(awake.pk), str(unborn.pk)}
+    assert "No sign-in for 90 days" in page
+    assert "Staff without a sign-in for 90 days" in page
+    assert asleep.email in page
+    assert "Impersonations, last 30 days" in page
+    assert client.get(f"{USERS}?signed_in=x").status_code in {302, 400}
+
+
+def test_last_strong_sign_in_is_that_with_a_factor(admin_visitor: house.Visitor) -> None:
+    strong = User.objects.get(pk=admin_visitor.user.pk)
+    assert strong.last_strong_login == strong.last_login
+    buyer = BuyerFactory.create()
+
+    made.session_of(buyer, amr=("pwd",))
+
+    weak = User.objects.get(pk=buyer.pk)
+    assert weak.last_login is not None
+    assert weak.last_strong_login is None
+    assert "Last sign-in with a second factor" in get(admin_visitor.client, f"{USERS}{buyer.pk}/change/")
+
+
+def test_who_is_looked_through_did_not_sign_in(chief: house.Visitor) -> None:
+    buyer = BuyerFactory.create()
+
+    answer = chief.client.post(f"/admin/impersonation/{buyer.pk}/", {**REASON})
+
+    assert Impersonation.objects.filter(user=buyer).exists(), text(answer)
+    assert User.objects.get(pk=buyer.pk).last_login is None
+
+
+def test_impersonations_stand_on_the_page_of_both_accounts(admin_visitor: house.Visitor) -> None:
+    buyer, now = BuyerFactory.create(), timezone.now()
+    Impersonation.objects.create(
+        session_id=uuid.uuid4(), origin_id=uuid.uuid4(), impersonator=admin_visitor.user, user=buyer,
+        reason="ticket 4711: no orders", started_at=now, ends_at=now + dt.timedelta(minutes=15),
+    )  # fmt: skip
+
+    for user in (buyer, admin_visitor.user):
+        assert "ticket 4711: no orders" in get(admin_visitor.client, f"{USERS}{user.pk}/change/")
+
+
+def test_freeze_is_lifted_from_the_page_with_a_fresh_factor(admin_visitor: house.Visitor) -> None:
+    buyer, superior = BuyerFactory.create(), SuperuserFactory.create()
+    client, do = admin_visitor.client, f"{USERS}do/"
+    assert "Lift the freeze" not in get(client, f"{USERS}{buyer.pk}/change/")
+    with transaction.atomic():
+        for user in (buyer, superior):
+            freezes.place(user, why="not_me", by=actor.system("test"))
+    assert "Lift the freeze" in get(client, f"{USERS}{buyer.pk}/change/")
+
+    above = client.post(do, {"action": "lift_freeze", "pk": str(superior.pk), **REASON})
+    done = client.post(do, {"action": "lift_freeze", "pk": str(buyer.pk), **REASON})
+    again = client.post(do, {"action": "lift_freeze", "pk": str(buyer.pk), **REASON})
+    StepUpProof.objects.all().delete()
+    stale = client.get(f"{do}?action=lift_freeze&pk={superior.pk}")
+
+    assert (above.status_code, done.status_code, again.status_code) == (409, 302, 302)
+    assert stale["Location"].startswith("/admin/confirm/?action=users.factor_reset")
+    assert set(FactorFreeze.objects.values_list("user_id", flat=True)) == {superior.pk}
+    assert AuditEvent.objects.filter(type=events.CHANGES_FREEZE_LIFTED).count() == 1
+
+
+def test_new_password_is_demanded_with_a_reason_and_its_owner_told(admin_visitor: house.Visitor) -> None:
+    buyer, equal = BuyerFactory.create(), AdminFactory.create()
+    client, do = admin_visitor.client, f"{USERS}do/"
+
+    refused = client.post(do, {"action": "force_password_change", "pk": str(equal.pk), **REASON})
+    done = client.post(do, {"action": "force_password_change", "pk": str(buyer.pk), **REASON})
+
+    assert (refused.status_code, done.status_code) == (409, 302)
+    flagged = User.objects.get(pk=buyer.pk)
+    assert (flagged.force_password_change, flagged.password_flag) == (True, "asked")
+    event = AuditEvent.objects.get(type=events.PASSWORD_FLAGGED)
+    assert REASON["reason"].encode() in bytes(event.canon)
+    assert OutboxMessage.objects.count() == 1
+    assert "Demand a new password" not in get(client, f"{USERS}{buyer.pk}/change/")
+    assert not User.objects.get(pk=equal.pk).force_password_change
 
 
 # --- Approvals and resets ---------------------------------------------------------------------------------
