@@ -206,10 +206,8 @@ def attempt(kind: str, *, account: str, address: str | None, device: UUID | None
 
 def refuse_locked(this: Attempt) -> bool:
     """Let an attempt begin or raise LockedOut; say whether its factor is suspended. One statement."""
-    seconds, is_suspended = sql.fetch_one(_SELECT_LOCK, [this.doors, this.owner_key], using=_ALIAS) or (
-        0,
-        True,
-    )
+    given = [this.doors, this.owner_key]
+    seconds, is_suspended = sql.fetch_one(_SELECT_LOCK, given, using=_ALIAS, prepare=True) or (0, True)
     _refuse_if(seconds)
     return bool(is_suspended)
 
@@ -244,7 +242,7 @@ def settle(this: Attempt) -> bool:
     """
     own = [key for key in (this.account_key, this.pair_key) if key]
     given = {"keys": this.keys, "own": own, "block": this.block_key, "owner": this.owner_key}
-    seconds, is_suspended = sql.fetch_one(_SETTLE, given, using=_ALIAS) or (0, True)
+    seconds, is_suspended = sql.fetch_one(_SETTLE, given, using=_ALIAS, prepare=True) or (0, True)
     _refuse_if(seconds)
     return not is_suspended
 

@@ -198,7 +198,7 @@ def begin(
         "new": rules["reputation_new"],
         "decay": rules["reputation_decay_per_hour"],
     }
-    (row,) = sql.fetch_all(_BEGIN, given, using=_ALIAS)
+    (row,) = sql.fetch_all(_BEGIN, given, using=_ALIAS, prepare=True)
     failures, burst, good, of_account, reputation, names, networks, last_at, latitude, longitude, *seen = row
     has_cookie = by.device is not None
     return Begun(
@@ -220,7 +220,7 @@ def begin(
 
 def finish(attempt_id: UUID, *, outcome: str, score: int) -> None:
     """Say how an attempt ended that `begin` counted. One statement."""
-    sql.execute(_FINISH, [outcome, score, attempt_id], using=_ALIAS)
+    sql.execute(_FINISH, [outcome, score, attempt_id], using=_ALIAS, prepare=True)
 
 
 def note_refused(name: str, *, purpose: str, device: UUID | None, by: Actor) -> None:
@@ -250,7 +250,7 @@ def complete(
         now=session.created_at,
     ) | {"id": ids.uuid7(), "user": user.pk, "session": session.pk, "agent": session.agent,
          "attempt": attempt, "score": score, "pending": pending}  # fmt: skip
-    (row,) = sql.fetch_all(_COMPLETE, given)
+    (row,) = sql.fetch_all(_COMPLETE, given, prepare=True)
     return Arrival(*row)
 
 

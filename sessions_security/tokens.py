@@ -149,7 +149,7 @@ def rotate(
     token_hash = crypto.digest(refresh_token.encode())
     keys.ring()  # outside the transaction: a key made on first use must not be rolled back with it
     with session_check.database_guard(), transaction.atomic():
-        row = sql.fetch_one(_CLAIM, (token_hash, bound_key))
+        row = sql.fetch_one(_CLAIM, (token_hash, bound_key), prepare=True)
         if row is not None:
             session = _refreshed(row)
             if continuity.may_refresh(session, by=by):
