@@ -40,6 +40,9 @@ COMMON = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %u@%d ",
+    # A statement that fails is named without its values: those are people's names, addresses and hashes.
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
     "logging_collector": "off",
 }
 # Speed for servers whose data nobody will miss. Never for a test that kills the server.

@@ -66,6 +66,19 @@ def test_nobody_comes_in_without_tls(pair: servers.Servers) -> None:
         redis.Redis(port=pair.ports["redis"], retry=Retry(NoBackoff(), 0)).ping()
 
 
+def test_statement_that_fails_leaves_no_value_in_the_log(pair: servers.Servers) -> None:
+    mine = "CREATE TEMP TABLE kept (name text PRIMARY KEY)"
+    with psycopg.connect(pair.database_url(), autocommit=True, cursor_factory=psycopg.ClientCursor) as link:
+        link.execute(mine)
+        link.execute("INSERT INTO kept VALUES (%s)", ("somebody@example.com",))
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            link.execute("INSERT INTO kept VALUES (%s)", ("somebody@example.com",))
+
+    said = pair.log("postgresql").read_text()
+    assert "duplicate key value violates unique constraint" in said
+    assert "somebody@example.com" not in said
+
+
 def test_a_wrong_password_is_refused(pair: servers.Servers) -> None:
     url = urlsplit(pair.database_url())
     wrong = urlunsplit(url._replace(netloc=url.netloc.replace(url.password or "", "x" * 32)))
