@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.core import mail
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts import factor_resets
@@ -216,6 +218,18 @@ def test_link_works_once_even_when_pressed_many_times_at_once(
 
     assert sorted(answers) == [200, 409, 409, 409, 409, 409]
     assert len(sent("sign_in_disowned")) == 2
+
+
+def test_button_takes_the_account_before_its_sessions_as_a_sign_in_does(buyer: User) -> None:
+    token = link_of(buyer).split("/")[-2]
+
+    with CaptureQueriesContext(connection) as queries:
+        notices.disown(token, by=STRANGER)
+
+    said = [one["sql"] or "" for one in queries]
+    account = next(at for at, text in enumerate(said) if text.startswith('UPDATE "accounts_user"'))
+    theirs = next(at for at, text in enumerate(said) if "usersession" in text and "FOR NO KEY UPDATE" in text)
+    assert account < theirs
 
 
 @pytest.mark.parametrize("token", ["x", "A" * 43, "A" * 5_000, "%F0%9F%92%A9"])
