@@ -13,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts import user_lists
+from accounts.api import lists
 from accounts.models import User
 from accounts.user_lists import Page, Wanted
 from mestore.lib import sql
@@ -228,3 +229,37 @@ def test_in_a_huge_table_the_planner_is_asked_in_two_statements(monkeypatch: pyt
     assert 15 <= found.figures["total_buyers"] <= 25
     assert 25 <= found.figures["total_users"] <= 35
     assert 5 <= found.figures["total_vendors"] <= 15
+
+
+_MANY = """
+    INSERT INTO accounts_user (
+        id, email, email_key, password, user_type, nombre, apellido, telefono, ciudad, empresa, direccion,
+        is_active, account_verified, email_verified, phone_verified, security_clearance_level, department_id,
+        employee_id, auth_epoch, force_password_change, created_at, updated_at, last_login
+    )
+    SELECT gen_random_uuid(), 'p' || n || '@example.com', 'p' || n || '@example.com', 'x', 'BUYER',
+        'Name', 'Other', '', '', '', '', true, true, true, false, 3, '', '', 1, false,
+        %(first)s + n * interval '1 second', now(),
+        CASE WHEN n %% 4 > 0 THEN %(first)s + n * interval '1 minute' END
+    FROM generate_series(1, 5000) AS n
+"""
+
+
+@pytest.mark.django_db(databases=["default", "audit", "owner"], transaction=True)
+@pytest.mark.parametrize("order", ["created_at_desc", "email_asc", "is_active"])
+def test_few_sign_ins_of_a_time_are_found_in_their_index_whatever_the_order(order: str) -> None:
+    sql.execute(_MANY, {"first": NOW}, using="owner")
+    sql.execute("ANALYZE accounts_user", using="owner")
+    ask = {"sort_by": order, "last_login_before": (NOW + dt.timedelta(minutes=30)).isoformat()}
+
+    with CaptureQueriesContext(connection) as statements:
+        few = user_lists.page_of_users(lists.users(ask))
+        none = user_lists.page_of_users(lists.users({**ask, "last_login_before": "2001-01-01"}))
+        many = user_lists.page_of_users(lists.users({"sort_by": order, "last_login_after": "2026-03-04"}))
+
+    assert (few.total, none.total, many.total) == (22, 0, 3_750)
+    found = [sql.fetch_all("EXPLAIN " + one["sql"]) for one in statements.captured_queries[:3:2]]
+    for plan in ("".join(line for (line,) in rows) for rows in found):
+        assert "user_list_last_login" in plan
+        assert "Seq Scan" not in plan
+    assert len(statements) <= 5
