@@ -129,8 +129,8 @@ def _end_everything(notice: SignInNotice, by: Actor) -> None:
     user = notice.user
     session = UserSession.objects.filter(pk=notice.session_id).first()
     device_id = (session.device_id if session is not None else None) or notice.device_id
-    # What waits for a second step, or comes by a link, was born in the epoch that ends here. The account comes
-    # before its sessions, as when somebody signs in: the other order could be a deadlock with that.
+    # What waits for a second step, or comes by a link, was born in the epoch that ends here. The account
+    # comes before its sessions, as when somebody signs in: the other order could be a deadlock with that.
     User.objects.filter(pk=user.pk).update(auth_epoch=F("auth_epoch") + 1, force_password_change=True)
     sessions.end_all(user, by=by, why="not_me")
     waiting = factor_resets.open_of(user)

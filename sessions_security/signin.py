@@ -409,6 +409,9 @@ def open_tokens(
     keys.ring()
     with transaction.atomic(savepoint=False):
         session = sessions.start(user, kind="token", amr=tuple(amr), by=by, bound_key=bound_key)
+        if cleared is not None and factors.has_factor(user):
+            # It came since the password was found to be enough. The account is held now: none comes any more.
+            raise sessions.AccountChanged
         if not arrivals.note(session, by=by, cleared=cleared, pending=pending.pk if pending else None):
             raise SignInOver
         return SignedIn(user, session, tokens.issue_pair(session))

@@ -20,7 +20,7 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts.models import TotpDevice, User
 from monitoring.models import AuditEvent
-from sessions_security import keys, tokens
+from sessions_security import keys, signin, tokens
 from sessions_security.models import PendingSignIn, UserSession
 from tests.factories import accounts as people
 from tests.factories import sessions_security as made
@@ -319,6 +319,22 @@ def test_sign_in_takes_at_most_twelve_statements_and_a_read_one() -> None:
 
 
 # The second factor
+
+
+@committed
+def test_password_is_not_enough_when_a_factor_came_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    user = people.BuyerFactory.create()
+    through = signin.open_tokens
+
+    def later(*args: Any, **named: Any) -> signin.SignedIn:
+        # The owner confirms an application between the password's answer and the session's beginning.
+        people.TotpDeviceFactory.create(user=user)
+        return through(*args, **named)
+
+    monkeypatch.setattr(signin, "open_tokens", later)
+
+    assert login(user).status_code == 401
+    assert not UserSession.objects.filter(user=user).exists()
 
 
 def test_administrator_signs_in_with_password_and_code() -> None:
