@@ -39,8 +39,8 @@ MAXIMUM_BYTES = 4096
 _SALT_BYTES = 16
 _HASH_BYTES = 32
 _PLACES_PER_SLOT = 3  # hashed, waiting, and one more for known devices
-WAIT_SECONDS = 1.0
-_NICENESS = 19
+WAIT_SECONDS = 3.0
+_NICENESS = 10  # about a tenth of a core that others want too: sign-ins are slow then, not shut out
 _STORED = re.compile(
     r"argon2id-peppered\$(?P<key_id>[^$]{1,64})\$v=(?P<version>\d{1,3})"
     r"\$m=(?P<memory>\d{1,8}),t=(?P<time>\d{1,3}),p=(?P<lanes>\d{1,3})"
