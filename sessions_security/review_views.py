@@ -170,5 +170,5 @@ def _id(text: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise errors.Unprocessable(
-            details=[errors.FieldError("cursor", _("This cursor is not one of ours."), "invalid")]
+            details=[errors.FieldError("query -> cursor", _("This cursor is not one of ours."), "invalid")]
         ) from None

@@ -84,9 +84,14 @@ def _details(error: errors.MeStoreError) -> list[dict[str, str]] | None:
     if error.details is None:
         return None
     return [
-        {"field": item.field, "message": str(item.message), "error_type": item.error_type}
+        {"field": _place(item.field), "message": str(item.message), "error_type": item.error_type}
         for item in error.details
     ]
+
+
+def _place(field: str) -> str:
+    """Where a field is, as clients read it: rules that serve pages, too, name only the field of a body."""
+    return field if " -> " in field or field in {"body", "query"} else f"body -> {field}"
 
 
 def dumps(value: Any) -> bytes:

@@ -82,6 +82,15 @@ class TestProblem:
             {"field": "body -> email", "message": "Not found", "error_type": "value_error"}
         ]
 
+    @pytest.mark.parametrize(
+        ("named", "told"),
+        [("reason", "body -> reason"), ("body", "body"), ("query -> size", "query -> size")],
+    )
+    def test_a_bare_field_is_one_of_the_body(self, named: str, told: str) -> None:
+        _response, body = self.answer(errors.Unprocessable(details=[errors.FieldError(named, "x", "y")]))
+
+        assert [detail["field"] for detail in body["details"]] == [told]
+
     def test_headers_and_members_of_the_error_are_passed_on_but_fixed_members_stay(self) -> None:
         extra = {"methods": ["totp"], "status": 200, "error_code": "OK"}
         response, body = self.answer(errors.Unauthorized(extra=extra, headers={"X-More": "1"}))
