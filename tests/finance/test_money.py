@@ -260,3 +260,20 @@ def test_parser_knows_only_plain_ascii_digits(text: str) -> None:
         return
     assert text.isascii()
     assert Decimal(text) == amount.decimal
+
+
+@pytest.mark.parametrize(
+    ("value", "currency", "code"),
+    [
+        (1.5, "COP", "amount_invalid"),
+        (None, "COP", "amount_invalid"),
+        ("1e2", "COP", "amount_invalid"),
+        ("1", "XXX", "currency_unknown"),
+        ("1", "cop", "currency_unknown"),
+    ],
+)
+def test_refusal_names_its_rule_to_clients(value: Any, currency: str, code: str) -> None:
+    with pytest.raises(MoneyError) as refused:
+        parse(value, currency)
+
+    assert refused.value.code == code
