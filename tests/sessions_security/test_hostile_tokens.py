@@ -227,7 +227,7 @@ NOW = int(time.time())
 @pytest.mark.parametrize(
     "value",
     [str(NOW + 30), NOW + 30.5, float(NOW), True, False, None, "", [], {}, -1, -(10**30), 10**30, 2**63],
-    ids=repr,
+    ids=[f"value{number}" for number in range(13)],  # the clock is in some: names must not be
 )
 def test_moment_that_is_no_plain_integer_is_refused(session: UserSession, name: str, value: Any) -> None:
     never(signed(header_of(), claims_of(session, **{name: value})))
@@ -276,7 +276,6 @@ def test_number_beyond_all_numbers_is_refused(session: UserSession, literal: byt
         {"cnf": {"jkt": 7}},
         {"cnf": {"jwk": {}}},
     ],
-    ids=lambda changes: "-".join(f"{name}={value!r}"[:28] for name, value in changes.items()),
 )
 def test_claims_that_we_would_not_have_written_are_refused(
     session: UserSession, changes: dict[str, Any]
