@@ -55,6 +55,11 @@ MESTORE_MASTER_KEYS = env.key_ring(
 )
 MESTORE_PEPPER_KEYS = env.key_ring("MESTORE_PEPPER_KEYS", "keyed pepper of password hashes: id:base64")
 AUDIT_SIGNING_KEY = env.key("MESTORE_AUDIT_SIGNING_KEY", "Ed25519 seed that signs audit checkpoints: base64")
+AUDIT_ORIGIN = env.text(
+    "MESTORE_AUDIT_ORIGIN", "name of the audit log in its checkpoints",
+    default=f"{urlsplit(PUBLIC_URL).hostname or 'localhost'}/audit",
+)  # fmt: skip
+AUDIT_CHECKPOINT_SECONDS = 5  # new leaves wait so long for a signature at most
 METRICS_TOKEN = env.secret("MESTORE_METRICS_TOKEN", "bearer token that opens /metrics and health details")
 
 # --- Databases (PostgreSQL) -------------------------------------------------------------------------------

@@ -1,0 +1,117 @@
+"""Checkpoints: the log's size and root, signed. Never two that contradict each other.
+
+A checkpoint is signed after the leaves it counts are committed, and only when the tiles prove that the tree
+begins with that of the last checkpoint. When nothing happens the last one is confirmed every minute, so that
+silence is seen as what it is: either nothing happened, or nobody signs.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+import structlog
+from django.conf import settings
+from django.utils import timezone
+
+from mestore.lib import merkle, notes, sql
+from mestore.lib.notes import Checkpoint, Signer, Verifier
+from monitoring import log
+from monitoring.log import LogDamaged
+
+REPUBLISH = dt.timedelta(seconds=60)
+
+logger = structlog.get_logger("mestore.audit")
+
+_LAST = """
+SELECT size, root, note, signed_at FROM audit_checkpoint
+WHERE epoch = (SELECT epoch FROM audit_tree) ORDER BY size DESC LIMIT 1
+"""
+_COVERING = """
+SELECT size, root, note, signed_at FROM audit_checkpoint
+WHERE epoch = (SELECT epoch FROM audit_tree) AND size > %s ORDER BY size LIMIT 1
+"""
+_KEEP = "INSERT INTO audit_checkpoint (epoch, size, root, note) VALUES (%s, %s, %s, %s)"
+_CONFIRM = "UPDATE audit_tree SET published_at = now() WHERE epoch = %s"
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A checkpoint that was signed and kept."""
+
+    size: int
+    root: bytes
+    note: str
+    signed_at: dt.datetime
+
+
+def origin(epoch: int) -> str:
+    """Return the name of the log: where it lives, and the how-manieth it is."""
+    return f"{settings.AUDIT_ORIGIN}/log-{epoch}"
+
+
+def signer(epoch: int) -> Signer:
+    return Signer.of_seed(origin(epoch), settings.AUDIT_SIGNING_KEY)
+
+
+def verifier(epoch: int) -> Verifier:
+    """Return the log's public key: what a stranger pins to check proofs."""
+    return signer(epoch).verifier
+
+
+def last() -> Signed | None:
+    """Return the newest checkpoint; None before the first."""
+    return _signed(sql.fetch_one(_LAST))
+
+
+def covering(leaf_index: int) -> Signed | None:
+    """Return the smallest checkpoint that counts this leaf; None while none does."""
+    return _signed(sql.fetch_one(_COVERING, (leaf_index,)))
+
+
+def publish() -> Signed | None:
+    """Sign what was committed since the last checkpoint, or confirm it once a minute; return what is new.
+
+    The caller holds the sequencer's lock, in a transaction. Raises LogDamaged when the stored tree does not
+    begin with what was signed last: then nothing is signed.
+    """
+    now = log.state()
+    before = last()
+    if before is not None and before.size == now.size:
+        if before.root != now.frontier.root():
+            raise LogDamaged("the tree's root is not the one that was signed")
+        if now.published_at is None or timezone.now() - now.published_at >= REPUBLISH:
+            sql.execute(_CONFIRM, (now.epoch,))
+        return None
+    root = now.frontier.root()
+    if before is not None:
+        _demand_consistency(before, now.size, root)
+    elif log.root_at(now.size) != root:
+        raise LogDamaged("the tiles do not lead to the tree's root")
+    note = Checkpoint(origin(now.epoch), now.size, root).signed(signer(now.epoch))
+    sql.execute(_KEEP, (now.epoch, now.size, root, note))
+    sql.execute(_CONFIRM, (now.epoch,))
+    logger.info("audit_checkpoint", size=now.size, root=root.hex())
+    return Signed(now.size, root, note, timezone.now())
+
+
+def _demand_consistency(before: Signed, size: int, root: bytes) -> None:
+    """The proof is made from the tiles and checked against both roots, as a stranger would."""
+    try:
+        proof = merkle.consistency_proof(before.size, size, merkle.from_tiles(log.tile_row))
+        merkle.verify_consistency(before.size, size, proof, before.root, root)
+    except merkle.ProofError as error:
+        raise LogDamaged("the tree does not begin with what was signed") from error
+
+
+def _signed(row: sql.Row | None) -> Signed | None:
+    if row is None:
+        return None
+    size, root, note, signed_at = row
+    return Signed(int(size), bytes(root), str(note), signed_at)
+
+
+def verified(found: Signed) -> Checkpoint:
+    """Return what a kept checkpoint says, its signature checked. Raises notes.NoteError."""
+    epoch = log.state().epoch
+    return notes.checkpoint_of(found.note, log=verifier(epoch))

@@ -1,0 +1,170 @@
+"""The signed log over the audit trail: leaves, tiles, the tree's state, checkpoints and cosignatures.
+
+New tables only. Leaves, checkpoints and cosignatures are append-only; a tile may grow until it is full and
+never changes otherwise. As for the trail itself, the database holds this, against our own code too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.db import migrations
+
+TABLES = """
+-- One row: how far the log has come. `epoch` counts logs: a new one begins after a loss that was admitted.
+CREATE TABLE public.audit_tree (
+    id           smallint    PRIMARY KEY DEFAULT 1 CHECK (id = 1),
+    epoch        int         NOT NULL DEFAULT 1 CHECK (epoch > 0),
+    size         bigint      NOT NULL DEFAULT 0 CHECK (size >= 0),
+    frontier     bytea       NOT NULL DEFAULT '' CHECK (length(frontier) % 32 = 0),
+    sequenced_at timestamptz,
+    published_at timestamptz
+);
+INSERT INTO public.audit_tree DEFAULT VALUES;
+
+-- Which event is which leaf.
+CREATE TABLE public.audit_leaf (
+    leaf_index  bigint      PRIMARY KEY CHECK (leaf_index >= 0),
+    event_id    uuid        NOT NULL,
+    occurred_at timestamptz NOT NULL,
+    CONSTRAINT audit_leaf_once UNIQUE (event_id)
+);
+
+CREATE TABLE public.audit_tile (
+    level  smallint NOT NULL CHECK (level BETWEEN 0 AND 7),
+    number bigint   NOT NULL CHECK (number >= 0),
+    hashes bytea    NOT NULL CHECK (length(hashes) BETWEEN 32 AND 8192 AND length(hashes) % 32 = 0),
+    PRIMARY KEY (level, number)
+);
+-- Hashes do not compress: do not try.
+ALTER TABLE public.audit_tile ALTER COLUMN hashes SET STORAGE EXTERNAL;
+
+CREATE TABLE public.audit_checkpoint (
+    size      bigint      NOT NULL CHECK (size >= 0),
+    epoch     int         NOT NULL,
+    root      bytea       NOT NULL CHECK (length(root) = 32),
+    note      text        NOT NULL,
+    signed_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (epoch, size)
+);
+CREATE INDEX audit_checkpoint_signed ON public.audit_checkpoint (signed_at DESC);
+
+CREATE TABLE public.audit_cosignature (
+    epoch        int         NOT NULL,
+    size         bigint      NOT NULL,
+    witness      text        NOT NULL,
+    line         text        NOT NULL,
+    cosigned_at  timestamptz NOT NULL,
+    received_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (epoch, size, witness),
+    FOREIGN KEY (epoch, size) REFERENCES public.audit_checkpoint (epoch, size)
+);
+CREATE INDEX audit_cosignature_newest ON public.audit_cosignature (witness, cosigned_at DESC);
+"""
+
+PROTECTION = """
+CREATE FUNCTION public.audit_tile_only_grows() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF (NEW.level, NEW.number) IS DISTINCT FROM (OLD.level, OLD.number)
+        OR length(NEW.hashes) <= length(OLD.hashes)
+        OR substring(NEW.hashes FROM 1 FOR length(OLD.hashes)) <> OLD.hashes
+    THEN
+        RAISE EXCEPTION 'a tile of the audit log only grows' USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN NEW;
+END $$;
+
+CREATE TRIGGER audit_tile_grows BEFORE UPDATE ON public.audit_tile
+    FOR EACH ROW EXECUTE FUNCTION public.audit_tile_only_grows();
+CREATE TRIGGER audit_tile_stays BEFORE DELETE ON public.audit_tile
+    FOR EACH ROW EXECUTE FUNCTION public.audit_refuse_change();
+CREATE TRIGGER audit_tile_no_truncate BEFORE TRUNCATE ON public.audit_tile
+    FOR EACH STATEMENT EXECUTE FUNCTION public.audit_refuse_change();
+ALTER TABLE public.audit_tile ENABLE ALWAYS TRIGGER audit_tile_grows;
+ALTER TABLE public.audit_tile ENABLE ALWAYS TRIGGER audit_tile_stays;
+ALTER TABLE public.audit_tile ENABLE ALWAYS TRIGGER audit_tile_no_truncate;
+
+CREATE TRIGGER audit_leaf_append_only BEFORE UPDATE OR DELETE ON public.audit_leaf
+    FOR EACH ROW EXECUTE FUNCTION public.audit_refuse_change();
+CREATE TRIGGER audit_leaf_no_truncate BEFORE TRUNCATE ON public.audit_leaf
+    FOR EACH STATEMENT EXECUTE FUNCTION public.audit_refuse_change();
+ALTER TABLE public.audit_leaf ENABLE ALWAYS TRIGGER audit_leaf_append_only;
+ALTER TABLE public.audit_leaf ENABLE ALWAYS TRIGGER audit_leaf_no_truncate;
+
+CREATE TRIGGER audit_checkpoint_append_only BEFORE UPDATE OR DELETE ON public.audit_checkpoint
+    FOR EACH ROW EXECUTE FUNCTION public.audit_refuse_change();
+CREATE TRIGGER audit_checkpoint_no_truncate BEFORE TRUNCATE ON public.audit_checkpoint
+    FOR EACH STATEMENT EXECUTE FUNCTION public.audit_refuse_change();
+ALTER TABLE public.audit_checkpoint ENABLE ALWAYS TRIGGER audit_checkpoint_append_only;
+ALTER TABLE public.audit_checkpoint ENABLE ALWAYS TRIGGER audit_checkpoint_no_truncate;
+
+CREATE TRIGGER audit_cosignature_append_only BEFORE UPDATE OR DELETE ON public.audit_cosignature
+    FOR EACH ROW EXECUTE FUNCTION public.audit_refuse_change();
+CREATE TRIGGER audit_cosignature_no_truncate BEFORE TRUNCATE ON public.audit_cosignature
+    FOR EACH STATEMENT EXECUTE FUNCTION public.audit_refuse_change();
+ALTER TABLE public.audit_cosignature ENABLE ALWAYS TRIGGER audit_cosignature_append_only;
+ALTER TABLE public.audit_cosignature ENABLE ALWAYS TRIGGER audit_cosignature_no_truncate;
+
+-- The tree never shrinks within its epoch, and an epoch never comes back.
+CREATE FUNCTION public.audit_tree_only_grows() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF TG_OP <> 'UPDATE' OR NEW.epoch < OLD.epoch OR (NEW.epoch = OLD.epoch AND NEW.size < OLD.size) THEN
+        RAISE EXCEPTION 'the audit log only grows' USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER audit_tree_grows BEFORE UPDATE OR DELETE ON public.audit_tree
+    FOR EACH ROW EXECUTE FUNCTION public.audit_tree_only_grows();
+CREATE TRIGGER audit_tree_no_truncate BEFORE TRUNCATE ON public.audit_tree
+    FOR EACH STATEMENT EXECUTE FUNCTION public.audit_refuse_change();
+ALTER TABLE public.audit_tree ENABLE ALWAYS TRIGGER audit_tree_grows;
+ALTER TABLE public.audit_tree ENABLE ALWAYS TRIGGER audit_tree_no_truncate;
+
+REVOKE ALL ON FUNCTION public.audit_tile_only_grows(), public.audit_tree_only_grows() FROM PUBLIC;
+"""
+
+RUNTIME_ROLE = "SELECT set_config('mestore.runtime_role', %s, true)"
+GRANTS = """
+DO $$
+DECLARE runtime constant text := current_setting('mestore.runtime_role');
+BEGIN
+    EXECUTE format('REVOKE ALL ON public.audit_tree, public.audit_leaf, public.audit_tile, '
+                   'public.audit_checkpoint, public.audit_cosignature FROM PUBLIC, %I', runtime);
+    EXECUTE format('REVOKE ALL ON FUNCTION public.audit_tile_only_grows(), public.audit_tree_only_grows() '
+                   'FROM %I', runtime);
+    EXECUTE format('GRANT SELECT, UPDATE ON public.audit_tree TO %I', runtime);
+    EXECUTE format('GRANT SELECT, INSERT ON public.audit_leaf, public.audit_checkpoint, '
+                   'public.audit_cosignature TO %I', runtime);
+    EXECUTE format('GRANT SELECT, INSERT, UPDATE (hashes) ON public.audit_tile TO %I', runtime);
+END $$
+"""
+
+DROP = """
+DROP TABLE public.audit_cosignature;
+DROP TABLE public.audit_checkpoint;
+DROP TABLE public.audit_tile;
+DROP TABLE public.audit_leaf;
+DROP TABLE public.audit_tree;
+DROP FUNCTION public.audit_tile_only_grows();
+DROP FUNCTION public.audit_tree_only_grows();
+"""
+
+
+def grant(_apps: Any, schema_editor: Any) -> None:
+    """Give the runtime role what the sequencer needs, and take the rest."""
+    with schema_editor.connection.cursor() as cursor:
+        cursor.execute(RUNTIME_ROLE, [settings.DATABASES["default"]["USER"]])
+        cursor.execute(GRANTS)
+
+
+class Migration(migrations.Migration):
+    dependencies = [("monitoring", "0003_signals")]
+
+    operations = [
+        migrations.RunSQL(TABLES, DROP),
+        migrations.RunSQL(PROTECTION, migrations.RunSQL.noop),
+        migrations.RunPython(grant, migrations.RunPython.noop),
+    ]
