@@ -8,6 +8,7 @@ silence is seen as what it is: either nothing happened, or nobody signs.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import structlog
@@ -30,6 +31,10 @@ WHERE epoch = (SELECT epoch FROM audit_tree) ORDER BY size DESC LIMIT 1
 _COVERING = """
 SELECT size, root, note, signed_at FROM audit_checkpoint
 WHERE epoch = (SELECT epoch FROM audit_tree) AND size > %s ORDER BY size LIMIT 1
+"""
+_EVERY = """
+SELECT size, root, note, signed_at FROM audit_checkpoint
+WHERE epoch = (SELECT epoch FROM audit_tree) AND size > %s ORDER BY size LIMIT 1000
 """
 _KEEP = "INSERT INTO audit_checkpoint (epoch, size, root, note) VALUES (%s, %s, %s, %s)"
 _CONFIRM = "UPDATE audit_tree SET published_at = now() WHERE epoch = %s"
@@ -67,6 +72,15 @@ def last() -> Signed | None:
 def covering(leaf_index: int) -> Signed | None:
     """Return the smallest checkpoint that counts this leaf; None while none does."""
     return _signed(sql.fetch_one(_COVERING, (leaf_index,)))
+
+
+def every() -> Iterator[Signed]:
+    """Yield all checkpoints of this log, smallest first, a thousand rows at a time."""
+    after = -1
+    while rows := sql.fetch_all(_EVERY, (after,)):
+        for size, root, note, signed_at in rows:
+            yield Signed(int(size), bytes(root), str(note), signed_at)
+        after = int(rows[-1][0])
 
 
 def publish() -> Signed | None:
