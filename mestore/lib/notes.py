@@ -40,6 +40,10 @@ class NoteError(ValueError):
     """The text is no such note, or nobody known signed it: one class, the sentence says which."""
 
 
+class NotSigned(NoteError):
+    """The note is well formed; who should have signed it did not, or the signature is wrong."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verifier:
     """A public key under its name. `cosigner` says that its lines carry a time (tlog-cosignature)."""
@@ -174,7 +178,7 @@ def checkpoint_of(note: str, *, log: Verifier) -> Checkpoint:
     parsed = parse(note)
     found = _checkpoint(parsed.text)
     if found.origin != log.name or not parsed.times(log):
-        raise NoteError("the log did not sign this checkpoint")
+        raise NotSigned("the log did not sign this checkpoint")
     return found
 
 
@@ -204,7 +208,7 @@ def parse_proof(text: str) -> Proof:
 def verify_proof(proof: Proof, leaf: bytes, *, log: Verifier) -> Checkpoint:
     """Return the checkpoint when the proof shows that `leaf` (a leaf hash) is in it.
 
-    Raises NoteError when the log did not sign it, merkle.ProofError when the path does not lead there.
+    Raises NotSigned when the log did not sign it, merkle.ProofError when the path does not lead there.
     """
     found = checkpoint_of(proof.checkpoint, log=log)
     merkle.verify_inclusion(leaf, proof.index, found.size, proof.path, found.root)
@@ -224,13 +228,13 @@ def cosigned_at(note: str, witnesses: Sequence[Verifier]) -> dict[str, int]:
 def _verified(text: str, value: bytes, verifier: Verifier) -> int:
     stamp = _TIME_BYTES if verifier.cosigner else 0
     if len(value) != stamp + _SIGNATURE_BYTES:
-        raise NoteError("a signature of a known key has another length")
+        raise NotSigned("a signature of a known key has another length")
     at = int.from_bytes(value[:stamp], "big")
     message = _message(text, at if verifier.cosigner else None)
     try:
         Ed25519PublicKey.from_public_bytes(verifier.public_key).verify(value[stamp:], message)
     except InvalidSignature:
-        raise NoteError("a signature of a known key does not verify") from None
+        raise NotSigned("a signature of a known key does not verify") from None
     return at
 
 
