@@ -204,7 +204,8 @@ def test_over_http(port: int) -> None:
 @pytest.mark.parametrize(
     ("path", "body", "length", "status"),
     [
-        ("/other", b"x", "1", 404), ("/add-checkpoint", b"\xff\xff", "2", 400), ("/add-checkpoint", b"", "0", 400),
+        ("/other", b"x", "1", 404), ("/add-checkpoint", b"\xff\xff", "2", 400),
+        ("/add-checkpoint", b"", "0", 400),
         ("/add-checkpoint", b"x", "99999999", 413), ("/add-checkpoint", b"x", "many", 411),
         ("/add-checkpoint", b"x", "-5", 411), ("/checkpoint/../../etc/passwd", b"", "0", 404),
     ],
@@ -220,38 +221,27 @@ def test_one_silent_client_does_not_hold_the_others(port: int) -> None:
         assert ask(port, "POST", "/add-checkpoint", asking(0, 8).encode())[0] == 200
 
 
+def finished(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, env={}, capture_output=True, text=True, timeout=60, check=False)
+
+
 def test_the_program_alone(tmp_path: Path) -> None:
     """Without the service's environment: key, start, answer, stop."""
-    command = [
-        sys.executable,
-        "-m",
-        "monitoring.witness",
-        "--name",
-        "w.example/w1",
-        "--key-file",
-        str(tmp_path / "key"),
-    ]
-    made = subprocess.run(
-        [*command, "--new-key"], env={}, capture_output=True, text=True, timeout=60, check=True
-    )
-    again = subprocess.run(
-        [*command, "--new-key"], env={}, capture_output=True, text=True, timeout=60, check=False
-    )
+    key, store = str(tmp_path / "key"), str(tmp_path / "store")
+    command = [sys.executable, "-m", "monitoring.witness", "--name", "w.example/w1", "--key-file", key]
+    options = ["--store", store, "--log", str(LOG.verifier), "--listen", "127.0.0.1:0"]
+    made, again = finished([*command, "--new-key"]), finished([*command, "--new-key"])
     assert made.stdout.startswith("w.example/w1+")
-    assert (again.returncode, (tmp_path / "key").stat().st_mode & 0o777) == (2, 0o600)
+    assert (again.returncode, Path(key).stat().st_mode & 0o777) == (2, 0o600)
 
     running = subprocess.Popen(
-        [*command, "--store", str(tmp_path / "store"), "--log", str(LOG.verifier), "--listen", "127.0.0.1:0"],
-        env={}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+        [*command, *options], env={}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     try:
         assert running.stdout is not None
         port = int(running.stdout.readline().rsplit(":", 1)[1])
         assert ask(port, "POST", "/add-checkpoint", asking(0, 8).encode())[0] == 200
-        held = subprocess.run(
-            [*command, "--store", str(tmp_path / "store"), "--log", str(LOG.verifier), "--listen", "127.0.0.1:0"],
-            env={}, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+        held = finished([*command, *options])
         assert (held.returncode, "another witness" in held.stderr) == (2, True)
     finally:
         running.terminate()
