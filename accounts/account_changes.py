@@ -17,7 +17,7 @@ from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import hierarchy
+from accounts import freezes, hierarchy
 from accounts.hierarchy import Authority
 from accounts.models import User
 from mestore.lib import errors
@@ -60,6 +60,7 @@ def update(user_id: UUID, changes: Mapping[str, Any], *, by: Actor, strictly: bo
         raise KeyError("only columns of PERSON and MARKS")
     with changing(user_id, by, strictly=strictly) as (_authority, user):
         changed = _different(user, changes)
+        freezes.demand_columns_unfrozen(user, changed, by=by)
         if "telefono" in changed and "phone_verified" not in changed and user.phone_verified:
             changed["phone_verified"] = False
         write(user, changed)

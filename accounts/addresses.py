@@ -17,7 +17,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import links, users
+from accounts import freezes, links, users
 from accounts.models import AddressChange, PasswordReset, User
 from mestore.lib import errors, sql, throttle
 from mestore.lib.actor import Actor
@@ -59,6 +59,7 @@ def request_change(
     """
     now = now or timezone.now()
     user = User.objects.get(pk=user.pk)
+    freezes.demand_unfrozen(user, by=by)
     key = users.normalise_email(address)
     former = user.email if kind == Kind.PRIMARY else user.recovery_email
     if key in {user.email_key, users.identifier(former)}:
@@ -79,6 +80,7 @@ def confirm(user: User, token: str, *, by: Actor, now: dt.datetime | None = None
     """
     now = now or timezone.now()
     user = User.objects.get(pk=user.pk)
+    freezes.demand_unfrozen(user, by=by)
     row = AddressChange.objects.filter(pk=links.row_id_of(token), user=user).first()
     if row is None or not links.proves(token, row.token_hash, _CONFIRM, *_bound_to(row)):
         raise LinkOver
@@ -115,6 +117,7 @@ def remove_recovery(user: User, *, by: Actor) -> User:
     user = User.objects.get(pk=user.pk)
     former = user.recovery_email
     if former:
+        freezes.demand_unfrozen(user, by=by)
         with transaction.atomic():
             if User.objects.filter(pk=user.pk, recovery_email=former).update(recovery_email=""):
                 audit.record(

@@ -16,7 +16,9 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from accounts import (
     admin_oversight,  # noqa: F401 - declares its own pages
+    conditions,
     console_actions,
+    console_grants,
     console_views,
     delegation,
     factors,
@@ -208,6 +210,14 @@ def grant_state(grant: Grant) -> SafeString:
     return display.state(State.GOOD, _("in force"))
 
 
+def _kept(grant: Grant) -> dict[str, Any]:
+    """Return the conditions of a grant; nothing when they were written by hand and have no meaning."""
+    try:
+        return conditions.check(grant.conditions or {})
+    except conditions.BadCondition:
+        return {}
+
+
 def _grants_of(user: User) -> Table:
     open_grants = user.grants.select_related("permission").order_by("-pk")[:50]
     return Table(
@@ -287,6 +297,7 @@ class GrantAdmin(ConsoleModelAdmin):
     search_help_text = gettext_lazy("The whole id of the account or of the grant")
     sections = (
         (gettext_lazy("Grant"), ("id", "holder", "permission", "granted_at", "granted_by_label", "reason")),
+        (gettext_lazy("It counts only"), ("hours", "networks", "departments", "readable")),
         (gettext_lazy("How it ends"), ("expires_at", "revoked_at", "revoked_by_label", "revoked_why")),
     )
 
@@ -305,6 +316,28 @@ class GrantAdmin(ConsoleModelAdmin):
 
     def state_of(self, row: Grant) -> SafeString:
         return grant_state(row)
+
+    @admin.display(description=gettext_lazy("hours"))
+    def hours(self, grant: Grant) -> str:
+        hours = _kept(grant).get("allowed_hours")
+        if not hours:
+            return _("at any hour")
+        days = ", ".join(str(word) for day, word in console_grants.DAYS if day in hours["days"])
+        return f"{hours['from']} – {hours['to']}, {days}"
+
+    @admin.display(description=gettext_lazy("networks"))
+    def networks(self, grant: Grant) -> str:
+        return ", ".join(_kept(grant).get("allowed_ips", ())) or _("from anywhere")
+
+    @admin.display(description=gettext_lazy("departments"))
+    def departments(self, grant: Grant) -> str:
+        return ", ".join(_kept(grant).get("allowed_departments", ())) or _("for every department")
+
+    @admin.display(description=gettext_lazy("conditions"))
+    def readable(self, grant: Grant) -> SafeString:
+        if grant.conditions and not _kept(grant):
+            return display.state(State.CRITICAL, _("cannot be read: the grant never counts"))
+        return display.state(State.GOOD, _("understood"))
 
     @admin.display(description=gettext_lazy("account"))
     def holder(self, grant: Grant) -> SafeString:

@@ -303,10 +303,11 @@ class AccessReviewAdmin(ConsoleModelAdmin):
     def state_of(self, row: AccessReview) -> SafeString:
         return self.state(row)
 
-    def links(self, _request: HttpRequest, row: AccessReview) -> Iterable[tuple[str, str]]:
+    def links(self, request: HttpRequest, row: AccessReview) -> Iterable[tuple[str, str]]:
         items = reverse("admin:accounts_accessreviewitem_changelist")
         yield _("Go through the grants"), f"{items}?review_id={row.pk}"
-        yield _("Download as CSV"), reverse("console-review-csv", args=[row.pk])
+        if request.user.has_perm("accounts.change_accessreview"):
+            yield _("Download as CSV"), reverse("console-review-csv", args=[row.pk])
 
     def list_links(self, request: HttpRequest) -> Iterable[tuple[str, str]]:
         if request.user.has_perm("accounts.change_accessreview"):

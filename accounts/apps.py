@@ -12,10 +12,12 @@ class AccountsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from accounts import approvals, delegation, recovery_approval, role_changes
+        from accounts import approvals, delegation, exports, recovery_approval, responders, role_changes
         from mestore.lib import guard
 
         guard.register_second_person(approvals.require)
         delegation.register()
+        exports.register()
         recovery_approval.register()
+        responders.register()
         role_changes.register()

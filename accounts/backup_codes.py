@@ -5,10 +5,16 @@ is kept only as Argon2id over the keyed pepper. What is hashed names account, ge
 row that is copied to another account by SQL opens nothing. Each try costs one hash, right or wrong.
 
 A code works once; a fresh one takes its place at that moment. A new generation ends all codes before it.
+
+A set is made with what takes the place of each code: the replacement's slow hash is stored in advance, so
+that a sign-in pays for one hash and not for two. Its text is stored nowhere, not even encrypted: it is a MAC
+of the code that it replaces, under the pepper key, and that code is known to its owner only. A replacement
+has none prepared: whoever uses one pays for the hash of the next.
 """
 
 from __future__ import annotations
 
+import base64
 import re
 import secrets
 from collections.abc import Container
@@ -22,10 +28,10 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import factors, suspension
+from accounts import factors, freezes, suspension
 from accounts.hashers import PepperedArgon2Hasher
 from accounts.models import BackupCode, BackupCodeSet, User
-from mestore.lib import errors, ids
+from mestore.lib import crypto, errors, ids
 from mestore.lib.actor import Actor
 from monitoring import audit, delivery, events
 
@@ -58,11 +64,13 @@ class _Hashed:
     text: str
     selector: str
     verifier: str
+    next_selector: str = ""
+    next_verifier: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A new set of codes, hashed before the transaction that stores it: ten hashes take a second."""
+    """A new set of codes, hashed before the transaction that stores it: twenty hashes take two seconds."""
 
     user: User
     generation: UUID
@@ -71,6 +79,7 @@ class Prepared:
     def store(self, *, by: Actor) -> list[str]:
         """Put these codes in the place of all earlier ones; return their texts. Runs in a transaction."""
         factors.lock_account(self.user)
+        freezes.demand_unfrozen(self.user, by=by)
         code_set, _made = BackupCodeSet.objects.update_or_create(
             user=self.user, defaults={"generation": self.generation, "created_at": timezone.now()}
         )
@@ -98,10 +107,9 @@ class Match:
 
         Raises WrongBackupCode for all but one of several at once, and when a newer set was made.
         """
-        if not self.code.claim():
+        if not self.code.exchange(_row(self.code.code_set, self.replacement)):
             factors.record_refusal(self.user, factors.BACKUP_CODE, "used", by=by)
             raise WrongBackupCode
-        _row(self.code.code_set, self.replacement).save(force_insert=True)
         _record(events.BACKUP_CODE_USED, self.user, by, {"code": str(self.code.pk), "left": self.left})
         delivery.notify(
             self.user,
@@ -114,12 +122,17 @@ class Match:
 
 
 def prepare(user: User) -> Prepared:
-    """Make a new set for `user`. Belongs outside of a transaction. Raises hashers.HashingBusy."""
+    """Make a new set for `user`: two hashes a code. Belongs outside of a transaction. Raises
+    hashers.HashingBusy.
+    """
     generation = ids.uuid7()
     selectors: set[str] = set()
-    while len(selectors) < settings.BACKUP_CODES:
+    while len(selectors) < 2 * settings.BACKUP_CODES:
         selectors.add(_random(SELECTOR_LENGTH))
-    return Prepared(user, generation, tuple(_new(user, generation, one) for one in sorted(selectors)))
+    # Sets have no order that chance chose: which selector comes first must say nothing about the next.
+    first, then = sorted(selectors)[::2], sorted(selectors)[1::2]
+    codes = (_new(user, generation, one, successor=other) for one, other in zip(first, then, strict=True))
+    return Prepared(user, generation, tuple(codes))
 
 
 def regenerate(user: User, *, by: Actor) -> list[str]:
@@ -150,7 +163,8 @@ def check(user: User, text: str, *, by: Actor) -> Match:
         raise WrongBackupCode
     factors.accept(factors.BACKUP_CODE, attempt)
     left = sum(one.used_at is None for one in known)
-    return Match(user, code, _replacement(user, code, {one.selector for one in known}), left)
+    taken = {one.selector for one in known} | {one.next_selector for one in known}
+    return Match(user, code, _replacement(user, code, verifier, taken), left)
 
 
 def find_right(user: User | None, text: str) -> BackupCode | None:
@@ -219,18 +233,42 @@ def _matches(user: User | None, code: BackupCode | None, verifier: str) -> bool:
     return _hasher.verify(_bound(user, code.generation, code.selector, verifier), code.verifier)
 
 
-def _replacement(user: User, code: BackupCode, taken: Container[str]) -> _Hashed:
+def _replacement(user: User, code: BackupCode, verifier: str, taken: Container[str]) -> _Hashed:
+    """Return what takes the place of `code`: prepared with it, or made now for one hash."""
+    if code.next_verifier:
+        made_with = _hasher.decode(code.next_verifier)
+        key_id, salt = str(made_with["pepper_key"]), str(made_with["salt"])
+        if key_id in settings.MESTORE_PEPPER_KEYS:
+            own = _bound(user, code.generation, code.selector, verifier)
+            text = _shown(code.next_selector, _following(own, salt, key_id))
+            return _Hashed(text, code.next_selector, code.next_verifier)
     selector = _random(SELECTOR_LENGTH)
     while selector in taken:
         selector = _random(SELECTOR_LENGTH)
     return _new(user, code.generation, selector)
 
 
-def _new(user: User, generation: UUID, selector: str) -> _Hashed:
+def _new(user: User, generation: UUID, selector: str, *, successor: str = "") -> _Hashed:
+    """Make one code; with the selector `successor` also the hash of the one that will take its place."""
     verifier = _random(VERIFIER_LENGTH)
-    stored = _hasher.encode(_bound(user, generation, selector, verifier), _hasher.salt())
+    own = _bound(user, generation, selector, verifier)
+    stored, following = _hasher.encode(own, _hasher.salt()), ""
+    if successor:
+        salt = _hasher.salt()
+        text = _bound(user, generation, successor, _following(own, salt))
+        following = _hasher.encode(text, salt)
+    return _Hashed(_shown(selector, verifier), selector, stored, successor, following)
+
+
+def _following(own: str, salt: str, key_id: str | None = None) -> str:
+    """Return the verifier that follows the code `own`: only that code and the pepper together tell it."""
+    _key_id, raw = crypto.pepper(f"backup-code-successor:{salt}:{own}", key_id)
+    return base64.b32encode(raw).decode("ascii")[:VERIFIER_LENGTH]
+
+
+def _shown(selector: str, verifier: str) -> str:
     plain = selector + verifier
-    return _Hashed(f"{plain[:4]}-{plain[4:8]}-{plain[8:12]}-{plain[12:]}", selector, stored)
+    return f"{plain[:4]}-{plain[4:8]}-{plain[8:12]}-{plain[12:]}"
 
 
 def _bound(user: User, generation: UUID, selector: str, verifier: str) -> str:
@@ -239,7 +277,12 @@ def _bound(user: User, generation: UUID, selector: str, verifier: str) -> str:
 
 def _row(code_set: BackupCodeSet, code: _Hashed) -> BackupCode:
     return BackupCode(
-        code_set=code_set, generation=code_set.generation, selector=code.selector, verifier=code.verifier
+        code_set=code_set,
+        generation=code_set.generation,
+        selector=code.selector,
+        verifier=code.verifier,
+        next_selector=code.next_selector,
+        next_verifier=code.next_verifier,
     )
 
 

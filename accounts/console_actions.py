@@ -53,6 +53,7 @@ DEACTIVATE = ReasonAction(
     permission="accounts.change_user",
     run=administration.deactivate,
     offered=lambda user: user.is_active,
+    step_up="users.suspend",
 )
 REACTIVATE = ReasonAction(
     name="reactivate",
@@ -89,6 +90,7 @@ DELETE = ReasonAction(
     permission=deletion.DELETING,
     run=deletion.delete,
     offered=lambda user: user.deleted_at is None,
+    step_up="users.suspend",
 )
 UNLOCK = ReasonAction(
     name="unlock",

@@ -58,17 +58,18 @@ def seen(user: User, *, by: Actor, now: dt.datetime | None = None) -> bool:
     return known.update(last_used_at=now, expires_at=now + _life()) == 1
 
 
-def remember(user: User, *, by: Actor, now: dt.datetime | None = None) -> str:
+def remember(user: User, *, by: Actor, device_id: UUID | None = None, now: dt.datetime | None = None) -> str:
     """Make the browser behind a full sign-in a known device; return the cookie's value, kept nowhere.
 
-    The event of that sign-in, with address and agent, is its record. One statement.
+    `device_id` is a new id that the session names already. The event of that sign-in, with address and agent,
+    is its record. One statement.
     """
     now = now or timezone.now()
     token = secrets.token_urlsafe(32)
     sql.execute(
         _REMEMBER,
         {
-            "id": ids.uuid7(),
+            "id": device_id or ids.uuid7(),
             "user": user.pk,
             "token_hash": crypto.digest(token.encode("ascii")),
             "name": by.agent[:_NAME_LENGTH],
@@ -98,6 +99,21 @@ def revoke_all(user: User, *, by: Actor) -> int:
     """Forget every device of `user`; return how many there were."""
     with transaction.atomic():
         gone = KnownDevice.objects.filter(user=user).delete()[0]
+        _record(events.DEVICE_FORGOTTEN, user, by, {"devices": gone})
+    return gone
+
+
+def distrust(user: User, *, by: Actor, keep_own: bool) -> int:
+    """Forget the devices of `user` because what proves who they are has changed; return how many went.
+
+    With `keep_own` the browser behind `by` stays, if the account itself made the change: for callers that
+    had a fresh proof. Nothing is recorded when there was nothing to forget. Needs a transaction.
+    """
+    theirs = KnownDevice.objects.filter(user=user)
+    if keep_own and by.device is not None and by.id == str(user.pk) and by.impersonator is None:
+        theirs = theirs.exclude(token_hash=bytes.fromhex(by.device))
+    gone = theirs.delete()[0]
+    if gone:
         _record(events.DEVICE_FORGOTTEN, user, by, {"devices": gone})
     return gone
 

@@ -74,20 +74,24 @@ class Invitation:
 
 @dataclass(frozen=True, slots=True)
 class Invited:
-    """The new account, and the first permissions (and the rank): given, or waiting for a second person."""
+    """The new account, and the first permissions (and the rank): given, or waiting for a second person.
+
+    `link_sent`: whether its owner has the link already; for the staff the second person's yes sends it.
+    """
 
     user: User
     permissions: list[Grant | ApprovalRequest]
+    link_sent: bool = True
 
 
 def invite(given: Invitation, *, reason: str, by: Actor, confirm: Confirm) -> Invited:
     """Open an account for somebody and mail them the link with which they set their password.
 
-    A superuser to be begins as an administrator and waits for a second person, as on every other way to that
-    rank. `confirm` is asked before a place among the staff or a permission is given. Raises what
-    administration.create_user, grant_sets.give and role_changes.change raise.
+    Whoever is to be on the staff begins as a buyer, who may nothing here, and waits for a second person, as
+    on every other way to that rank. `confirm` is asked before a place among the staff or a permission is
+    given. Raises what administration.create_user, grant_sets.give and role_changes.change raise.
     """
-    waits = given.role is Role.SUPERUSER and by.kind != "system"
+    waits = given.role in STAFF and by.kind != "system"
     if given.role in STAFF:
         confirm(RANK)
     if given.permissions:
@@ -96,18 +100,20 @@ def invite(given: Invitation, *, reason: str, by: Actor, confirm: Confirm) -> In
         user = administration.create_user(
             email=given.email,
             password=None,
-            role=Role.ADMIN if waits else given.role,
+            role=Role.BUYER if waits else given.role,
             clearance=given.clearance,
             fields=given.fields,
             by=by,
             strictly=given.strictly,
         )
-        password_reset.start(user, reason=reason, by=by)
         given_or_asked = grant_sets.give(user, given.permissions, reason=reason, by=by)
         if waits:
+            # The second person's yes sends the link: one that was sent now would end with the change of rank.
             asked = role_changes.change(user.pk, given.role, reason=reason, by=by)
             given_or_asked += [asked] if isinstance(asked, ApprovalRequest) else []
-    return Invited(user, given_or_asked)
+        else:
+            password_reset.start(user, reason=reason, by=by)
+    return Invited(user, given_or_asked, link_sent=not waits)
 
 
 def apply(

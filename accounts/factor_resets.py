@@ -17,7 +17,7 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import factors
+from accounts import devices, factors, freezes
 from accounts.models import FactorReset, User
 from mestore.lib import crypto, errors
 from mestore.lib.actor import Actor
@@ -37,6 +37,7 @@ class ResetOver(errors.Conflict):
 def request(user: User, proofs: Sequence[str], *, by: Actor) -> FactorReset:
     """Begin the hold, or return the reset that waits already. Runs in the transaction of the last proof."""
     factors.lock_account(user)
+    freezes.demand_unfrozen(user, by=by)
     earlier = open_of(user)
     if earlier is not None:
         return earlier
@@ -76,6 +77,7 @@ def cancel(reset: FactorReset, *, by: Actor) -> FactorReset:
         reset.cancelled_at, reset.cancelled_by = now, label
         changes = {"force_password_change": True} if "password" in reset.proofs else {}
         _end_everything(reset.user, **changes)
+        devices.distrust(reset.user, by=by, keep_own=False)
         _record(events.FACTOR_RESET_CANCELLED, reset, by, {"proofs": reset.proofs})
         delivery.notify(reset.user, "factor_reset_cancelled", {}, by=by, second_address=True)
     return reset
@@ -84,7 +86,8 @@ def cancel(reset: FactorReset, *, by: Actor) -> FactorReset:
 def carry_out_due(*, by: Actor, now: dt.datetime | None = None) -> int:
     """Carry out what is due, each in a transaction of its own; return how many accounts it was.
 
-    For an account that was closed meanwhile it is stopped: it shall not come back without its factors.
+    For an account that was closed or frozen meanwhile it is stopped: it shall not come back without its
+    factors.
     """
     moment = now or timezone.now()
     due = waiting().filter(due_at__lte=moment).select_related("user").order_by("due_at")[:_BATCH]
@@ -102,7 +105,8 @@ def open_of(user: User) -> FactorReset | None:
 
 
 def _carry_out(reset: FactorReset, now: dt.datetime, by: Actor) -> bool:
-    if not reset.user.is_active or reset.user.deleted_at is not None:
+    is_frozen = freezes.until(reset.user, now=now) is not None
+    if is_frozen or not reset.user.is_active or reset.user.deleted_at is not None:
         with suppress(ResetOver):
             cancel(reset, by=by)
         return False
@@ -112,6 +116,7 @@ def _carry_out(reset: FactorReset, now: dt.datetime, by: Actor) -> bool:
             return False
         factors.remove_all(reset.user)
         _end_everything(reset.user)
+        devices.distrust(reset.user, by=by, keep_own=False)
         _record(events.FACTOR_RESET_DONE, reset, by, {"proofs": reset.proofs})
         delivery.notify(reset.user, "factor_reset_done", {}, by=by, second_address=True)
     return True

@@ -44,7 +44,9 @@ class Authority:
 
 
 def authority_of(by: Actor) -> Authority:
-    """Return who acts. Raises NotAllowed for a stranger, a machine and an account that is closed."""
+    """Return who acts. Raises NotAllowed for a stranger, a machine, an account that is closed, and whoever
+    looks through another person's eyes.
+    """
     if by.kind == "system":
         return Authority(user=None)
     acting_id = _acting_id(by)
@@ -66,9 +68,6 @@ def hold(by: Actor, user_ids: Iterable[UUID]) -> Held:
     Two superusers who close each other at the same moment wait here, and the second finds their own account
     closed. Raises as `authority_of` does.
     """
-    if by.impersonator is not None:
-        # Whoever looks through another person's eyes changes nobody with that person's rank.
-        raise refused("impersonated", by)
     wanted = set(user_ids)
     acting_id = _acting_id(by)
     both = wanted if acting_id is None else wanted | {acting_id}
@@ -91,6 +90,9 @@ def _acting_id(by: Actor) -> UUID | None:
 
 
 def _standing(acting: User | None, by: Actor) -> Authority:
+    if by.impersonator is not None:
+        # Whoever looks through another person's eyes changes nobody with that person's rank.
+        raise refused("impersonated", by)
     if acting is None or not acting.is_active or acting.deleted_at is not None:
         raise refused("nobody", by)
     grants.see(acting, Access(address=by.address, second_factor=by.second_factor))

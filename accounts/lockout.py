@@ -45,6 +45,8 @@ ADMIN_LOGIN: Final = "admin_login"
 FACTOR: Final = "factor"
 BACKUP_CODE: Final = "backup_code"
 PASSKEY: Final = "passkey"
+RISK: Final = "risk"
+"""Not a door either: an account and network, or device, that was found too risky for every door."""
 VIOLATIONS: Final = "violations"
 """Not a door: how often a network was locked, and the block of all doors that follows."""
 
@@ -66,8 +68,14 @@ class Attempt:
     network_key: bytes | None
     pair_key: bytes | None = None
     block_key: bytes | None = None
+    risk_key: bytes | None = None
     owner_key: bytes = b""  # of the account, whether or not the attempt is charged to it
-    is_known_device: bool = False
+    device: UUID | None = None
+
+    @property
+    def is_known_device(self) -> bool:
+        """Whether it is charged to a known device of the account, in place of the account."""
+        return self.device is not None
 
     @property
     def keys(self) -> list[bytes]:
@@ -77,7 +85,7 @@ class Attempt:
     @property
     def doors(self) -> list[bytes]:
         """Of the counters that may refuse it."""
-        return [*self.keys, *([self.block_key] if self.block_key else [])]
+        return [*self.keys, *(key for key in (self.block_key, self.risk_key) if key)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +188,7 @@ def attempt(kind: str, *, account: str, address: str | None, device: UUID | None
     """
     network = network_of(address) if address else None
     owner = _key(kind, "account", account)
+    lane = str(device) if device is not None else network or ""
     # A known device has its own budget; neighbours in its network do not use it up.
     is_paired = network is not None and device is None and "pair" in settings.LOGIN_LIMITS.get(kind, ())
     return Attempt(
@@ -188,8 +197,9 @@ def attempt(kind: str, *, account: str, address: str | None, device: UUID | None
         network_key=_key(kind, "network", network) if network else None,
         pair_key=_key(kind, "pair", crypto.row_binding(account, network)) if network and is_paired else None,
         block_key=_key(VIOLATIONS, "network", network) if network else None,
+        risk_key=_key(RISK, "device" if device is not None else "pair", crypto.row_binding(account, lane)),
         owner_key=owner,
-        is_known_device=device is not None,
+        device=device,
     )
 
 
@@ -236,6 +246,16 @@ def settle(this: Attempt) -> bool:
     seconds, is_suspended = sql.fetch_one(_SETTLE, given, using=_ALIAS) or (0, True)
     _refuse_if(seconds)
     return not is_suspended
+
+
+def hold(this: Attempt, seconds: int) -> None:
+    """Lock the lane of `this` (its account on its device, else in its network) for every door. One statement.
+
+    Others who try the same account are not held, nor is the account.
+    """
+    if this.risk_key is not None:
+        counter = _Counter(this.risk_key, f"{RISK}:lane", 1, seconds, this.owner_key)
+        _count([counter], lock=seconds)
 
 
 def lift(counter: LockoutCounter, *, reason: str, by: Actor) -> None:

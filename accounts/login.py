@@ -6,6 +6,7 @@ the same answer after the same work. A lock is charged to names that do not exis
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,6 +22,8 @@ from mestore.lib.actor import Actor
 from monitoring import audit, events, metrics
 
 Purpose = Literal["api", "admin", "console"]
+Clearance = Callable[[str, lockout.Attempt], None]
+"""Asked between the locks and the password, for every name alike; refuses by raising."""
 
 _BUDGETS: dict[Purpose, str] = {
     "api": lockout.LOGIN,
@@ -46,14 +49,18 @@ class _Question:
     by: Actor
 
 
-def check_credentials(email: str, password: str, *, by: Actor, purpose: Purpose) -> User:
+def check_credentials(
+    email: str, password: str, *, by: Actor, purpose: Purpose, clearance: Clearance | None = None
+) -> User:
     """Return the account that `email` and `password` open.
 
     The caller decides whether that account may use this door (an administrator at the public sign-in) and
     which second factor it still owes: nothing is signed in here. Failures are counted and recorded on
-    their own connection. At most four statements when the password is right, and one for a browser's cookie.
+    their own connection. Three statements when the password is right, and one for a browser's cookie; one
+    more when the hash is renewed.
 
-    Raises InvalidCredentials, LockedOut, and hashers.HashingBusy when this process hashes all it can.
+    Raises InvalidCredentials, LockedOut, hashers.HashingBusy when this process hashes all it can, and what
+    `clearance` raises.
     """
     name = users.identifier(email)
     device = devices.lane_of(by=by, email_key=name)
@@ -64,6 +71,8 @@ def check_credentials(email: str, password: str, *, by: Actor, purpose: Purpose)
     except LockedOut:
         _record(question, None, "locked")
         raise
+    if clearance is not None:
+        clearance(name, attempt)
     user = User.objects.filter(email_key=name).first()
     is_right = _compare(user, password)
     if user is None or not is_right or not user.may_sign_in:
@@ -87,13 +96,14 @@ def _compare(user: User | None, password: str) -> bool:
 
 
 def _remember(user: User, password: str, by: Actor) -> bool:
-    """Write the moment of sign-in and, when due, a newer hash of the same password. One statement.
+    """Write, when due, a newer hash of the same password, and that it must change. At most one statement.
 
     It applies only to the account as it was read: a password changed or an account closed while this one
-    was hashing wins, and an old hash can never be written over a new one.
+    was hashing wins, and an old hash can never be written over a new one. Where nothing is due, the session
+    that begins next asks whether the account is still the same, and keeps the moment.
     """
     now = timezone.now()
-    changes: dict[str, Any] = {"last_login": now}
+    changes: dict[str, Any] = {}
     newer = passwords.renewed(password, user.password)
     if newer is not None:
         changes |= {"password": newer, "password_rehashed_at": now}
@@ -101,6 +111,8 @@ def _remember(user: User, password: str, by: Actor) -> bool:
     weakness = "" if user.force_password_change else password_change.weakness(user, password)
     if weakness:
         changes |= password_change.flag_columns(weakness, now)
+    if not changes:
+        return True
     with transaction.atomic() if weakness else nullcontext():
         if not User.objects.filter(pk=user.pk, auth_epoch=user.auth_epoch, is_active=True).update(**changes):
             return False

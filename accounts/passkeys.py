@@ -23,7 +23,7 @@ from django.utils.translation import gettext_lazy as _
 from webauthn.helpers import options_to_json_dict
 from webauthn.helpers import structs as w3c
 
-from accounts import challenges, factors, lockout, passkey_answers
+from accounts import challenges, devices, factors, freezes, lockout, passkey_answers
 from accounts.models import Passkey, User
 from accounts.passkey_answers import Answer, Disproved
 from mestore.lib import crypto, errors
@@ -169,6 +169,7 @@ def add(passkey: Passkey, *, by: Actor) -> None:
     """Store a checked passkey and tell its owner. Raises TooManyPasskeys, AlreadyRegistered."""
     with transaction.atomic():
         factors.lock_account(passkey.user)
+        freezes.demand_unfrozen(passkey.user, by=by)
         if Passkey.objects.filter(user=passkey.user).count() >= settings.PASSKEYS:
             raise TooManyPasskeys
         try:
@@ -256,6 +257,7 @@ def remove(passkey: Passkey, *, by: Actor) -> None:
     """
     with transaction.atomic():
         factors.lock_account(passkey.user)
+        freezes.demand_unfrozen(passkey.user, by=by)
         if not Passkey.objects.filter(pk=passkey.pk).delete()[0]:
             raise errors.NotFound
         factors.settle_removal(passkey.user)
@@ -324,6 +326,7 @@ def _suspend(passkey: Passkey, why: Passkey.Reason, by: Actor) -> NoReturn:
     with transaction.atomic(durable=True):
         if passkey.suspend(why):
             User.objects.filter(pk=passkey.user_id).update(auth_epoch=F("auth_epoch") + 1)
+            devices.distrust(passkey.user, by=by, keep_own=False)
             _record(events.PASSKEY_SUSPENDED, passkey, by, why=str(why))
             _tell(passkey, "passkey_suspended", by)
     factors.record_refusal(passkey.user, factors.PASSKEY, "suspended", by=by)

@@ -19,7 +19,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import breached, factors, lockout, passwords
+from accounts import breached, devices, factors, freezes, lockout, passwords
 from accounts.models import PasswordReset, User, VendorProfile
 from mestore.lib import errors
 from mestore.lib.actor import Actor
@@ -63,6 +63,7 @@ def change(user: User, *, current: str, new: str, by: Actor) -> User:
     breached.PasswordListAway, hashers.HashingBusy.
     """
     user = User.objects.get(pk=user.pk)
+    freezes.demand_unfrozen(user, by=by)
     check_new(user, new)
     attempt = lockout.attempt(CHANGE, account=str(user.pk), address=by.address)
     lockout.refuse_locked(attempt)
@@ -111,6 +112,8 @@ def write(user: User, stored: str, *, event: str, by: Actor) -> bool:
     if not changed:
         return False
     PasswordReset.objects.filter(user=user, used_at=None).update(used_at=now)
+    # Whoever changes it inside a session proved the present one; a reset link is no browser of theirs.
+    devices.distrust(user, by=by, keep_own=event == events.PASSWORD_CHANGED)
     audit.record(event, by=by, target=("user", str(user.pk)), subject=str(user.pk))
     delivery.notify(user, "password_changed", {"address": by.address or ""}, by=by, second_address=True)
     return True

@@ -16,7 +16,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import hierarchy, links, lockout, password_change, passwords, users
+from accounts import freezes, hierarchy, links, lockout, password_change, passwords, users
 from accounts.models import PasswordReset, User
 from accounts.roles import Role
 from mestore.lib import crypto, errors, sql
@@ -68,6 +68,7 @@ def start(user: User, *, reason: str, by: Actor) -> User:
     """
     hierarchy.demand_reason(reason)
     hierarchy.demand_over(hierarchy.authority_of(by), user, by)
+    freezes.demand_unfrozen(user, by=by)
     if not _is_reachable(user):
         raise NoMailbox
     with transaction.atomic():
@@ -91,6 +92,7 @@ def reset(token: str, *, new: str, by: Actor, now: dt.datetime | None = None) ->
     if row is None or row.user is None:
         raise _refused(by)
     user = row.user
+    freezes.demand_own_address(user, by=by)
     password_change.check_new(user, new)
     stored = passwords.hashed(new)
     with transaction.atomic():

@@ -8,7 +8,7 @@ from typing import Final
 from django.db import transaction
 from django.utils import timezone
 
-from accounts import phones
+from accounts import freezes, phones
 from accounts.models import User
 from mestore.lib.actor import Actor
 from monitoring import audit, events
@@ -30,6 +30,7 @@ def update(user: User, changes: Mapping[str, str], *, by: Actor) -> User:
     changed = {name: value for name, value in wanted.items() if getattr(user, name) != value}
     if not changed:
         return user
+    freezes.demand_columns_unfrozen(user, changed, by=by)
     if "telefono" in changed:
         changed["phone_verified"] = False
     with transaction.atomic():

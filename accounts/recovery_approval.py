@@ -11,7 +11,7 @@ from typing import Final
 from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
-from accounts import approvals, factors, grants, hierarchy, recovery
+from accounts import approvals, factors, freezes, grants, hierarchy, recovery
 from accounts.models import ApprovalRequest, User
 from mestore.lib import errors
 from mestore.lib.actor import Actor
@@ -34,6 +34,7 @@ def ask(user: User, *, reason: str, by: Actor) -> ApprovalRequest:
     """
     hierarchy.demand_reason(reason)
     _demand_may(user, by)
+    freezes.demand_unfrozen(user, by=by)
     if not factors.has_factor(user):
         raise NothingToReset
     return approvals.ask(PROCEDURE, target=("user", str(user.pk)), about=user, reason=reason, by=by)
@@ -48,6 +49,7 @@ def carry_out(request: ApprovalRequest, by: Actor) -> None:
     if user is None:
         raise approvals.NoSuchRequest
     _demand_may(user, request.asker)
+    freezes.demand_unfrozen(user, by=by)
     opened = recovery.open_case(user, [recovery.APPROVAL], code_seconds=settings.RECOVERY_SECONDS)
     audit.record(
         events.RECOVERY_BEGUN,

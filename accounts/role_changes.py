@@ -7,7 +7,7 @@ from uuid import UUID
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import approvals, grants, hierarchy, roles
+from accounts import approvals, devices, grants, hierarchy, password_reset, roles
 from accounts.account_changes import MANAGING, changing, read_again, write
 from accounts.hierarchy import Authority
 from accounts.models import ApprovalRequest, Grant, User, VendorProfile
@@ -53,7 +53,7 @@ def carry_out(request: ApprovalRequest, by: Actor) -> None:
     """Do what a second person approved, in the name of who asked, if they may still ask for it.
 
     `by`, who approved, must be one who could administer the account with its new role: nobody helps somebody
-    past themselves.
+    past themselves. Whoever was invited to that place and has no password yet receives the link to set one.
     """
     asker, role = request.asker, Role(request.details["to"])
     with changing(UUID(request.target_id), asker) as (authority, user):
@@ -63,6 +63,9 @@ def carry_out(request: ApprovalRequest, by: Actor) -> None:
         if user.user_type != request.details["from"]:
             raise RoleMovedOn
         _write(user, role, request.reason, asker)
+        invited = read_again(user)
+        if not invited.has_usable_password() and invited.email_key is not None:
+            password_reset.start(invited, reason=request.reason, by=asker)
 
 
 def _check(authority: Authority, user: User, role: Role, by: Actor) -> None:
@@ -84,6 +87,7 @@ def _write(user: User, role: Role, reason: str, by: Actor) -> None:
     write(user, {"user_type": str(role)})
     if role is Role.VENDOR:
         VendorProfile.objects.get_or_create(user=user)
+    devices.distrust(user, by=by, keep_own=False)
     ended = _end_grants(user, by) if roles.level(role) < roles.level(was) else 0
     data = {"from": str(was), "to": str(role), "grants_ended": ended, "reason": reason}
     hierarchy.record(events.USER_ROLE_CHANGED, user, by, data=data)

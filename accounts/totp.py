@@ -24,7 +24,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django_otp.oath import hotp
 
-from accounts import factors
+from accounts import factors, freezes
 from accounts.models import TotpDevice, User
 from mestore.lib import crypto, errors
 from mestore.lib.actor import Actor
@@ -93,6 +93,7 @@ def enrol(user: User, name: str, *, by: Actor, confirmed: bool = False) -> tuple
     )
     with transaction.atomic():
         factors.lock_account(user)
+        freezes.demand_unfrozen(user, by=by)
         if not confirmed:
             mine = TotpDevice.objects.filter(user=user)
             mine.filter(confirmed=False).delete()
@@ -137,6 +138,8 @@ def finish_enrolment(device: TotpDevice, step: int, *, by: Actor) -> None:
 
     Raises EnrolmentOver for all but one of several at once.
     """
+    factors.lock_account(device.user)
+    freezes.demand_unfrozen(device.user, by=by)
     now = timezone.now()
     waiting = TotpDevice.objects.filter(pk=device.pk, confirmed=False, expires_at__gt=now)
     if not waiting.update(
@@ -176,6 +179,7 @@ def remove(device: TotpDevice, *, by: Actor) -> None:
     """
     with transaction.atomic():
         factors.lock_account(device.user)
+        freezes.demand_unfrozen(device.user, by=by)
         if not TotpDevice.objects.filter(pk=device.pk).delete()[0]:
             raise errors.NotFound
         factors.settle_removal(device.user)

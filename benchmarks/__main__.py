@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import load, market, pgbench, points, report
+from benchmarks import beside, load, market, pgbench, points, report
 from benchmarks.house import House
 from benchmarks.load import Load
 from benchmarks.points import Point
@@ -38,6 +38,8 @@ SCALES = {
 }
 SELLERS = 500
 COUNTED_REQUESTS = 20
+TRIES = 3
+LOPSIDED = 0.75  # of two workers, the share of one at which a sample is taken again
 WARM_UP_REQUESTS = 120  # of each client
 
 console = Console(stderr=True)
@@ -64,11 +66,12 @@ def measure(folder: Path, scale: Scale) -> Figures:
         _import(house, folder, "before", scale.orders_before)
         with house.admin() as connection:
             connection.execute("VACUUM (ANALYZE)")
-        seed = json.loads(house.python("-m", "benchmarks.seed").splitlines()[-1])
+        exchanges = points.refresh_tokens(scale.rounds + 3)  # warming up, and twice where statements count
+        seed = json.loads(house.python("-m", "benchmarks.seed", str(exchanges)).splitlines()[-1])
         sales = pgbench.prepare(house, folder)
         house.serve("bare", "benchmarks.bare.wsgi:application")
         house.serve("mestore", "mestore.wsgi:application")
-        measured = points.all_of(seed)
+        measured = points.all_of(seed, _peer(house, folder, figures, seed, exchanges))
         for point in measured:
             _warm_up(house, point)
         for number in range(scale.rounds):
@@ -80,15 +83,25 @@ def measure(folder: Path, scale: Scale) -> Figures:
     return figures
 
 
+def _peer(
+    house: House, folder: Path, figures: Figures, seed: dict[str, Any], exchanges: int
+) -> dict[str, Any] | None:
+    """Start the peer; None, with the reason among the figures, where it cannot be had."""
+    try:
+        return beside.start(house, folder, seed, refresh_tokens=exchanges)
+    except beside.PeerMissingError as error:
+        console.print(f"[yellow]no peer to compare with: {error}[/yellow]")
+        figures.left_out["peer"] = str(error)
+        return None
+
+
 def _round(
     house: House, folder: Path, figures: Figures, scale: Scale, measured: list[Point],
     sales: tuple[Path, int], number: int,
 ) -> None:  # fmt: skip
     """Everything once: what is compared stands side by side in time."""
     for point in measured:
-        before = house.cpu()
-        result = _load(house, point, scale.seconds)
-        figures.add(point.name, _sample(point, result, before, house.cpu()))
+        figures.add(point.name, _measured(house, point, scale.seconds))
         if point.name == "POST /orders/":
             tps = pgbench.run(house, *sales, seconds=max(1, round(scale.seconds)))
             figures.add("pgbench", {"per_second": tps})
@@ -99,15 +112,39 @@ def _round(
             figures.add("hash", {"per_second": 1 / alone["seconds"], "cpu_ms": alone["cpu_seconds"] * 1_000})
 
 
+def _measured(house: House, point: Point, seconds: float) -> report.Sample:
+    """One sample; taken again where one worker did nearly all the work, which a server may do by accident."""
+    for _ in range(TRIES):
+        before, shares = house.cpu(), house.shares(point.service)
+        result = _load(house, point, seconds)
+        sample = _sample(point, result, before, house.cpu())
+        sample["busiest_worker"] = _busiest(shares, house.shares(point.service))
+        if sample["busiest_worker"] <= LOPSIDED or point.limit:
+            break
+    return sample
+
+
+def _busiest(before: dict[int, float], after: dict[int, float]) -> float:
+    """The share of the busiest worker in what all did."""
+    spent = [after[pid] - before.get(pid, 0.0) for pid in after]
+    return max(spent) / sum(spent) if sum(spent) else 0.0
+
+
 def _warm_up(house: House, point: Point) -> None:
     """So many requests, however slow: every thread connects, every session is met by every worker."""
     port, limit = house.ports[point.service], WARM_UP_REQUESTS // (20 if point.name == "login" else 1)
+    point.begin()
+    limit = min(limit, point.limit or limit)
     load.run(port, point.requests, clients=point.clients, seconds=60, expect=point.expect, limit=limit)
 
 
 def _load(house: House, point: Point, seconds: float) -> Load:
     port = house.ports[point.service]
-    return load.run(port, point.requests, clients=point.clients, seconds=seconds, expect=point.expect)
+    point.begin()
+    return load.run(
+        port, point.requests, clients=point.clients, seconds=60 if point.limit else seconds,
+        expect=point.expect, limit=point.limit,
+    )  # fmt: skip
 
 
 def _sample(point: Point, result: Load, before: dict[str, float], after: dict[str, float]) -> report.Sample:
@@ -131,7 +168,9 @@ def _statements(house: House, point: Point) -> float:
     The same requests go ahead uncounted: the first one of a session in a while also notes when it was seen.
     """
     port, count = house.ports[point.service], partial(load.run, clients=1, seconds=60, limit=COUNTED_REQUESTS)
+    point.begin()
     count(port, point.requests, expect=point.expect)
+    point.begin()
     before = house.statements()
     result = count(port, point.requests, expect=point.expect)
     return (house.statements() - before) / result.requests

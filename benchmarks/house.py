@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -26,12 +27,13 @@ READY_SECONDS = 30
 
 _COUNTED = """
     SELECT coalesce(sum(calls), 0) FROM pg_stat_statements s JOIN pg_roles r ON r.oid = s.userid
-    WHERE r.rolname = 'mestore_app' AND query !~* '^(BEGIN|COMMIT|ROLLBACK|SET|SAVEPOINT|RELEASE)'"""
+    WHERE r.rolname IN ('mestore_app', 'peer')
+    AND query !~* '^(BEGIN|COMMIT|ROLLBACK|SET|SAVEPOINT|RELEASE)'"""
 
 
 @dataclass
 class House:
-    """Running servers, the service under test and the baseline. A context manager."""
+    """Running servers, the service under test and what it is compared with. A context manager."""
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
@@ -113,17 +115,25 @@ class House:
 
     def serve(self, name: str, application: str) -> None:
         """Start granian for a WSGI application, as the systemd unit does."""
+        granian = str(Path(sys.executable).with_name("granian"))
+        self.run(
+            name,
+            lambda port: [
+                granian, "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port),
+                "--workers", str(WORKERS), "--blocking-threads", str(THREADS),
+                "--workers-kill-timeout", "20", application,
+            ],
+            self.environment,
+        )  # fmt: skip
+
+    def run(self, name: str, command: Callable[[int], list[str]], environment: dict[str, str]) -> None:
+        """Start a service on a free port and wait until it listens."""
         port = _free_port()
         log = (self.folder / f"{name}.log").open("wb")
         self.ports[name] = port
         self.services[name] = subprocess.Popen(
-            [
-                str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--host", "127.0.0.1",
-                "--port", str(port), "--workers", str(WORKERS), "--blocking-threads", str(THREADS),
-                "--workers-kill-timeout", "20", application,
-            ],
-            cwd=ROOT, env=self.environment, stdout=log, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            command(port), cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
         deadline = time.monotonic() + READY_SECONDS
         while not _listens(port):
             if self.services[name].poll() is not None or time.monotonic() > deadline:
@@ -139,6 +149,10 @@ class House:
             pid = self.servers.control("resume", name)  # which only asks, for one that runs
             found[name] = processes.cpu_seconds(pid) if pid else 0.0
         return found
+
+    def shares(self, name: str) -> dict[int, float]:
+        """Processor seconds so far of each worker of a service, by process id."""
+        return processes.children_seconds(self.services[name].pid)
 
     def admin(self) -> psycopg.Connection[Any]:
         """A superuser's connection, for what the bench itself does."""
@@ -158,7 +172,7 @@ class House:
         time.sleep(0.3)  # the other backends read the new value before their next statement
 
     def statements(self) -> int:
-        """Statements of the runtime role since the counter was switched on, BEGIN and COMMIT left out."""
+        """Statements of the runtime roles since the counter was switched on, BEGIN and COMMIT left out."""
         with self.admin() as connection:
             row = connection.execute(_COUNTED).fetchone()
         return int(row[0]) if row else 0

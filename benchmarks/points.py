@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 from uuid import uuid4
 
 from benchmarks import load
 from benchmarks.house import HOST
 from benchmarks.load import Requests
+from benchmarks.seed import ADDRESS
 
 CLIENTS = 16
+REFRESHES = 30  # of each client in a round
 SIGN_IN_CLIENTS = 2  # as many as hash at once: more would only wait
 
 
@@ -25,17 +28,35 @@ class Point:
     requests: Requests
     expect: int
     clients: int = CLIENTS
+    limit: int | None = None
+    """How many requests each client sends in a round, where they cannot be repeated."""
+    begin: Callable[[], None] = lambda: None
+    """Called before each run."""
 
 
-def all_of(seed: dict[str, Any]) -> list[Point]:
-    """Every point, the baseline first."""
-    return [
+def all_of(seed: dict[str, Any], peer: dict[str, Any] | None) -> list[Point]:
+    """Every point; what is compared stands side by side."""
+    beside = _peers(peer) if peer else {}
+    found = [
         Point("bare view", "bare", _bare(seed), 200),
         Point("token read", "mestore", _read(seed, _bearer), 200),
+        beside.get("token"),
         Point("cookie read", "mestore", _read(seed, _cookie), 200),
+        beside.get("cookie"),
+        _refresh("refresh", "mestore", seed["refresh"], _our_refresh),
+        beside.get("refresh"),
         Point("POST /orders/", "mestore", _sale(seed), 201),
         Point("login", "mestore", _login(seed), 200, SIGN_IN_CLIENTS),
     ]
+    return [point for point in found if point is not None]
+
+
+def _peers(peer: dict[str, Any]) -> dict[str, Point]:
+    return {
+        "token": Point("peer: token read", "peer", _peer_read(peer, _bearer), 200),
+        "cookie": Point("peer: cookie read", "peer", _peer_read(peer, _peer_cookie), 200),
+        "refresh": _refresh("peer: refresh", "peer", peer["refresh"], _peer_refresh),
+    }
 
 
 def _bare(seed: dict[str, Any]) -> Requests:
@@ -55,6 +76,50 @@ def _read(seed: dict[str, Any], proof: Callable[[dict[str, str]], dict[str, str]
         for vendor in seed["vendors"]
     ]
     return lambda client, number: prepared[(client * 31 + number) % len(prepared)]
+
+
+def _peer_read(peer: dict[str, Any], proof: Callable[[dict[str, str]], dict[str, str]]) -> Requests:
+    """The same read, of the peer."""
+    headers = _headers(ADDRESS)
+    prepared = [
+        load.request("GET", f"/commissions/{vendor['commission']}", headers | proof(vendor))
+        for vendor in peer["vendors"]
+    ]
+    return lambda client, number: prepared[(client * 31 + number) % len(prepared)]
+
+
+def _peer_cookie(vendor: dict[str, str]) -> dict[str, str]:
+    return {"Cookie": f"sessionid={vendor['cookie']}"}
+
+
+def _refresh(name: str, service: str, given: list[Any], request: Callable[[Any], bytes]) -> Point:
+    """Exchanges of refresh tokens, none of which is sent twice."""
+    runs, state = count(), {"run": 0}
+
+    def begin() -> None:
+        state["run"] = next(runs)
+
+    def exchange(client: int, number: int) -> bytes:
+        return request(given[(state["run"] * CLIENTS + client) * REFRESHES + number])
+
+    return Point(name, service, exchange, 200, limit=REFRESHES, begin=begin)
+
+
+def refresh_tokens(runs: int) -> int:
+    """How many refresh tokens so many runs need."""
+    return runs * CLIENTS * REFRESHES
+
+
+def _our_refresh(given: dict[str, str]) -> bytes:
+    body = json.dumps({"refresh_token": given["token"]}).encode()
+    headers = _headers(given["address"]) | {"Content-Type": "application/json"}
+    return load.request("POST", "/api/v1/auth/refresh-token", headers, body)
+
+
+def _peer_refresh(token: str) -> bytes:
+    body = json.dumps({"refresh": token}).encode()
+    headers = _headers(ADDRESS) | {"Content-Type": "application/json"}
+    return load.request("POST", "/token/refresh", headers, body)
 
 
 def _bearer(vendor: dict[str, str]) -> dict[str, str]:

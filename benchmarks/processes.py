@@ -13,6 +13,12 @@ def cpu_seconds(root: int) -> float:
     return sum(_own(pid) for pid in _tree(root)) / _TICKS
 
 
+def children_seconds(root: int) -> dict[int, float]:
+    """User and system time of each child of a process, its own descendants included, by process id."""
+    children = [pid for pid in _tree(root) if (fields := _fields(pid)) and int(fields[1]) == root]
+    return {pid: cpu_seconds(pid) for pid in children}
+
+
 def _tree(root: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():

@@ -20,12 +20,14 @@ def main() -> None:
     from mestore.lib.actor import Actor
 
     by = Actor(kind="system", label="bench", role="SYSTEM", address=ADDRESS)
+    people = _people(by)
     found = {
         "address": ADDRESS,
         "password": PASSWORD,
         "machine": _machine(by),
         **_vendors(by),
-        "people": _people(by),
+        "people": people,
+        "refresh": _refresh_tokens(people, int(sys.argv[1])),
     }
     sys.stdout.write(json.dumps(found) + "\n")
 
@@ -80,6 +82,27 @@ def _people(by: Any) -> list[str]:
         User(email=name, email_key=name, password=first.password, user_type=Role.BUYER) for name in names
     )
     return [first.email, *names]
+
+
+def _refresh_tokens(people: list[str], count: int) -> list[dict[str, str]]:
+    """Unused refresh tokens, each with the address that its session began at: one address per account."""
+    from django.db import transaction
+
+    from accounts.models import User
+    from mestore.lib.actor import Actor
+    from sessions_security import sessions, tokens
+
+    users = {user.email: user for user in User.objects.filter(email__in=people)}
+    found: list[dict[str, str]] = []
+    for number, email in enumerate(people):
+        address = f"198.19.{number % 250}.{number // 250 + 1}"
+        by = Actor(kind="system", label="bench", role="SYSTEM", address=address)
+        with transaction.atomic():
+            session = sessions.start(users[email], kind="token", amr=["pwd"], by=by)
+            pairs = [tokens.issue_pair(session) for _ in range(-(-count // len(people)))]
+        found += [{"address": address, "token": pair.refresh_token or ""} for pair in pairs]
+    # Neighbours in the list are different accounts, so that none meets its network's limit.
+    return sorted(found, key=lambda one: hash(one["token"]))
 
 
 if __name__ == "__main__":

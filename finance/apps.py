@@ -10,5 +10,9 @@ class FinanceConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Let readiness fail when the ledger could be changed."""
+        """Let readiness fail when the ledger could be changed; say where stored answers stand sealed."""
+        from finance import idempotency
+        from mestore.lib import resealing
+
         readiness.must_be_append_only("ledger_account", "ledger_entry", "ledger_transfer")
+        resealing.register(idempotency.SEALED)

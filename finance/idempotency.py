@@ -19,7 +19,7 @@ from django.db import OperationalError
 from django.http import HttpResponse
 from django.utils.translation import gettext_lazy as _
 
-from mestore.lib import crypto, errors, sql
+from mestore.lib import crypto, errors, resealing, sql
 from mestore.lib.actor import Actor
 from monitoring import audit, events
 
@@ -34,6 +34,7 @@ INSERT INTO finance_idempotencykey (scope, key, request_hash) VALUES (%s, %s, %s
 ON CONFLICT (scope, key) DO NOTHING RETURNING id
 """
 _READ = "SELECT id, request_hash, status, body FROM finance_idempotencykey WHERE scope = %s AND key = %s"
+_PAGE = "SELECT id, scope, key, body FROM finance_idempotencykey WHERE id > %s ORDER BY id LIMIT %s"
 _STORE = "UPDATE finance_idempotencykey SET status = %s, body = %s WHERE id = %s"
 
 
@@ -102,6 +103,24 @@ def claim(route: str, key: str, request_hash: bytes, *, by: Actor) -> Claim:
         raise TwinInFlight(headers={"Retry-After": "1"})
     opened = crypto.unseal(body, purpose=_PURPOSE, bound_to=binding)
     return Claim(row_id, binding, Answer(status, opened, replayed=True))
+
+
+def _page(after: int | None, limit: int) -> list[resealing.Value]:
+    return [
+        resealing.Value(row_id, None if body is None else bytes(body), crypto.row_binding(scope, key))
+        for row_id, scope, key, body in sql.fetch_all(_PAGE, [after or 0, limit])
+    ]
+
+
+SEALED = resealing.Place(
+    name="finance_idempotencykey.body",
+    table="finance_idempotencykey",
+    key="id",
+    column="body",
+    purpose=_PURPOSE,
+    page=_page,
+)
+"""Where stored answers stand, for `rotate_keys`."""
 
 
 def seal(claim: Claim, body: bytes) -> bytes:

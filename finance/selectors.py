@@ -129,10 +129,9 @@ def commissions(narrowed: CommissionFilter, *, reader: User) -> QuerySet[Commiss
 
 def commission(commission_id: UUID, *, reader: User) -> Commission:
     """Return one commission. Raises `CommissionNotFound`, and `NotOwnCommission` for another vendor's."""
-    try:
-        row = Commission.objects.get(pk=commission_id)
-    except Commission.DoesNotExist:
-        raise CommissionNotFound from None
+    row = sql.get(Commission, commission_id)
+    if row is None:
+        raise CommissionNotFound
     if reader.user_type not in STAFF and row.vendor_id != reader.pk:
         raise NotOwnCommission
     return row

@@ -22,7 +22,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from django_otp.admin import OTPAdminSite
 
-from mestore.lib.console import ConsoleModelAdmin, Panel, State, display, places
+from mestore.lib.console import ConsoleModelAdmin, Panel, State, display, places, refreshing
 from sessions_security import console_views, impersonation
 
 logger = logging.getLogger(__name__)
@@ -151,6 +151,7 @@ class ConsoleSite(OTPAdminSite):  # type: ignore[misc]  # django-otp has no type
             "figures": [panel for panel in panels if not panel.is_wide],
             "charts": [panel for panel in panels if panel.is_wide],
             "urgent": urgent,
+            "refresh": refreshing.of(request),
             **(extra_context or {}),
         }
         request.current_app = self.name

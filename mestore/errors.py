@@ -116,7 +116,9 @@ def respond(request: HttpRequest, error: errors.MeStoreError) -> HttpResponse:
         return problem(error, request=request)
     if error.code == "STEP_UP_REQUIRED" and getattr(request, "user_session", None) is not None:
         # A person is asked for the proof and brought back; the address has everything the page needs.
-        query = {"action": error.extra.get("action", ""), "next": request.get_full_path()}
+        # What was sent with POST is not sent again for them: they come back to the question, and repeat it.
+        back = getattr(request, "step_up_back", "") or request.get_full_path()
+        query = {"action": error.extra.get("action", ""), "next": back}
         return HttpResponseRedirect(f"{reverse('console-confirm')}?{urlencode(query)}")
     context = {"error": error, "request_id": getattr(request, "request_id", "")}
     response = render(request, "console/error.html", context, status=error.status)

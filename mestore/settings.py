@@ -64,6 +64,11 @@ METRICS_TOKEN = env.secret("MESTORE_METRICS_TOKEN", "bearer token that opens /me
 
 # --- Databases (PostgreSQL) -------------------------------------------------------------------------------
 POOL_SIZE = env.integer("MESTORE_DB_POOL_SIZE", "connections per process", default=8, minimum=1, maximum=64)
+DB_PREPARE = env.boolean(
+    "MESTORE_DB_PREPARE",
+    "plan the busiest statements once per connection; false behind PgBouncer before 1.21",
+    default=True,
+)
 
 
 def _database(url: Database, *, pool_size: int | None) -> dict[str, Any]:
@@ -72,6 +77,8 @@ def _database(url: Database, *, pool_size: int | None) -> dict[str, Any]:
         **url.options,
         "application_name": "mestore",
         "connect_timeout": "3",
+        # Nothing is planned once for being frequent, only what asks for it (`mestore.lib.sql`).
+        "prepare_threshold": 2**31 if DB_PREPARE else None,
         # A forgotten transaction must not hold locks or the snapshot horizon; a blocked one must say so.
         "options": "-c lock_timeout=2s -c idle_in_transaction_session_timeout=10s -c timezone=UTC",
     }
@@ -215,7 +222,7 @@ CSRF_FAILURE_VIEW = "mestore.errors.csrf_failure"
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 CORS_ALLOW_HEADERS = [
     "accept", "accept-language", "authorization", "content-type", "idempotency-key", "x-csrf-token",
-    "x-request-id",
+    "x-request-id", "x-background",
 ]  # fmt: skip
 CORS_ALLOW_METHODS = ["DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT"]
 CORS_EXPOSE_HEADERS = ["idempotent-replayed", "ratelimit", "ratelimit-policy", "retry-after", "x-request-id"]
@@ -368,7 +375,9 @@ STEP_UP: dict[str, dict[str, Any]] = {
         "methods": ["passkey", "totp", "backup_code", "password"],
         "max_age_seconds": 300,
     },
+    "sessions.revoke": {"methods": ["passkey", "totp", "backup_code", "password"], "max_age_seconds": 900},
     "users.end_sessions": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
+    "users.suspend": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "users.impersonate": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "users.factor_reset": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "approvals.decide": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
@@ -376,18 +385,78 @@ STEP_UP: dict[str, dict[str, Any]] = {
     "permissions.grant_system": {"methods": ["passkey"], "max_age_seconds": 300, "device_bound": True},
     "users.change_role": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "users.erase": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
+    "signals.archive_critical": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "keys.rotate": {"methods": ["passkey"], "max_age_seconds": 300, "device_bound": True},
     "break_glass.seal": {"methods": ["passkey"], "max_age_seconds": 300, "device_bound": True},
+    # Going on from elsewhere: only a proof from there counts, so its age is that of the request.
+    "session.continue": {"methods": ["passkey", "totp", "backup_code", "password"], "max_age_seconds": 60},
 }
 
-# --- Sessions and tokens (design: policy tables) ----------------------------------------------------------
-SESSION_POLICY: dict[str, dict[str, int | None]] = {
-    "BUYER": {"idle_seconds": 3_600, "absolute_seconds": 86_400, "max_sessions": 5},
-    "VENDOR": {"idle_seconds": 3_600, "absolute_seconds": 86_400, "max_sessions": 3},
-    "ADMIN": {"idle_seconds": 900, "absolute_seconds": 43_200, "max_sessions": 2},
-    "SUPERUSER": {"idle_seconds": 900, "absolute_seconds": 43_200, "max_sessions": 1},
-    "SYSTEM": {"idle_seconds": None, "absolute_seconds": 86_400, "max_sessions": 20},
+# --- Where a sign-in comes from, and how risky it is ------------------------------------------------------
+# Read once, at the start; a file that cannot be used refuses it. Unset: nothing is decided by place.
+PLACES = env.text(
+    "MESTORE_PLACES", "file of where addresses are: .csv of ranges or .mmdb; unset: no such rule", default=""
+)
+# Contract 4.1. Failures and attempts per network in an hour and in five minutes; each account that the
+# network signed in to allows it so many more. They stand above LOGIN_LIMITS, which lock first and shorter.
+SIGN_IN_RISK: dict[str, Any] = {
+    "network_failures": 20,
+    "account_failures": 10,
+    "attempts_in_five_minutes": 10,
+    "per_good_account": 3,
+    "device_accounts": 3,
+    "device_networks": 5,
+    # Of a network, 0 to 100: where it begins, when it counts, what a wrong attempt adds, how it fades.
+    "reputation_new": 20,
+    "reputation_medium": 40,
+    "reputation_high": 60,
+    "reputation_critical": 80,
+    "reputation_per_wrong": 2,
+    "reputation_decay_per_hour": 1,
+    "reputation_days": 30,
+    # Faster than an airliner, and farther than places are wrong by.
+    "travel_kmh": 900,
+    "travel_km": 300,
+    # When the staff works, on the clock of BUSINESS_TIME_ZONE: hours from, to; days of the week (ISO).
+    "business_hours": (6, 20),
+    "business_days": frozenset({1, 2, 3, 4, 5, 6}),
+    "lock_seconds": {"HIGH": 1_800, "CRITICAL": 3_600},
 }
+SIGN_IN_ATTEMPT_SECONDS = 172_800  # how long an attempt to sign in is kept
+SIGN_IN_NOTICE_SECONDS = 604_800  # how long the link "this was not me" works
+FACTOR_FREEZE_SECONDS = 259_200  # how long nothing that opens an account changes after that link was used
+
+# --- Sessions and tokens (design: policy tables) ----------------------------------------------------------
+SESSION_POLICY: dict[str, dict[str, int | str | None]] = {
+    "BUYER": {
+        "idle_seconds": 3_600, "absolute_seconds": 86_400, "max_sessions": 5, "assurance": "password",
+    },
+    "VENDOR": {
+        "idle_seconds": 3_600, "absolute_seconds": 86_400, "max_sessions": 3, "assurance": "password",
+    },
+    "ADMIN": {
+        "idle_seconds": 900, "absolute_seconds": 43_200, "max_sessions": 2, "assurance": "password+factor",
+    },
+    "SUPERUSER": {
+        "idle_seconds": 900, "absolute_seconds": 43_200, "max_sessions": 1, "assurance": "password+factor",
+    },
+    "SYSTEM": {
+        "idle_seconds": None, "absolute_seconds": 86_400, "max_sessions": 20, "assurance": "machine",
+    },
+}  # fmt: skip
+# What follows when a session is used from elsewhere than it began: ignore, note, challenge (a factor proved
+# from there), end. Machines have allow-lists of networks, and programs that are updated by name.
+SESSION_CHANGE_POLICY: dict[str, dict[str, str]] = {
+    "BUYER": {"network_near": "ignore", "network_far": "note", "country": "challenge", "agent": "challenge"},
+    "VENDOR": {"network_near": "ignore", "network_far": "note", "country": "challenge", "agent": "challenge"},
+    "ADMIN": {"network_near": "note", "network_far": "challenge", "country": "end", "agent": "end"},
+    "SUPERUSER": {"network_near": "note", "network_far": "challenge", "country": "end", "agent": "end"},
+    "SYSTEM": {"network_near": "ignore", "network_far": "ignore", "country": "ignore", "agent": "ignore"},
+}
+# Routes that pages and clients ask by themselves: they are no sign that somebody is there.
+BACKGROUND_ROUTES: frozenset[str] = frozenset()
+# Sessions of one account ended by its limit within a day, from which on somebody should look.
+SESSION_EVICTIONS_TO_LOOK_AT = 5
 ACCESS_TOKEN_SECONDS = env.integer(
     "MESTORE_ACCESS_TOKEN_SECONDS", "life of an access token", default=900, minimum=60, maximum=3_600
 )
@@ -396,6 +465,12 @@ PENDING_SIGN_IN_SECONDS = 300
 PENDING_SIGN_IN_ATTEMPTS = 5
 TOKEN_ISSUER = "mestore-api"  # noqa: S105 -- a name, not a secret
 TOKEN_AUDIENCE = "mestore-client"  # noqa: S105 -- a name, not a secret
+MACHINE_TOKEN_AUDIENCE = "mestore-machine"  # noqa: S105 -- a name, not a secret
+REQUIRE_DPOP = env.boolean(
+    "MESTORE_REQUIRE_DPOP",
+    "issue and accept only tokens that are bound to a key of the caller (RFC 9449)",
+    default=False,
+)
 # Attempts to sign in, right or wrong (limit, seconds): load, before a password is hashed.
 # Failures have LOGIN_LIMITS.
 SIGN_IN_RATE_LIMITS = {"network": [(60, 60)], "account": [(30, 60)]}
@@ -421,6 +496,26 @@ RATE_LIMITS: dict[str, list[tuple[int, int]]] = {
 # What one administrator may do besides (limit, seconds): changes in the user administration, actions on many.
 ADMINISTRATION_WRITES = [(10, 60)]
 BULK_ACTIONS = [(10, 60)]
+
+# --- Signals and what detects them (monitoring.alerts, sessions_security.detectors) -----------------------
+# Mails about signals of one rule in an hour at most, and days that evidence and archived signals are kept.
+SIGNAL_MAILS_AN_HOUR = 6
+SIGNAL_DAYS = 90
+# Windows in seconds. A detector speaks when every number of its row is reached.
+DETECTORS: dict[str, dict[str, int]] = {
+    # Of one network, or one program (by its agent): accounts tried without success, tries on each at most on
+    # average, and how many of a hundred attempts failed at least.
+    "spray": {"window": 600, "accounts": 20, "tries_per_account": 3, "failed_percent": 80},
+    "slow_spray": {"window": 86_400, "accounts": 100, "tries_per_account": 3, "failed_percent": 80},
+    # Of all networks together: failures, accounts and networks behind them, and how many times the usual
+    # share of failures (of the day before) the present one is.
+    "stuffing": {"window": 600, "failures": 200, "accounts": 100, "networks": 20, "times_usual": 2},
+    "stuffing_hour": {"window": 3_600, "failures": 600, "accounts": 300, "networks": 50, "times_usual": 2},
+    # Of one account: networks from which it was tried without success.
+    "guessing": {"window": 3_600, "networks": 10, "failures": 20},
+}
+# Seconds without a run of the detectors after which their silence is a signal itself.
+DETECTORS_SILENT_SECONDS = 300
 
 # --- Money ------------------------------------------------------------------------------------------------
 # Rates in parts per million. STANDARD 5 %, PREMIUM 3 %, PROMOTIONAL 2 %, CATEGORY_BASED 4 % (contract 2.4).

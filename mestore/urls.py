@@ -18,10 +18,12 @@ import sessions_security.console_urls
 import sessions_security.credential_urls
 import sessions_security.registration_urls
 import sessions_security.second_person_urls
+import sessions_security.session_urls
+import sessions_security.signal_urls
 import sessions_security.urls
 from mestore import api_docs, middleware
 from monitoring import health, metrics
-from sessions_security import limits, views
+from sessions_security import limits, notice_views, views
 
 handler400 = "mestore.errors.bad_request"
 handler403 = "mestore.errors.forbidden"
@@ -73,6 +75,7 @@ OPEN: dict[str, str] = {
     "console-recovery-cancel": "the same",
     "admin:login": "the same page, by the name the console site gives it",
     "console-entrance": "the console's address as people type it; leads to the page that asks who is there",
+    "not-me": "the link in the message to the account's owner is the credential",
     "root": "says what this is, nothing more",
 }
 
@@ -94,6 +97,7 @@ urlpatterns = [
     path("api/schema/", SpectacularJSONAPIView.as_view(permission_classes=[AllowAny]), name="api-schema"),
     path("api/docs/", api_docs.reference, name="api-docs"),
     path("api/docs/errors", api_docs.error_codes, name="api-docs-errors"),
+    path("api/v1/", include(finance.urls)),  # the busiest first: addresses are tried in this order
     path("api/v1/auth/", include(sessions_security.urls)),
     path("api/v1/auth/", include(sessions_security.credential_urls)),
     path("api/v1/auth/", include(accounts.urls.auth_urlpatterns)),
@@ -101,7 +105,8 @@ urlpatterns = [
     path("api/v1/", include(accounts.api.urls)),
     path("api/v1/", include(sessions_security.registration_urls)),
     path("api/v1/", include(sessions_security.second_person_urls)),
-    path("api/v1/", include(finance.urls)),
+    path("api/v1/", include(sessions_security.session_urls)),
+    path("api/v1/", include(sessions_security.signal_urls)),
     # The shipped front end calls these on the bare host (contract, decision 17).
     path("", include((finance.urls.commission_urlpatterns, "finance"), namespace="commissions-alias")),
     path(
@@ -109,6 +114,7 @@ urlpatterns = [
         RedirectView.as_view(pattern_name="admin:index", http_method_names=["get", "head"]),
         name="console-entrance",
     ),
+    path("security/not-me/<str:token>/", notice_views.NotMe.as_view(), name="not-me"),
     path("admin/", include(sessions_security.console_urls)),
     path("admin/", include(accounts.console_urls)),
     path("admin/", admin.site.urls),

@@ -19,7 +19,10 @@ from django.utils.translation import gettext_lazy
 
 from mestore.lib import console, crypto
 from mestore.lib.console import ConsoleModelAdmin, Ordering, SearchField, State, WindowFilter, display
-from monitoring import events
+from monitoring import (
+    admin_signals,  # noqa: F401 - declares its own page
+    events,
+)
 from monitoring.models import AuditEvent, AuditPending
 
 OUTCOME_WORDS = {

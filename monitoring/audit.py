@@ -16,7 +16,9 @@ When the trail cannot be written, nothing is done behind its back:
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
@@ -29,11 +31,13 @@ from mestore.lib.actor import Actor
 from monitoring import events, leaves, subjects
 from monitoring.leaves import Entry, Target
 
-__all__ = ["Entry", "NotInTransaction", "Target", "record", "record_many", "record_refusal"]
+__all__ = ["Entry", "NotInTransaction", "Target", "record", "record_many", "record_refusal", "together"]
 
 log = structlog.get_logger("mestore.audit")
 
 WRITER_PURPOSE = "audit-writer"
+# What waits for the end of the block of `together` that runs in this thread.
+_gathered: ContextVar[list[tuple[Any, ...]] | None] = ContextVar("gathered", default=None)
 
 
 # An event about a person whose key was destroyed is not written: the count tells. `subject` NULL: nothing
@@ -91,7 +95,14 @@ def record(
     `subjects.SubjectErased` when the subject's key was destroyed, and `django.db.Error`.
     """
     _demand_transaction()
-    return _write_one(Entry(event, by, target, data, personal, subject), using="default")
+    entry = Entry(event, by, target, data, personal, subject)
+    gathered = _gathered.get()
+    if gathered is None:
+        return _write_one(entry, using="default")
+    (row,) = _prepare([entry])
+    gathered.append(row)
+    event_id: UUID = row[0]
+    return event_id
 
 
 def record_many(rows: Sequence[Entry]) -> None:
@@ -99,11 +110,33 @@ def record_many(rows: Sequence[Entry]) -> None:
     _demand_transaction()
     if not rows:
         return
-    prepared = _prepare(rows)
-    # Column by column: fifteen arrays, whatever the number of events.
-    written = sql.execute(_INSERT_MANY, [list(column) for column in zip(*prepared, strict=True)])
-    if written != len(rows):
-        raise subjects.SubjectErased("one of the subjects")
+    prepared, gathered = _prepare(rows), _gathered.get()
+    if gathered is None:
+        _write_many(prepared)
+    else:
+        gathered.extend(prepared)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Write everything that is recorded inside with one statement, at the end of the block.
+
+    For a transaction in which several modules record one step of one person. Nothing inside may be rolled
+    back alone and gone on from: its events would be written. What fails fails at the end, before the commit.
+    Raise `NotInTransaction`, and at the end as `record` does.
+    """
+    _demand_transaction()
+    if _gathered.get() is not None:
+        yield  # the outermost block writes
+        return
+    rows: list[tuple[Any, ...]] = []
+    before = _gathered.set(rows)
+    try:
+        yield
+    finally:
+        _gathered.reset(before)
+    if rows:
+        _write_many(rows)
 
 
 def record_refusal(
@@ -125,6 +158,13 @@ def record_refusal(
     except (DatabaseError, crypto.Unreadable) as error:
         log.critical("audit_refusal_not_written", audit_event=event, error=type(error).__name__)
         raise errors.SecurityServiceFailure from error
+
+
+def _write_many(rows: Sequence[tuple[Any, ...]]) -> None:
+    # Column by column: fifteen arrays, whatever the number of events.
+    written = sql.execute(_INSERT_MANY, [list(column) for column in zip(*rows, strict=True)])
+    if written != len(rows):
+        raise subjects.SubjectErased("one of the subjects")
 
 
 def _demand_transaction() -> None:

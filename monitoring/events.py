@@ -113,6 +113,36 @@ SIGN_IN_FAILED: Final = _event(
 SIGN_IN_REFUSED: Final = _event(
     "auth.sign_in.refused", _AUTH, _BLOCKED, "A sign-in was refused by a rule: lock, role, inactive account."
 )
+SIGN_IN_RISK_REFUSED: Final = _event(
+    "auth.sign_in.risk_refused", Category.SECURITY, _BLOCKED,
+    "A sign-in was refused for its risk; that account on that device or network is locked for a while.",
+    retention=_LONG,
+)  # fmt: skip
+SIGN_IN_NOTICED: Final = _event(
+    "auth.sign_in.noticed", Category.SECURITY, _SUCCESS,
+    "An account was told of a sign-in from a new browser or country, or of a risky one.",
+)  # fmt: skip
+SIGN_IN_DISOWNED: Final = _event(
+    "auth.sign_in.disowned", Category.SECURITY, _SUCCESS,
+    "The owner of an account said that a sign-in was not theirs; what it began has ended.",
+    retention=_LONG,
+)  # fmt: skip
+SIGN_IN_DISOWN_REFUSED: Final = _event(
+    "auth.sign_in.disown_refused", Category.SECURITY, _BLOCKED,
+    "A link about a sign-in was unknown, used or too old.",
+)  # fmt: skip
+CHANGES_FROZEN: Final = _event(
+    "account.changes_frozen", Category.SECURITY, _SUCCESS,
+    "What opens an account cannot be changed for a while.", retention=_LONG,
+)  # fmt: skip
+CHANGES_FREEZE_LIFTED: Final = _event(
+    "account.changes_freeze_lifted", Category.SECURITY, _SUCCESS,
+    "A freeze was lifted before its end, for a reason.", retention=_LONG,
+)  # fmt: skip
+CHANGES_FREEZE_REFUSED: Final = _event(
+    "account.changes_freeze_refused", Category.SECURITY, _BLOCKED,
+    "A change of what opens an account was refused because it is frozen.", retention=_LONG,
+)  # fmt: skip
 SIGN_IN_FACTOR_REQUIRED: Final = _event(
     "auth.sign_in.factor_required",
     _AUTH,
@@ -243,6 +273,10 @@ ACCESS_REVIEW_DECIDED: Final = _event(
     "access_review.decided", Category.AUDIT, _SUCCESS, "A grant was confirmed or taken back in a review.",
     retention=_LONG,
 )  # fmt: skip
+EXPORT_MADE: Final = _event(
+    "export.made", Category.AUDIT, _SUCCESS, "A file about many people left, as a second person approved.",
+    retention=_FOR_EVER,
+)  # fmt: skip
 ACCESS_REVIEW_FINISHED: Final = _event(
     "access_review.finished", Category.AUDIT, _SUCCESS, "A review ended; its outcome is fixed by a seal.",
     retention=_FOR_EVER,
@@ -288,6 +322,40 @@ SESSION_ENDED: Final = _event(
 )
 SESSION_EVICTED: Final = _event(
     "session.evicted", _AUTH, _SUCCESS, "The oldest session ended because the role allows no more."
+)
+EVERY_SESSION_ENDED: Final = _event(
+    "session.everyone_ended",
+    Category.EMERGENCY,
+    _SUCCESS,
+    "Two people ended every session of everybody.",
+    retention=_LONG,
+)
+VALUES_RESEALED: Final = _event(
+    "keys.resealed",
+    Category.SECURITY,
+    _SUCCESS,
+    "What is sealed in the database was moved to the current master key.",
+    retention=_LONG,
+)
+SESSIONS_MARKED: Final = _event(
+    "session.everyone_marked", _AUTH, _SUCCESS, "Sessions that everybody's end had ended were marked so."
+)
+SESSION_UNREADABLE: Final = _event(
+    "session.unreadable",
+    Category.SECURITY,
+    _FAILURE,
+    "What a browser's session remembers does not open: altered, moved, or its key gone. The session ended.",
+    retention=_LONG,
+)
+SESSION_MOVED: Final = _event(
+    "session.moved", _AUTH, _SUCCESS, "A session was used from another network; the policy lets it go on."
+)
+SESSION_CHALLENGED: Final = _event(
+    "session.challenged", Category.SECURITY, _BLOCKED,
+    "A session was used from elsewhere; it goes on there once a factor is proved.",
+)  # fmt: skip
+SESSION_CONFIRMED: Final = _event(
+    "session.confirmed", _AUTH, _SUCCESS, "A factor was proved where a session had been challenged."
 )
 SESSION_REFUSED: Final = _event(
     "session.refused", Category.SECURITY, _BLOCKED, "A request with a session was refused."
@@ -511,6 +579,28 @@ MESSAGE_NOT_DUE: Final = _event(
     "A message was asked for where nobody is to be told; the answer did not show it.",
 )
 
+# --- Signals ----------------------------------------------------------------------------------------------
+SIGNAL_ASSIGNED: Final = _event(
+    "signal.assigned", Category.MONITORING, _SUCCESS, "A signal received an owner.", retention=_LONG
+)
+SIGNAL_REVIEWED: Final = _event(
+    "signal.reviewed", Category.MONITORING, _SUCCESS, "Somebody began to look at a signal.", retention=_LONG
+)
+SIGNAL_ACKNOWLEDGED: Final = _event(
+    "signal.acknowledged", Category.MONITORING, _SUCCESS,
+    "A signal was made quiet until a moment, with a reason.", retention=_LONG,
+)  # fmt: skip
+SIGNAL_ARCHIVED: Final = _event(
+    "signal.archived", Category.MONITORING, _SUCCESS, "Somebody said what a signal was; it is closed.",
+    retention=_LONG,
+)  # fmt: skip
+SIGNAL_REOPENED: Final = _event(
+    "signal.reopened", Category.MONITORING, _SUCCESS, "The time for which a signal was quiet is over."
+)
+SIGNAL_TOLD: Final = _event(
+    "signal.told", Category.MONITORING, _SUCCESS, "Those who may act on signals were mailed about one."
+)
+
 # --- Machines and keys ------------------------------------------------------------------------------------
 CLIENT_CREATED: Final = _event(
     "client.created",
@@ -522,6 +612,40 @@ CLIENT_CREATED: Final = _event(
 SIGNING_KEY_CREATED: Final = _event(
     "key.signing.created", Category.SYSTEM_CONFIG, _SUCCESS, "A key that signs access tokens was made.",
     retention=_FOR_EVER,
+)  # fmt: skip
+
+SIGNING_KEY_RETIRED: Final = _event(
+    "key.signing.retired", Category.SYSTEM_CONFIG, _SUCCESS,
+    "A key that signed access tokens was deleted: its overlap was over, or it was compromised.",
+    retention=_FOR_EVER,
+)  # fmt: skip
+CLIENT_KEY_ROTATED: Final = _event(
+    "client.key.rotated", Category.SYSTEM_CONFIG, _SUCCESS,
+    "A machine account got a new key; the old one works until its overlap ends.", retention=_LONG,
+)  # fmt: skip
+CLIENT_REVOKED: Final = _event(
+    "client.revoked", Category.SYSTEM_CONFIG, _SUCCESS,
+    "A machine account was closed for good; its sessions ended.", retention=_LONG,
+)  # fmt: skip
+CLIENT_NETWORKS_CHANGED: Final = _event(
+    "client.networks.changed", Category.SYSTEM_CONFIG, _SUCCESS,
+    "The networks that a machine account may call from were changed.", retention=_LONG,
+)  # fmt: skip
+CLIENT_METHOD_CHANGED: Final = _event(
+    "client.method.changed", Category.SYSTEM_CONFIG, _SUCCESS,
+    "The way a machine account signs in was changed; its sessions ended.", retention=_LONG,
+)  # fmt: skip
+CLIENT_PUBLIC_KEY_ADDED: Final = _event(
+    "client.public_key.added", Category.SYSTEM_CONFIG, _SUCCESS,
+    "A public key was registered for a machine account.", retention=_LONG,
+)  # fmt: skip
+CLIENT_PUBLIC_KEY_REMOVED: Final = _event(
+    "client.public_key.removed", Category.SYSTEM_CONFIG, _SUCCESS,
+    "A public key of a machine account was withdrawn; its sessions ended.", retention=_LONG,
+)  # fmt: skip
+PROOF_REFUSED: Final = _event(
+    "auth.proof.refused", Category.SECURITY, _BLOCKED,
+    "A proof of possession was missing, wrong or used before.",
 )  # fmt: skip
 
 # --- Orders and money -------------------------------------------------------------------------------------

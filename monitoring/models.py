@@ -10,9 +10,9 @@ from __future__ import annotations
 from django.db import models
 
 from monitoring.outbox import OutboxMessage
-from monitoring.signals import Signal
+from monitoring.signals import Signal, Watch
 
-__all__ = ["AuditEvent", "AuditPending", "OutboxMessage", "Signal", "SubjectKey"]
+__all__ = ["AuditEvent", "AuditPending", "OutboxMessage", "Signal", "SubjectKey", "Watch"]
 
 
 class AuditEvent(models.Model):

@@ -89,6 +89,40 @@ def events_page(
     return Page(page, None if is_last else Position(page[-1].occurred_at, page[-1].id))
 
 
+def session_events(
+    session_id: UUID, *, since: dt.datetime, after: Position | None = None, limit: int = 50
+) -> Page:
+    """Return what happened in a session or to it, newest first: two walks of an index, each a page long.
+
+    `since` is when the session began, with room for a clock that lags: earlier months are not searched.
+    """
+    limit = max(1, min(limit, MAX_PAGE))
+    wanted = str(session_id)
+    everything = AuditEvent.objects.filter(occurred_at__gte=since - _ID_TOLERANCE)
+    parts = [
+        _older_than(everything.filter(**one), after)
+        .order_by("-occurred_at", "-id")
+        .values_list("occurred_at", "pk")[: limit + 1]
+        for one in ({"session_id": wanted}, {"target_type": "session", "target_id": wanted})
+    ]
+    found = list(parts[0].union(parts[1]).order_by("-occurred_at", "-pk")[: limit + 1])
+    page = [Position(occurred_at, pk) for occurred_at, pk in found[:limit]]
+    is_last = len(found) <= limit
+    return Page(_events_at(page), None if is_last else page[-1])
+
+
+def _events_at(places: list[Position]) -> list[AuditEvent]:
+    """The events at these places, in their order; one statement over the months they lie in."""
+    if not places:
+        return []
+    chosen = AuditEvent.objects.filter(
+        pk__in=[place.id for place in places],
+        occurred_at__range=(places[-1].occurred_at, places[0].occurred_at),
+    )
+    found = {event.pk: event for event in chosen.defer("canon", "pii_ct", "writer_mac", "leaf_hash")}
+    return [found[place.id] for place in places if place.id in found]
+
+
 def counts_by_hour(codes: Collection[str], *, hours: int = 24) -> list[HourCount]:
     """Return the number of events per code in each of the last `hours` hours; empty hours are absent."""
     since = timezone.now() - dt.timedelta(hours=max(1, min(hours, MAX_HOURS)))

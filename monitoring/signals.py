@@ -53,7 +53,7 @@ class Signal(models.Model):
     seen = models.PositiveIntegerField(_("times seen"), default=1)
     first_seen_at = models.DateTimeField(_("first seen"), default=timezone.now)
     last_seen_at = models.DateTimeField(_("last seen"), default=timezone.now)
-    evidence = models.JSONField(_("evidence"), default=dict)
+    evidence = models.JSONField(_("evidence"), default=list)
     owner_id = models.UUIDField(_("owner"), null=True)
     owner_label = models.CharField(_("owner's name"), max_length=254, blank=True)
     acknowledged_until = models.DateTimeField(_("quiet until"), null=True)
@@ -62,6 +62,9 @@ class Signal(models.Model):
     archived_at = models.DateTimeField(_("archived"), null=True)
     archived_as = models.CharField(_("archived as"), max_length=16, choices=ArchiveReason.choices, blank=True)
     archived_why = models.CharField(_("archived because"), max_length=500, blank=True)
+    # The severity that people were told of, 0 before that; a higher one is told again.
+    notified_severity = models.PositiveSmallIntegerField(_("told of as"), default=0)
+    notified_at = models.DateTimeField(_("told"), null=True)
 
     class Meta:
         app_label = "monitoring"
@@ -71,6 +74,10 @@ class Signal(models.Model):
             models.Index(fields=["-severity", "-last_seen_at"], name="signal_worst_first",
                          condition=~Q(state="archived")),
             models.Index(fields=["-last_seen_at"], name="signal_newest"),
+            models.Index(fields=["rule", "notified_at"], name="signal_told",
+                         condition=Q(notified_at__isnull=False)),
+            models.Index(fields=["archived_at"], name="signal_archived",
+                         condition=Q(state="archived")),
         ]  # fmt: skip
         constraints = [
             models.UniqueConstraint(
@@ -96,3 +103,20 @@ class Signal(models.Model):
 
     def __str__(self) -> str:
         return f"{self.rule} about {self.entity_type} {self.entity_id}"
+
+
+class Watch(models.Model):
+    """When something that must run again and again last ran: what is silent is not therefore quiet."""
+
+    name = models.CharField(_("name"), primary_key=True, max_length=64)
+    last_ran_at = models.DateTimeField(_("last ran"), null=True)
+    last_failed_at = models.DateTimeField(_("last failed"), null=True)
+    took_ms = models.PositiveIntegerField(_("took (ms)"), default=0)
+
+    class Meta:
+        app_label = "monitoring"
+        verbose_name = _("watch")
+        verbose_name_plural = _("watches")
+
+    def __str__(self) -> str:
+        return self.name

@@ -14,7 +14,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 
-from mestore.lib import crypto, sql
+from mestore.lib import crypto, resealing, sql
 
 KEY_BYTES = 32
 CACHE_SIZE = 4096  # about 1 MB; a key that falls out costs one SELECT
@@ -80,6 +80,32 @@ def _wrap(subject: str, key: bytes) -> bytes:
 
 def _unwrap(subject: str, wrapped: bytes) -> bytes:
     return crypto.unseal(wrapped, purpose=_PURPOSE, bound_to=crypto.row_binding("subject_key", subject))
+
+
+_PAGE = """
+SELECT subject, wrapped FROM subject_key
+ WHERE subject > %s AND wrapped IS NOT NULL ORDER BY subject LIMIT %s
+"""
+
+
+def _page(after: str | None, limit: int) -> list[resealing.Value]:
+    return [
+        resealing.Value(subject, bytes(wrapped), crypto.row_binding("subject_key", subject))
+        for subject, wrapped in sql.fetch_all(_PAGE, [after or "", limit], using="owner")
+    ]
+
+
+# The application itself may add keys, not change them: moving them to another master key is the owner's.
+SEALED = resealing.Place(
+    name="subject_key.wrapped",
+    table="subject_key",
+    key="subject",
+    column="wrapped",
+    purpose=_PURPOSE,
+    page=_page,
+    using="owner",
+)
+"""Where people's data keys stand, for `rotate_keys`."""
 
 
 class _Cache:

@@ -8,7 +8,7 @@ import structlog
 from procrastinate.contrib.django import app
 
 from mestore.lib import sql
-from monitoring import delivery
+from monitoring import alert_notices, delivery
 
 MONTHS_AHEAD = 12
 
@@ -36,3 +36,21 @@ def deliver(message_id: str) -> bool:
 def deliver_due(timestamp: int) -> int:  # noqa: ARG001 - the scheduler passes it
     """Send what could not be sent before, and messages whose job was lost with its worker."""
     return delivery.send_due()
+
+
+@app.periodic(cron="* * * * *", periodic_id="tell_of_signals")
+@app.task(
+    name="monitoring.tell_of_signals", queueing_lock="tell_of_signals", lock="tell_of_signals",
+    pass_context=False,
+)  # fmt: skip
+def tell_of_signals(timestamp: int) -> int:  # noqa: ARG001 - the scheduler passes it
+    """Open signals whose silence is over, then mail about what nobody was told of yet."""
+    alert_notices.wake()
+    return alert_notices.tell()
+
+
+@app.periodic(cron="43 * * * *", periodic_id="forget_signals")
+@app.task(name="monitoring.forget_signals", queueing_lock="forget_signals", pass_context=False)
+def forget_signals(timestamp: int) -> int:  # noqa: ARG001 - the scheduler passes it
+    """Delete what was archived long ago, and old evidence."""
+    return alert_notices.forget()

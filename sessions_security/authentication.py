@@ -21,25 +21,30 @@ from accounts.models import User
 from mestore.lib import actor, errors
 from mestore.lib.request import address_of
 from monitoring import audit, events
-from sessions_security import forced_change, impersonation, limits, session_check, tokens
+from sessions_security import dpop, forced_change, impersonation, limits, session_check, tokens
+from sessions_security.continuity import check as demand_same_place
 from sessions_security.models import UserSession
 from sessions_security.tokens import InvalidToken
 
 Authenticated = tuple[User, UserSession]
 
+_SCHEMES = frozenset({"bearer", dpop.SCHEME.lower()})
+
 
 class BearerAuthentication(BaseAuthentication):
-    """`Authorization: Bearer <access token>`."""
+    """`Authorization: Bearer <access token>`, or `DPoP <access token>` with a proof (RFC 9449)."""
 
     def authenticate(self, request: Request) -> Authenticated | None:
         """Return the account and session of the token; None without one. Raises `InvalidToken` and others."""
         header = request.META.get("HTTP_AUTHORIZATION", "")
         scheme, _space, token = header.partition(" ")
-        if scheme.lower() != "bearer":
+        if scheme.lower() not in _SCHEMES:
             return None
         try:
             session = _session_of(token, request)
+            _demand_proof(session, request, scheme, token)
             limits.limit_signed_in(request, session)
+            demand_same_place(session, request)
             impersonation.demand_harmless(request._request, session)
         except errors.MeStoreError:
             # Whoever builds the answer asks for the user again: it must not start this a second time.
@@ -64,6 +69,7 @@ class CookieAuthentication(BaseAuthentication):
                 return None
             limits.limit_signed_in(request, session)
             _enforce_csrf(base)
+            demand_same_place(session, base)
             impersonation.demand_harmless(base, session)
             session_check.seen_from(session, address_of(base))
         except errors.MeStoreError:
@@ -95,6 +101,15 @@ def _session_of(token: str, request: Request) -> UserSession:
         limits.limit_anonymous(request)
         if refusal.forged:
             audit.record_refusal(events.TOKEN_REFUSED, by=actor.of(request), data={"why": "forged"})
+        raise
+
+
+def _demand_proof(session: UserSession, request: Request, scheme: str, token: str) -> None:
+    """Demand what `session` is bound to. A caller without it is charged to its network."""
+    try:
+        dpop.demand(session, request._request, scheme=scheme, access_token=token)
+    except errors.Unauthorized:
+        limits.limit_anonymous(request)
         raise
 
 

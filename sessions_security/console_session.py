@@ -10,7 +10,7 @@ from django.http import HttpRequest
 
 from accounts.models import User
 from mestore.lib.actor import Actor
-from sessions_security import factor_proofs, sessions, stepup
+from sessions_security import arrivals, factor_proofs, sessions, stepup
 from sessions_security.models import UserSession
 
 BACKEND = "accounts.backends.GrantBackend"
@@ -26,6 +26,7 @@ def start(
     """
     store: Any = request.session
     session = sessions.start(user, kind="cookie", amr=amr, by=by)
+    arrivals.note(session, by=by)
     store.flush()
     auth.login(request, user, backend=BACKEND)
     remember(request, proof)

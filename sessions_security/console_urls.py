@@ -5,6 +5,7 @@ Mounted before the admin site's own.
 
 from __future__ import annotations
 
+from django.contrib import admin
 from django.urls import path
 
 from sessions_security import (
@@ -15,6 +16,7 @@ from sessions_security import (
     passkey_pages,
     password_views,
     security_views,
+    session_pages,
 )
 
 urlpatterns = [
@@ -41,6 +43,12 @@ urlpatterns = [
     path("impersonation/stop/", impersonation_views.stop, name="console-impersonation-stop"),
     path("impersonation/<uuid:user_id>/", impersonation_views.begin, name="console-impersonate"),
     path("confirm/", security_views.confirm, name="console-confirm"),
+    path("sessions/limits/", admin.site.admin_view(session_pages.limits), name="console-session-policy"),
+    path(
+        "sessions/end-everyone/",
+        admin.site.admin_view(session_pages.confirmed_end_everyone),
+        name="console-sessions-end-everyone",
+    ),
     path("security/", security_views.overview, name="console-security"),
     path("security/authenticator/", security_views.add_authenticator, name="console-add-authenticator"),
     path("security/passkey/", security_views.add_passkey, name="console-add-passkey"),

@@ -133,7 +133,8 @@ class ChangePassword(APIView):
         )
         body: dict[str, Any] = {"success": True, "message": _("Password changed")}
         if session.kind == "token":
-            body |= token_response(signin.open_tokens(user, session.amr, by=by).tokens, user)
+            opened = signin.open_tokens(user, session.amr, by=by, bound_key=session.bound_key)
+            body |= token_response(opened.tokens, user)
         return Response(body, headers=NO_STORE)
 
 

@@ -12,14 +12,21 @@ from accounts.models import User
 from mestore.lib.actor import Actor
 from mestore.lib.request import DEVICE_COOKIE
 from sessions_security.console_pages import keep
+from sessions_security.models import UserSession
 
 
-def leave(request: Any, response: HttpResponseBase, user: User, *, by: Actor) -> None:
+def leave(
+    request: Any, response: HttpResponseBase, user: User, *, by: Actor, session: UserSession | None = None
+) -> None:
     """Make the browser behind `request` a known device of `user`, or renew what it is already.
 
     A browser is known for one account, the last that signed in. A value that somebody else put there is
-    never taken over: an unknown one is replaced by a new one.
+    never taken over: an unknown one is replaced by a new one. `session` (else the browser's own) is the one
+    that began here: it can be ended with its device.
     """
-    known = devices.seen(user, by=by)
-    token = request.COOKIES[DEVICE_COOKIE] if known else devices.remember(user, by=by)
+    session = session or getattr(request, "user_session", None)
+    if devices.seen(user, by=by):
+        token = request.COOKIES[DEVICE_COOKIE]
+    else:
+        token = devices.remember(user, by=by, device_id=session.device_id if session is not None else None)
     keep(response, DEVICE_COOKIE, token, seconds=settings.KNOWN_DEVICE_SECONDS)

@@ -101,14 +101,17 @@ def prove_passkey(
     return Enrolled(pending, own_passkeys.proof_of(passkey), backup_codes.prepare(pending.user), finish)
 
 
-def sign_in(enrolled: Enrolled, *, by: Actor) -> tuple[signin.SignedIn, list[str]]:
+def sign_in(
+    enrolled: Enrolled, *, by: Actor, bound_key: bytes | None = None
+) -> tuple[signin.SignedIn, list[str]]:
     """Complete the sign-in at the API with a first proof; return it with the backup codes. Raises as
     `Enrolled.complete` does.
     """
     keys.ring()
     with transaction.atomic():
         codes = enrolled.complete(by=by)
-        done = signin.open_tokens(enrolled.user, (signin.PASSWORD, enrolled.proof.amr), by=by)
+        amr = (signin.PASSWORD, enrolled.proof.amr)
+        done = signin.open_tokens(enrolled.user, amr, by=by, bound_key=bound_key)
         stepup.note(done.session, enrolled.proof)
     return done, codes
 

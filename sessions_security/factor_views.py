@@ -13,7 +13,9 @@ from mestore.lib import actor, errors
 from mestore.lib.shapes import read
 from sessions_security import (
     console_session,
+    continuity,
     device_cookie,
+    dpop,
     enrolment,
     limits,
     own_factors,
@@ -95,6 +97,7 @@ class StepUp(APIView):
         given = read(shapes.StepUpRequest, request)
         session = session_of_person(request)
         proved = stepup.prove(session, method=given["method"], answer=given, by=actor.of(request))
+        continuity.confirm(session, request, method=given["method"])
         if session.kind == UserSession.Kind.COOKIE:
             console_session.confirm(request._request, proved.proof)
         if proved.replacement_code:
@@ -125,14 +128,14 @@ class FirstConfirmation(Entrance):
     def post(self, request: Request) -> Response:
         limits.limit_anonymous(request)
         given = read(shapes.FirstConfirmRequest, request)
-        by = actor.of(request)
+        by, bound_key = actor.of(request), dpop.offered(request)
         enrolled = enrolment.prove(
             given["mfa_token"], code=given["code"], purposes=signin.API_PURPOSES, by=by
         )
-        done, codes = enrolment.sign_in(enrolled, by=by)
+        done, codes = enrolment.sign_in(enrolled, by=by, bound_key=bound_key)
         body = serializers.token_response(done.tokens, done.user) | {"backup_codes": codes}
         response = Response(body, headers=NO_STORE)
-        device_cookie.leave(request, response, done.user, by=by)
+        device_cookie.leave(request, response, done.user, by=by, session=done.session)
         return response
 
 

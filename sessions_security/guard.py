@@ -11,16 +11,27 @@ from typing import Any
 
 import structlog
 from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils.http import urlencode
 
 from accounts.password_change import ChangeRequired
 from mestore.lib import errors
 from mestore.lib.http import problem
 from mestore.lib.request import address_of
-from sessions_security import forced_change, impersonation, limits, session_check, sessions
+from sessions_security import (
+    background,
+    continuity,
+    forced_change,
+    impersonation,
+    limits,
+    session_check,
+    sessions,
+    stepup,
+)
 from sessions_security.models import UserSession
 
 log = structlog.get_logger(__name__)
@@ -38,7 +49,7 @@ class SessionGuardMiddleware:
         request.user_session = None  # type: ignore[attr-defined]  # part of what a request carries here
         response = self.get_response(request)
         session = getattr(request, "user_session", None)
-        if session is not None:
+        if session is not None and not background.is_background(request):
             _note_use(session)
         return response
 
@@ -52,6 +63,11 @@ class SessionGuardMiddleware:
         except ChangeRequired as error:
             if request.path.startswith("/admin/"):
                 return HttpResponseRedirect(reverse("console-password"))
+            return _refusal(request, error)
+        except stepup.StepUpRequired as error:
+            if request.path.startswith("/admin/"):
+                query = {"action": error.action, "next": request.get_full_path()}
+                return HttpResponseRedirect(f"{reverse('console-confirm')}?{urlencode(query)}")
             return _refusal(request, error)
         except errors.MeStoreError as error:
             return _refusal(request, error)
@@ -67,11 +83,21 @@ def _admit(request: Any) -> None:
             # The check has loaded the account already; the framework looks here before it asks again.
             request._cached_user = session.user
             limits.limit_signed_in(request, session)
+            _demand_same_place(request, session)
             impersonation.demand_harmless(request, session)
             session_check.seen_from(session, address_of(request))
             forced_change.refuse(request, session)
             return
     limits.limit_anonymous(request)
+
+
+def _demand_same_place(request: Any, session: UserSession) -> None:
+    """Raise what `continuity.check` raises; such a request is nobody's, and no use of the session."""
+    try:
+        continuity.check(session, request)
+    except errors.MeStoreError:
+        request.user_session, request._cached_user = None, AnonymousUser()
+        raise
 
 
 def _note_use(session: UserSession) -> None:

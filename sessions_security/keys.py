@@ -10,12 +10,12 @@ import base64
 import secrets
 import time
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from mestore.lib import actor, crypto
@@ -24,6 +24,7 @@ from monitoring import audit, events
 from sessions_security.models import SigningKey
 
 PURPOSE = "signing-key"
+MAX_KID_LENGTH = 32
 RING_SECONDS = 60.0
 REREAD_SECONDS = 1.0
 
@@ -36,6 +37,21 @@ class Ring:
     private_key: Ed25519PrivateKey
     public_keys: dict[str, Ed25519PublicKey]
     read_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One signing key as operators may see it; `verify_until` is None for the one that signs."""
+
+    kid: str
+    state: str
+    created_at: datetime
+    verify_until: datetime | None
+    master_key: str
+
+    @property
+    def is_current(self) -> bool:
+        return self.state == SigningKey.State.CURRENT
 
 
 class _Memory:
@@ -63,10 +79,13 @@ def ring(*, wanted: str | None = None) -> Ring:
     return _read()
 
 
-def rotate(*, by: Actor) -> str:
+def rotate(*, by: Actor, compromised: bool = False) -> str:
     """Put a new key in force and return its id; the previous one verifies until its last token has expired.
 
-    Two rotations at the same moment are one: both return the key that is then in force.
+    With `compromised` every other key is dropped at once: all access tokens made before are refused by this
+    process with the next request and by the others when they read their ring again, within `RING_SECONDS`;
+    clients exchange their refresh tokens. Keys whose overlap is over are deleted. Two rotations at the same
+    moment are one: both return the key that is then in force.
     """
     # Another process may go on signing with its cached ring for a minute.
     overlap = timedelta(seconds=settings.ACCESS_TOKEN_SECONDS + 2 * RING_SECONDS)
@@ -75,8 +94,48 @@ def rotate(*, by: Actor) -> str:
             state=SigningKey.State.PREVIOUS, verify_until=timezone.now() + overlap
         )
         _create(by=by)
+        former = SigningKey.objects.filter(state=SigningKey.State.PREVIOUS)
+        _retire(
+            former if compromised else former.filter(verify_until__lte=timezone.now()),
+            why="compromised" if compromised else "overlap_over",
+            by=by,
+        )
     forget()
     return ring().current_kid
+
+
+def retire_old(*, by: Actor) -> int:
+    """Delete the keys whose last token has expired; return how many went."""
+    over = SigningKey.objects.filter(state=SigningKey.State.PREVIOUS, verify_until__lte=timezone.now())
+    with transaction.atomic():
+        return _retire(over, why="overlap_over", by=by)
+
+
+def standing() -> list[Standing]:
+    """Return what is known of every stored key, the newest first; nothing is made or read into memory."""
+    rows = SigningKey.objects.order_by("-created_at", "-kid")
+    return [
+        Standing(
+            row.kid, row.state, row.created_at, row.verify_until, crypto.key_id_of(row.sealed_private_key)
+        )
+        for row in rows
+    ]
+
+
+def rewrap(batch: int = 100) -> int:
+    """Seal private keys again that are under an older master key, at most `batch`; return how many were.
+
+    Raises `crypto.Unreadable` for a key that no master key of the ring opens: it must be rotated away.
+    """
+    done = 0
+    with transaction.atomic():
+        for row in SigningKey.objects.select_for_update().order_by("kid"):
+            sealed = crypto.rewrap(row.sealed_private_key, purpose=PURPOSE, bound_to=_binding(row.kid))
+            if sealed is not None and done < batch:
+                row.sealed_private_key = sealed
+                row.save(update_fields=["sealed_private_key"])
+                done += 1
+    return done
 
 
 def forget() -> None:
@@ -132,6 +191,18 @@ def _create(*, by: Actor) -> None:
     SigningKey.objects.bulk_create([key], ignore_conflicts=True)
     if SigningKey.objects.filter(kid=kid).exists():
         audit.record(events.SIGNING_KEY_CREATED, by=by, target=("signing_key", kid))
+
+
+def _retire(rows: QuerySet[SigningKey], *, why: str, by: Actor) -> int:
+    gone = list(rows.select_for_update().values_list("kid", flat=True))
+    SigningKey.objects.filter(kid__in=gone).delete()
+    audit.record_many(
+        [
+            audit.Entry(events.SIGNING_KEY_RETIRED, by=by, target=("signing_key", kid), data={"why": why})
+            for kid in gone
+        ]
+    )
+    return len(gone)
 
 
 def _binding(kid: str) -> bytes:

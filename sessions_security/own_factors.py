@@ -15,7 +15,7 @@ import segno
 from django.conf import settings
 from django.db import transaction
 
-from accounts import backup_codes, factors, passkeys, totp
+from accounts import backup_codes, devices, factors, passkeys, totp
 from accounts.models import Passkey, TotpDevice
 from mestore.lib import errors
 from mestore.lib.actor import Actor
@@ -125,16 +125,21 @@ def remove_device(session: UserSession, *, device_id: str, by: Actor) -> str:
             totp.remove(device, by=by)
         stepup.forget(device.persistent_id)
         sessions.end_all(session.user, by=by, why="factor_removed", keep=session.pk)
+        devices.distrust(session.user, by=by, keep_own=True)
     return confirmed_by
 
 
 def make_backup_codes(session: UserSession, *, by: Actor) -> list[str]:
-    """Return new backup codes, shown this once; the earlier ones are dead.
+    """Return new backup codes, shown this once; the earlier ones are dead, and so is every other session.
 
     Raises stepup.StepUpRequired, hashers.HashingBusy.
     """
     stepup.require_for("factors.backup_codes", session, by=by)
-    return backup_codes.regenerate(session.user, by=by)
+    prepared = backup_codes.prepare(session.user)
+    with transaction.atomic():
+        codes = prepared.store(by=by)
+        sessions.end_all(session.user, by=by, why="factor_changed", keep=session.pk)
+    return codes
 
 
 def shown_passkey(passkey: Passkey) -> OwnFactor:

@@ -81,12 +81,12 @@ def browser_of(request: HttpRequest) -> str:
     return f"console:{crypto.mac(secret.encode(), purpose=_BROWSER).hex()[:48]}"
 
 
-def sign_in(credential: object, *, by: Actor) -> signin.SignedIn:
+def sign_in(credential: object, *, by: Actor, bound_key: bytes | None = None) -> signin.SignedIn:
     """Sign in at the API with a passkey alone. Raises as `prove_sign_in` does."""
     user, proof = prove_sign_in(credential, bound_to=API, by=by)
     keys.ring()  # outside the transaction: a key made on first use must not be rolled back with it
     with transaction.atomic():
-        done = signin.open_tokens(user, amr_alone(proof), by=by)
+        done = signin.open_tokens(user, amr_alone(proof), by=by, bound_key=bound_key)
         stepup.note(done.session, proof)
     return done
 

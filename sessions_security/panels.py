@@ -15,6 +15,7 @@ from accounts import roles
 from mestore.lib import charts
 from mestore.lib.console import Panel, State, collect, display, panel
 from monitoring import events, selectors
+from sessions_security import cutoffs
 from sessions_security.models import UserSession
 
 HOURS = 24
@@ -37,6 +38,7 @@ def live_sessions(request: Any) -> Panel:
     now = timezone.now()
     alive = UserSession.objects.filter(
         Q(idle_expires_at=None) | Q(idle_expires_at__gt=now),
+        cutoffs.not_cut_off(),
         revoked_at=None,
         absolute_expires_at__gt=now,
         auth_epoch=F("user__auth_epoch"),

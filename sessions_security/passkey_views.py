@@ -13,7 +13,7 @@ from rest_framework.views import APIView
 from accounts import passkey_answers
 from mestore.lib import actor
 from mestore.lib.shapes import Text, read
-from sessions_security import device_cookie, enrolment, limits, own_factors, own_passkeys, signin
+from sessions_security import device_cookie, dpop, enrolment, limits, own_factors, own_passkeys, signin
 from sessions_security.factor_serializers import DeviceResponse, FirstSignInResponse, device
 from sessions_security.factor_views import NO_STORE, session_of_person
 from sessions_security.serializers import TokenResponse, token_response
@@ -117,9 +117,9 @@ class SignIn(Entrance):
         limits.limit_anonymous(request)
         given = read(PasskeySignInRequest, request)
         by = actor.of(request)
-        done = own_passkeys.sign_in(_credential(given, request), by=by)
+        done = own_passkeys.sign_in(_credential(given, request), by=by, bound_key=dpop.offered(request))
         response = Response(token_response(done.tokens, done.user), headers=NO_STORE)
-        device_cookie.leave(request, response, done.user, by=by)
+        device_cookie.leave(request, response, done.user, by=by, session=done.session)
         return response
 
 
@@ -141,6 +141,7 @@ class First(Entrance):
     def post(self, request: Request) -> Response:
         limits.limit_anonymous(request)
         given, by = read(FirstPasskeyRequest, request), actor.of(request)
+        bound_key = dpop.offered(request)
         enrolled = enrolment.prove_passkey(
             given["mfa_token"],
             name=given["name"],
@@ -148,10 +149,10 @@ class First(Entrance):
             purposes=signin.API_PURPOSES,
             by=by,
         )
-        done, codes = enrolment.sign_in(enrolled, by=by)
+        done, codes = enrolment.sign_in(enrolled, by=by, bound_key=bound_key)
         body = token_response(done.tokens, done.user) | {"backup_codes": codes}
         response = Response(body, headers=NO_STORE)
-        device_cookie.leave(request, response, done.user, by=by)
+        device_cookie.leave(request, response, done.user, by=by, session=done.session)
         return response
 
 

@@ -21,7 +21,7 @@ from accounts.registration import Registration, Shop
 from accounts.roles import Role
 from mestore.lib import actor
 from mestore.lib.shapes import Text, read
-from sessions_security import device_cookie, limits, signin
+from sessions_security import device_cookie, dpop, limits, signin
 from sessions_security.serializers import SignInRequest, TokenResponse, token_response
 from sessions_security.views import Entrance
 
@@ -147,12 +147,14 @@ class Register(Entrance):
             person["telefono"] = phones.international(given["telefono"], field="telefono")
         by = actor.of(request)
         role = Role(given["user_type"])
+        bound_key = dpop.offered(request)
         user = registration.register(
             Registration(email=given["email"], password=given["password"], role=role, person=person), by=by
         )
         if user is None:
             return _nobody_is_to_know()
-        return Response(token_response(signin.newcomer(user, by=by).tokens, None), status=201)
+        done = signin.newcomer(user, by=by, bound_key=bound_key)
+        return Response(token_response(done.tokens, None), status=201)
 
 
 class RegisterVendor(Entrance):
@@ -221,9 +223,16 @@ class SignInVendor(Entrance):
         given = read(SignInRequest, request)
         limits.limit_sign_in(request, given["email"])
         by = actor.of(request)
-        done = signin.with_password(given["email"], given["password"], purpose="api", by=by, only=Role.VENDOR)
+        done = signin.with_password(
+            given["email"],
+            given["password"],
+            purpose="api",
+            by=by,
+            only=Role.VENDOR,
+            bound_key=dpop.offered(request),
+        )
         response = Response(token_response(done.tokens, done.user))
-        device_cookie.leave(request, response, done.user, by=by)
+        device_cookie.leave(request, response, done.user, by=by, session=done.session)
         return response
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from django.http import StreamingHttpResponse
+from django.http import HttpResponseBase
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -14,11 +14,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts import access_review, decisions, delegation
+from accounts import access_review, decisions, delegation, exports
 from accounts.models import AccessReview
 from accounts.permissions import HasPermission, IsStaff
 from mestore.lib import actor, errors, guard
+from mestore.lib.http import attachment
 from mestore.lib.shapes import Text, read
+from sessions_security.second_person_views import ApprovalAnswer
 
 PAGE = 100
 _REVIEWER: Any = HasPermission(delegation.REVOKING)
@@ -95,17 +97,24 @@ class OneReview(APIView):
         return Response({"results": ItemAnswer(page[:PAGE], many=True).data, "next": further})
 
 
+class ExportRequest(serializers.Serializer[Any]):
+    reason = Text(max_length=500, required=False, default="", allow_blank=True)
+
+
 class Csv(APIView):
-    """One review as a CSV file."""
+    """One review as a CSV file, once, when a second person agreed to exactly this file."""
 
     permission_classes = [IsStaff, _REVIEWER]
 
-    @extend_schema(responses={(200, "text/csv"): OpenApiTypes.STR})
-    def get(self, _request: Request, review_id: UUID) -> StreamingHttpResponse:
-        review = _review(review_id)
-        response = StreamingHttpResponse(access_review.csv_of(review), content_type="text/csv; charset=utf-8")
-        response["Content-Disposition"] = f'attachment; filename="access-review-{review.pk}.csv"'
-        return response
+    @extend_schema(
+        request=ExportRequest, responses={(200, "text/csv"): OpenApiTypes.STR, 202: ApprovalAnswer}
+    )
+    def post(self, request: Request, review_id: UUID) -> HttpResponseBase:
+        given = read(ExportRequest, request)
+        taken = exports.take_access_review(_review(review_id), reason=given["reason"], by=actor.of(request))
+        if isinstance(taken, exports.File):
+            return attachment(taken.name, taken.content)
+        return Response(ApprovalAnswer(taken).data, status=202)
 
 
 class Finish(APIView):

@@ -26,7 +26,15 @@ from accounts import devices, factor_resets, factors
 from accounts.models import KnownDevice
 from mestore.lib import actor, errors
 from mestore.lib.console import State, display
-from sessions_security import own_factors, own_passkeys, sessions, stepup
+from sessions_security import (
+    continuity,
+    own_factors,
+    own_passkeys,
+    session_lists,
+    session_words,
+    sessions,
+    stepup,
+)
 from sessions_security.console_pages import next_of
 from sessions_security.console_session import confirm as confirm_session
 from sessions_security.models import UserSession
@@ -49,8 +57,11 @@ ACTION_WORDS: dict[str, str | Promise] = {
     "passkeys.remove": gettext_lazy("You are about to remove a passkey. Use another factor than that."),
     "users.impersonate": gettext_lazy("You are about to see the shop as somebody else."),
     "users.factor_reset": gettext_lazy("You are about to open the way back for somebody who lost a factor."),
-    "users.end_sessions": gettext_lazy("You are about to end sessions of somebody else."),
+    "sessions.revoke": gettext_lazy("You are about to end your other sessions."),
+    "users.end_sessions": gettext_lazy("You are about to end sessions of other people."),
+    "users.suspend": gettext_lazy("You are about to close accounts."),
     "permissions.grant": gettext_lazy("You are about to give a permission."),
+    "session.continue": gettext_lazy("You go on from another place than you signed in from."),
 }
 
 
@@ -99,7 +110,7 @@ def overview(request: HttpRequest) -> HttpResponseBase:
         own=own,
         factors=[_factor_row(factor) for factor in own.devices],
         codes_state=_codes_state(own),
-        sessions=[_session_row(row, session) for row in sessions.live(session.user)],
+        sessions=[_session_row(row, session) for row in session_lists.own(session.user).sessions],
         devices=[_device_row(row) for row in devices.of(session.user)[:_DEVICES]],
         reset=factor_resets.open_of(session.user),
     )
@@ -197,11 +208,12 @@ def backup_codes(request: HttpRequest) -> HttpResponseBase:
 
 @inside
 @require_POST
+@stepup.required("sessions.revoke", back="console-security")
 def end_session(request: HttpRequest, session_id: str) -> HttpResponseBase:
     """End one of the person's own other sessions, or with `others` all of them."""
     session, by = session_of(request), actor.of(request)
     if session_id == "others":
-        count = sessions.end_all(session.user, by=by, why="own_choice", keep=session.pk)
+        count = sessions.end_everywhere(session.user, by=by, why="own_choice", keep=session.pk)
         messages.success(request, ngettext("%d session ended.", "%d sessions ended.", count) % count)
         return _home()
     found = next((one for one in sessions.live(session.user) if str(one.pk) == session_id), None)
@@ -262,6 +274,7 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
         if "Retry-After" in error.headers:
             response["Retry-After"] = error.headers["Retry-After"]
         return response
+    continuity.confirm(session, request, method=method)
     confirm_session(request, proved.proof)
     if proved.replacement_code:
         return shown(
@@ -340,9 +353,12 @@ def _session_row(row: UserSession, current: UserSession) -> dict[str, Any]:
     ends = [moment for moment in (row.idle_expires_at, row.absolute_expires_at) if moment]
     return {
         "id": str(row.pk),
-        "device": display.two_lines(display.agent(row.agent), row.get_kind_display()),
-        "address": row.address or display.EMPTY,
-        "begun": display.moment(row.created_at),
+        "device": display.two_lines(session_words.device(row), row.get_kind_display()),
+        "address": display.two_lines(row.address or display.EMPTY, session_words.country(row)),
+        "factors": session_words.factors(row),
+        "begun": display.two_lines(
+            display.moment(row.created_at), _("%(age)s ago") % {"age": display.age(row.created_at)}
+        ),
         "seen": display.moment(row.last_seen_at),
         "ends": display.moment(min(ends)),
         "is_current": row.pk == current.pk,

@@ -8,6 +8,7 @@ from uuid import UUID
 from django.db.models import Count, F, Q, QuerySet
 from django.utils import timezone
 
+from sessions_security import cutoffs
 from sessions_security.models import UserSession
 
 
@@ -22,7 +23,7 @@ class LiveCount:
 
 def live_sessions(*, before: UUID | None = None, limit: int = 50) -> list[UserSession]:
     """Return live sessions of everybody, newest first, starting after the id `before`; one statement."""
-    found = _live().select_related("user").order_by("-id")
+    found = live().select_related("user").order_by("-id")
     if before is not None:
         found = found.filter(pk__lt=before)
     return list(found[:limit])
@@ -31,7 +32,7 @@ def live_sessions(*, before: UUID | None = None, limit: int = 50) -> list[UserSe
 def live_counts() -> list[LiveCount]:
     """Return how many sessions are live, by role and kind; one statement over live rows only."""
     rows = (
-        _live()
+        live()
         .values_list("user__user_type", "kind")
         .annotate(Count("pk"))
         .order_by("user__user_type", "kind")
@@ -39,10 +40,12 @@ def live_counts() -> list[LiveCount]:
     return [LiveCount(role, kind, count) for role, kind, count in rows]
 
 
-def _live() -> QuerySet[UserSession]:
+def live() -> QuerySet[UserSession]:
+    """Return the sessions of everybody that are alive now, in no order."""
     now = timezone.now()
     return UserSession.objects.filter(
         Q(idle_expires_at=None) | Q(idle_expires_at__gt=now),
+        cutoffs.not_cut_off(),
         revoked_at=None,
         absolute_expires_at__gt=now,
         auth_epoch=F("user__auth_epoch"),

@@ -9,6 +9,7 @@ from rest_framework import serializers
 
 from accounts.models import User
 from mestore.lib.shapes import Text
+from sessions_security import client_assertions, dpop, jws
 from sessions_security.tokens import TokenPair
 
 
@@ -47,9 +48,22 @@ class SignOutRequest(serializers.Serializer[Any]):
 
 
 class ClientTokenRequest(serializers.Serializer[Any]):
-    """The grant of RFC 6749 section 4.4; the client's id and key come in the Authorization header."""
+    """The grant of RFC 6749 section 4.4: id and key in the Authorization header, or an assertion here."""
 
     grant_type = serializers.ChoiceField(choices=["client_credentials"])
+    client_id = Text(max_length=64, required=False)
+    client_assertion_type = serializers.ChoiceField(choices=[client_assertions.TYPE], required=False)
+    client_assertion = Text(max_length=jws.MAX_LENGTH, required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """An assertion and its type come together or not at all."""
+        given = {"client_assertion", "client_assertion_type"} & attrs.keys()
+        if len(given) == 1:
+            missing = {"client_assertion", "client_assertion_type"} - given
+            raise serializers.ValidationError(
+                {name: _("This field is required.") for name in missing}, code="required"
+            )
+        return attrs
 
 
 class AccountSummary(serializers.Serializer[Any]):
@@ -106,7 +120,7 @@ def token_response(pair: TokenPair, user: User | None) -> dict[str, Any]:
     """Return the body that carries `pair`; a machine's has no refresh token and no account."""
     body: dict[str, Any] = {
         "access_token": pair.access_token,
-        "token_type": "bearer",
+        "token_type": dpop.SCHEME if pair.is_bound else "bearer",
         "expires_in": pair.expires_in,
     }
     if pair.refresh_token is not None:

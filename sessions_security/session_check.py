@@ -16,20 +16,26 @@ from operator import itemgetter
 from typing import Any, TypeVar
 from uuid import UUID
 
+from django.conf import settings
 from django.db import InterfaceError, OperationalError, models
 
 from accounts import grants
 from accounts.conditions import Access
 from accounts.models import User
-from mestore.lib import errors, sql
+from mestore.lib import actor, errors, sql
+from sessions_security import policy, sessions
 from sessions_security.models import UserSession
 
 Model = TypeVar("Model", bound=models.Model)
+
+BELOW = "below_assurance"
+"""Why a session ended in which less was proved than its account's role asks for."""
 
 LIVE = """
     s.revoked_at IS NULL AND s.absolute_expires_at > statement_timestamp()
     AND (s.idle_expires_at IS NULL OR s.idle_expires_at > statement_timestamp())
     AND u.is_active AND u.deleted_at IS NULL AND u.auth_epoch = s.auth_epoch
+    AND s.created_at > coalesce((SELECT max(c.at) FROM sessions_security_sessioncutoff c), '-infinity')
 """
 """What must hold for session `s` of account `u`. Every statement that asks for a live session repeats these
 words (SQL is not glued together here); a test compares them."""
@@ -41,7 +47,8 @@ _USER_FIELDS = (
 )  # fmt: skip
 _SESSION_FIELDS = (
     "id", "user_id", "kind", "amr", "created_at", "last_seen_at", "idle_expires_at", "absolute_expires_at",
-    "address", "auth_epoch", "client_id", "risk", "revoked_at",
+    "address", "network", "agent", "country", "confirmed_networks", "bound_key", "auth_epoch", "client_id",
+    "risk", "revoked_at",
 )  # fmt: skip
 # The columns stand in the order of the two lists above; each statement ends with the words of `LIVE`.
 _SELECT_BEARER = """
@@ -50,7 +57,8 @@ _SELECT_BEARER = """
     u.security_clearance_level, u.department_id, u.auth_epoch, u.force_password_change,
     u.source, u.deleted_at, u.external_reference,
     s.id, s.user_id, s.kind, s.amr, s.created_at, s.last_seen_at, s.idle_expires_at, s.absolute_expires_at,
-    s.address, s.auth_epoch, s.client_id, s.risk, s.revoked_at,
+    s.address, s.network, s.agent, s.country, s.confirmed_networks, s.bound_key, s.auth_epoch, s.client_id,
+    s.risk, s.revoked_at,
     i.impersonator_id, i.origin_id,
     c.networks
     FROM sessions_security_usersession s
@@ -61,6 +69,7 @@ _SELECT_BEARER = """
     AND s.revoked_at IS NULL AND s.absolute_expires_at > statement_timestamp()
     AND (s.idle_expires_at IS NULL OR s.idle_expires_at > statement_timestamp())
     AND u.is_active AND u.deleted_at IS NULL AND u.auth_epoch = s.auth_epoch
+    AND s.created_at > coalesce((SELECT max(c.at) FROM sessions_security_sessioncutoff c), '-infinity')
 """
 _SELECT_COOKIE = """
     SELECT
@@ -68,7 +77,8 @@ _SELECT_COOKIE = """
     u.security_clearance_level, u.department_id, u.auth_epoch, u.force_password_change,
     u.source, u.deleted_at, u.external_reference,
     s.id, s.user_id, s.kind, s.amr, s.created_at, s.last_seen_at, s.idle_expires_at, s.absolute_expires_at,
-    s.address, s.auth_epoch, s.client_id, s.risk, s.revoked_at,
+    s.address, s.network, s.agent, s.country, s.confirmed_networks, s.bound_key, s.auth_epoch, s.client_id,
+    s.risk, s.revoked_at,
     i.impersonator_id, i.origin_id,
     k.payload
     FROM sessions_security_sessionsecret k
@@ -79,19 +89,22 @@ _SELECT_COOKIE = """
     AND s.revoked_at IS NULL AND s.absolute_expires_at > statement_timestamp()
     AND (s.idle_expires_at IS NULL OR s.idle_expires_at > statement_timestamp())
     AND u.is_active AND u.deleted_at IS NULL AND u.auth_epoch = s.auth_epoch
+    AND s.created_at > coalesce((SELECT max(c.at) FROM sessions_security_sessioncutoff c), '-infinity')
 """
 # The administrator's own session, behind an impersonated one: it must be alive as well.
 _SELECT_ORIGIN = """
     SELECT
     u.id, u.email, u.user_type, u.nombre, u.is_active, u.account_verified, u.email_verified, u.phone_verified,
     u.security_clearance_level, u.department_id, u.auth_epoch, u.force_password_change,
-    u.source, u.deleted_at, u.external_reference
+    u.source, u.deleted_at, u.external_reference,
+    s.amr
     FROM sessions_security_usersession s
     JOIN accounts_user u ON u.id = s.user_id
     WHERE s.id = %s AND s.user_id = %s
     AND s.revoked_at IS NULL AND s.absolute_expires_at > statement_timestamp()
     AND (s.idle_expires_at IS NULL OR s.idle_expires_at > statement_timestamp())
     AND u.is_active AND u.deleted_at IS NULL AND u.auth_epoch = s.auth_epoch
+    AND s.created_at > coalesce((SELECT max(c.at) FROM sessions_security_sessioncutoff c), '-infinity')
 """
 
 
@@ -109,7 +122,7 @@ def by_token(session_id: UUID, user_id: UUID, *, address: str | None) -> UserSes
     A machine client's session answers only to the client's networks. Raises `SecurityServiceFailure`.
     """
     with database_guard():
-        row = sql.fetch_one(_SELECT_BEARER, (session_id, user_id))
+        row = sql.fetch_one(_SELECT_BEARER, (session_id, user_id), prepare=True)
     if row is None:
         return None
     session, networks = _admitted(row), row[-1]
@@ -124,7 +137,7 @@ def by_token(session_id: UUID, user_id: UUID, *, address: str | None) -> UserSes
 def by_cookie(key_hash: bytes) -> CookieSession | None:
     """Return the live browser session behind a cookie's hash, or None. Raises `SecurityServiceFailure`."""
     with database_guard():
-        row = sql.fetch_one(_SELECT_COOKIE, (key_hash,))
+        row = sql.fetch_one(_SELECT_COOKIE, (key_hash,), prepare=True)
     session = _admitted(row) if row is not None else None
     return CookieSession(session, bytes(row[-1])) if row is not None and session is not None else None
 
@@ -165,16 +178,29 @@ def _admitted(row: Sequence[Any]) -> UserSession | None:
     end = len(_USER_FIELDS) + len(_SESSION_FIELDS)
     session.impersonator_id, origin_id = row[end], row[end + 1]
     limit = None
+    if session.impersonator_id is None and not _is_assured(session):
+        return None
     if session.impersonator_id is not None:
         with database_guard():
             behind = sql.fetch_one(_SELECT_ORIGIN, (origin_id, session.impersonator_id))
             if behind is None:
                 return None
-            impersonator = load(User, _USER_FIELDS, behind)
+            impersonator = load(User, _USER_FIELDS, behind[:-1])
+            if not policy.is_assured(settings.SESSION_POLICY, impersonator.user_type, behind[-1]):
+                return None
             grants.see(impersonator, Access(second_factor=True, address=session.address or None))
             limit = grants.effective(impersonator)
     grants.see(session.user, Access(second_factor=session.proved_second_factor(), limit=limit))
     return session
+
+
+def _is_assured(session: UserSession) -> bool:
+    """Say whether enough was proved in `session` for its account's role; one below that is ended, once."""
+    if policy.is_assured(settings.SESSION_POLICY, session.user.user_type, session.amr):
+        return True
+    with database_guard():
+        sessions.end(session, by=actor.system("session policy"), why=BELOW)
+    return False
 
 
 def _session(row: Sequence[Any]) -> UserSession:

@@ -8,7 +8,7 @@ used once, and works only at the entrance that it was made at.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Literal
@@ -19,15 +19,27 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import factors, login, passkeys
+from accounts import factors, login, passkeys, users
 from accounts.models import User
 from accounts.roles import Role
 from mestore.lib import crypto, errors, sql
 from mestore.lib.actor import Actor
 from monitoring import audit, events
 from monitoring.metrics import AUTH_ATTEMPTS
-from sessions_security import clients, factor_proofs, keys, session_check, sessions, stepup, tokens
-from sessions_security.models import PendingSignIn, UserSession
+from sessions_security import (
+    arrivals,
+    client_assertions,
+    clients,
+    dpop,
+    factor_proofs,
+    keys,
+    risk,
+    session_check,
+    sessions,
+    stepup,
+    tokens,
+)
+from sessions_security.models import MachineClient, PendingSignIn, UserSession
 
 Purpose = Literal["api", "admin", "console"]
 
@@ -108,55 +120,73 @@ class SignedIn:
 
 
 def with_password(
-    email: str, password: str, *, purpose: Purpose, by: Actor, only: Role | None = None
+    email: str,
+    password: str,
+    *,
+    purpose: Purpose,
+    by: Actor,
+    only: Role | None = None,
+    bound_key: bytes | None = None,
 ) -> SignedIn:
     """Sign in at the API. Raises `MfaRequired` when a code is due, and what `check_password` raises.
 
-    With `only`, accounts of other roles get the answer of a wrong password.
+    With `only`, accounts of other roles get the answer of a wrong password. `bound_key` is the thumbprint of
+    the key that the session is bound to from its first moment (`dpop.offered`); so in all that follow.
     """
-    user = check_password(email, password, purpose=purpose, by=by)
+    user, assessment = _assessed(email, password, purpose=purpose, by=by)
     if only is not None and user.user_type != only:
+        assessment.was_right()
         _refuse(user, "role_at_entrance", by)
         raise login.InvalidCredentials
     methods = factors.methods_of(user)
     if user.is_staff or factors.counts(methods):
+        assessment.was_right()
         mfa_token = require_second_step(user, purpose=purpose, methods=methods, by=by)
         raise MfaRequired(mfa_token, factors.acceptable(user, methods))
-    return open_tokens(user, (PASSWORD,), by=by)
+    return open_tokens(user, (PASSWORD,), by=by, bound_key=bound_key, cleared=assessment)
 
 
-def with_factor(mfa_token: str, *, method: str, answer: factor_proofs.Answer, by: Actor) -> SignedIn:
+def with_factor(
+    mfa_token: str,
+    *,
+    method: str,
+    answer: factor_proofs.Answer,
+    by: Actor,
+    bound_key: bytes | None = None,
+) -> SignedIn:
     """Finish a sign-in at the API. Raises `SignInOver` and what `factor_proofs.verify` raises."""
     pending, proof = prove_second_step(mfa_token, method=method, answer=answer, purposes=API_PURPOSES, by=by)
     keys.ring()  # outside the transaction: a key made on first use must not be rolled back with it
-    with transaction.atomic():
-        claim(pending)
+    with transaction.atomic(), audit.together():
         replacement = proof.use(by)
-        done = open_tokens(pending.user, (PASSWORD, proof.amr), by=by)
+        done = open_tokens(pending.user, (PASSWORD, proof.amr), by=by, bound_key=bound_key, pending=pending)
         stepup.note(done.session, proof)
     return replace(done, replacement_code=replacement)
 
 
-def with_client_key(client_id: str, key: str, *, by: Actor) -> SignedIn:
-    """Sign a machine in; it gets no refresh token. Raises what `clients.authenticate` raises."""
-    try:
-        client = clients.authenticate(client_id, key, by=by)
-    except errors.MeStoreError:
-        AUTH_ATTEMPTS.labels(outcome="refused", factor="key").inc()
-        raise
-    keys.ring()
-    with transaction.atomic():
-        session = sessions.start(
-            client.user, kind="token", amr=(KEY,), by=by, client=client, announce=events.TOKEN_ISSUED
-        )
-        issued = tokens.issue_access(session)
-    AUTH_ATTEMPTS.labels(outcome="accepted", factor="key").inc()
-    return SignedIn(client.user, session, issued)
+def with_client_key(client_id: str, key: str, *, by: Actor, bound_key: bytes | None = None) -> SignedIn:
+    """Sign a machine in; it gets no refresh token.
+
+    Raises what `clients.authenticate` raises, and `dpop.InvalidProof` for a client whose tokens must be bound
+    and that showed no key.
+    """
+    return _machine(lambda: clients.authenticate(client_id, key, by=by), by=by, bound_key=bound_key)
 
 
-def newcomer(user: User, *, by: Actor) -> SignedIn:
+def with_client_assertion(
+    assertion: str, *, by: Actor, client_id: str | None = None, bound_key: bytes | None = None
+) -> SignedIn:
+    """Sign a machine in by an assertion that it signed. Raises as `with_client_key` does."""
+
+    def authenticated() -> MachineClient:
+        return client_assertions.authenticate(assertion, by=by, client_id=client_id)
+
+    return _machine(authenticated, by=by, bound_key=bound_key)
+
+
+def newcomer(user: User, *, by: Actor, bound_key: bytes | None = None) -> SignedIn:
     """Sign in an account that was opened in this very request, by the password it was opened with."""
-    return open_tokens(user, (PASSWORD,), by=by)
+    return open_tokens(user, (PASSWORD,), by=by, bound_key=bound_key)
 
 
 def sign_out(session: UserSession, *, everywhere: bool, by: Actor) -> int:
@@ -170,7 +200,7 @@ def sign_out(session: UserSession, *, everywhere: bool, by: Actor) -> int:
             events.SIGNED_OUT, by=by, target=("session", str(session.pk)), data={"everywhere": everywhere}
         )
         if everywhere:
-            return sessions.end_all(session.user, by=by, why="sign_out")
+            return sessions.end_everywhere(session.user, by=by, why="sign_out")
         return int(sessions.end(session, by=by, why="sign_out"))
 
 
@@ -183,9 +213,36 @@ def check_password(email: str, password: str, *, purpose: Purpose, by: Actor) ->
     `login.InvalidCredentials` and `login.LockedOut` say nothing about whether the account exists; the wrong
     entrance is named (`UseAdminLogin`, `NotAdministrator`) only after the right password.
     """
-    user = login.check_credentials(email, password, by=by, purpose=purpose)
-    _refuse_wrong_entrance(user, purpose, by)
+    user, assessment = _assessed(email, password, purpose=purpose, by=by)
+    assessment.was_right()
     return user
+
+
+def _assessed(email: str, password: str, *, purpose: Purpose, by: Actor) -> tuple[User, risk.Assessment]:
+    """Return the account at the right entrance, and the assessment that let the attempt go on."""
+    assessment = risk.Assessment(purpose=purpose, by=by)
+    try:
+        user = login.check_credentials(email, password, by=by, purpose=purpose, clearance=assessment)
+    except errors.MeStoreError as refusal:
+        _note_refusal(assessment, email, refusal)
+        raise
+    if not assessment.is_cleared:
+        raise errors.SecurityServiceFailure
+    try:
+        _refuse_wrong_entrance(user, purpose, by)
+    except errors.MeStoreError:
+        assessment.was_right()
+        raise
+    return user, assessment
+
+
+def _note_refusal(assessment: risk.Assessment, email: str, refusal: errors.MeStoreError) -> None:
+    if assessment.was_refused or isinstance(refusal, errors.SecurityServiceFailure):
+        return
+    if assessment.was_begun and isinstance(refusal, login.InvalidCredentials | login.LockedOut):
+        assessment.was_wrong()
+    else:
+        assessment.was_not_asked(users.identifier(email))
 
 
 def demand_staff(user: User, *, by: Actor) -> None:
@@ -335,12 +392,51 @@ _TAKE_ATTEMPT = """
 """
 
 
-def open_tokens(user: User, amr: Collection[str], *, by: Actor) -> SignedIn:
-    """Start a token session for whoever proved to be `user`, by the factors that `amr` names."""
+def open_tokens(
+    user: User,
+    amr: Collection[str],
+    *,
+    by: Actor,
+    bound_key: bytes | None = None,
+    cleared: risk.Assessment | None = None,
+    pending: PendingSignIn | None = None,
+) -> SignedIn:
+    """Start a token session for whoever proved to be `user`, by the factors that `amr` names.
+
+    `cleared` is the assessment of the password, where no second step came between; `pending` is the sign-in
+    that waited for one, and is used up here. Raises `SignInOver` when somebody was faster.
+    """
     keys.ring()
     with transaction.atomic(savepoint=False):
-        session = sessions.start(user, kind="token", amr=tuple(amr), by=by)
+        session = sessions.start(user, kind="token", amr=tuple(amr), by=by, bound_key=bound_key)
+        if not arrivals.note(session, by=by, cleared=cleared, pending=pending.pk if pending else None):
+            raise SignInOver
         return SignedIn(user, session, tokens.issue_pair(session))
+
+
+def _machine(authenticate: Callable[[], MachineClient], *, by: Actor, bound_key: bytes | None) -> SignedIn:
+    try:
+        client = authenticate()
+        if client.requires_dpop and bound_key is None:
+            clients.refuse(client, "unbound", by)
+            raise dpop.InvalidProof
+    except errors.MeStoreError:
+        AUTH_ATTEMPTS.labels(outcome="refused", factor="key").inc()
+        raise
+    keys.ring()
+    with transaction.atomic():
+        session = sessions.start(
+            client.user,
+            kind="token",
+            amr=(KEY,),
+            by=by,
+            client=client,
+            announce=events.TOKEN_ISSUED,
+            bound_key=bound_key,
+        )
+        issued = tokens.issue_access(session)
+    AUTH_ATTEMPTS.labels(outcome="accepted", factor="key").inc()
+    return SignedIn(client.user, session, issued)
 
 
 def _refuse_wrong_entrance(user: User, purpose: Purpose, by: Actor) -> None:

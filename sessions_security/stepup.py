@@ -5,17 +5,21 @@ method is one of the action's, it is fresh enough, the account had the factor be
 is not the factor that the action is about. So nobody who took over a session can add a factor of their own
 and confirm the rest with that.
 
-Others ask through `mestore.lib.guard.require(action, request)`, or put `RequiresStepUp` on a DRF view.
+Others ask through `mestore.lib.guard.require(action, request)`, put `RequiresStepUp` on a DRF view or
+`@required(action)` on a plain one, or name the action in a console's `ReasonAction`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import wraps
 from typing import Any, NoReturn
 
 from django.conf import settings
 from django.db import transaction
+from django.http import HttpRequest, HttpResponseBase
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from rest_framework.request import Request
@@ -28,6 +32,7 @@ from sessions_security import factor_proofs
 from sessions_security.models import StepUpProof, UserSession
 
 PASSWORD = factor_proofs.PASSWORD
+View = Callable[..., HttpResponseBase]
 
 
 class StepUpRequired(errors.Forbidden):
@@ -152,6 +157,27 @@ class RequiresStepUp:
         action = table if isinstance(table, str) else table.get(request.method or "", "")
         if action or isinstance(table, str):
             guard.require(action, request)
+
+
+def required(action: str, *, back: str = "") -> Callable[[View], View]:
+    """Guard a plain Django view: without a fresh proof the person confirms first and then comes back.
+
+    `back` names the page to come back to after a form was sent; without it the view's own address is asked
+    for with GET. What was sent is not repeated for anybody: the person does it again. Stands inside of what
+    admits the session (`security_views.inside`, `admin_view`).
+    """
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            if back and request.method not in ("GET", "HEAD"):
+                request.step_up_back = reverse(back)  # type: ignore[attr-defined]  # read at the edge
+            guard.require(action, request)
+            return view(request, *args, **kwargs)
+
+        return guarded
+
+    return decorate
 
 
 def _proved(

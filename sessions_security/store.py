@@ -12,13 +12,15 @@ import json
 import re
 import secrets
 from typing import Any
+from uuid import UUID
 
 import structlog
 from django.contrib.sessions.backends.base import SessionBase, UpdateError
 from django.db import transaction
 from django.utils import timezone
 
-from mestore.lib import actor, crypto
+from mestore.lib import actor, crypto, errors
+from monitoring import audit, events
 from sessions_security import session_check, sessions
 from sessions_security.models import SessionSecret, UserSession
 
@@ -65,12 +67,11 @@ class SessionStore(SessionBase):
         self._user_session = found.session
         try:
             self._stored = crypto.unseal(found.sealed, purpose=PURPOSE, bound_to=self._binding())
-        except crypto.Unreadable:
-            log.critical("session_payload_unreadable", session=str(found.session.pk))
+            return _decode(self._stored)
+        except (crypto.Unreadable, ValueError) as error:
             self._user_session, self._session_key = None, None
+            _refuse_unreadable(found, error)
             return {}
-        data: dict[str, Any] = json.loads(self._stored)
-        return data
 
     def save(self, must_create: bool = False) -> None:  # noqa: ARG002  # the base's signature
         """Write what changed. Raises `UpdateError` when the session was ended meanwhile."""
@@ -146,7 +147,40 @@ class SessionStore(SessionBase):
 
     def _binding(self) -> bytes:
         owner = self._user_session
-        return crypto.row_binding(PURPOSE, self._key_hash(), *((owner.pk, owner.user_id) if owner else ()))
+        if owner is None:
+            raise UpdateError
+        return binding(self._key_hash(), owner.pk, owner.user_id)
+
+
+def binding(key_hash: bytes, session_id: UUID, user_id: UUID) -> bytes:
+    """What a payload is bound to: the cookie's hash, the session and its account."""
+    return crypto.row_binding(PURPOSE, key_hash, session_id, user_id)
+
+
+def _refuse_unreadable(found: session_check.CookieSession, error: Exception) -> None:
+    """End a session whose payload does not open: somebody altered or moved what is stored.
+
+    One that was sealed under a key this process does not know is no attack: in the middle of a rotation the
+    other processes are ahead. That request gets a 503, and the session goes on.
+    """
+    session = found.session
+    log.critical("session_payload_unreadable", session=str(session.pk))
+    if isinstance(error, crypto.KeyUnknown):
+        raise errors.SecurityServiceFailure from error
+    by = actor.system("session store")
+    audit.record_refusal(
+        events.SESSION_UNREADABLE, by=by, target=("session", str(session.pk)), subject=str(session.user_id)
+    )
+    with session_check.database_guard(), transaction.atomic():
+        sessions.end(session, by=by, why="unreadable")
+
+
+def _decode(stored: bytes) -> dict[str, Any]:
+    """Return what was stored, JSON and nothing else. Raises ValueError."""
+    data = json.loads(stored)
+    if not isinstance(data, dict):
+        raise ValueError("a session remembers names and values")  # noqa: TRY004  # one error for every form
+    return data
 
 
 def _new_secret() -> str:

@@ -17,7 +17,17 @@ from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
 from mestore.lib import actor, errors, http
-from sessions_security import clients, device_cookie, keys, limits, serializers, signin, tokens
+from sessions_security import (
+    background,
+    clients,
+    device_cookie,
+    dpop,
+    keys,
+    limits,
+    serializers,
+    signin,
+    tokens,
+)
 
 
 class Entrance(APIView):
@@ -45,9 +55,15 @@ class SignIn(Entrance):
         given = _read(serializers.SignInRequest, request)
         limits.limit_sign_in(request, given["email"])
         by = actor.of(request)
-        done = signin.with_password(given["email"], given["password"], purpose=self.purpose, by=by)
+        done = signin.with_password(
+            given["email"],
+            given["password"],
+            purpose=self.purpose,
+            by=by,
+            bound_key=dpop.offered(request),
+        )
         response = Response(serializers.token_response(done.tokens, done.user))
-        device_cookie.leave(request, response, done.user, by=by)
+        device_cookie.leave(request, response, done.user, by=by, session=done.session)
         return response
 
 
@@ -65,12 +81,18 @@ class SecondStep(Entrance):
         limits.limit_anonymous(request)
         given = _read(serializers.SecondStepRequest, request)
         by = actor.of(request)
-        done = signin.with_factor(given["mfa_token"], method=given["method"], answer=given, by=by)
+        done = signin.with_factor(
+            given["mfa_token"],
+            method=given["method"],
+            answer=given,
+            by=by,
+            bound_key=dpop.offered(request),
+        )
         body = serializers.token_response(done.tokens, done.user)
         if done.replacement_code:
             body["replacement_code"] = done.replacement_code
         response = Response(body)
-        device_cookie.leave(request, response, done.user, by=by)
+        device_cookie.leave(request, response, done.user, by=by, session=done.session)
         return response
 
 
@@ -81,21 +103,36 @@ class RefreshTokens(Entrance):
     def post(self, request: Request) -> Response:
         limits.limit_anonymous(request)
         given = _read(serializers.RefreshRequest, request)
-        pair = tokens.rotate(given["refresh_token"], by=actor.of(request))
+        pair = tokens.rotate(
+            given["refresh_token"],
+            by=actor.of(request),
+            bound_key=dpop.offered(request),
+            in_background=background.is_background(request),
+        )
         return Response(serializers.token_response(pair, None))
 
 
 class ClientToken(Entrance):
-    """Give a machine account an access token (OAuth 2.0 client credentials, HTTP Basic)."""
+    """Give a machine account an access token (OAuth 2.0 client credentials, HTTP Basic or an assertion)."""
 
     parser_classes = [FormParser, http.StrictJSONParser]
 
     @extend_schema(request=serializers.ClientTokenRequest, responses=serializers.ClientTokenResponse)
     def post(self, request: Request) -> Response:
-        client_id, key = _basic_credentials(request)
+        has_key = "HTTP_AUTHORIZATION" in request.META
+        client_id, key = _basic_credentials(request) if has_key else ("", "")
         limits.limit_sign_in(request, client_id)
-        _read(serializers.ClientTokenRequest, request)
-        done = signin.with_client_key(client_id, key, by=actor.of(request))
+        given = _read(serializers.ClientTokenRequest, request)
+        assertion = given.get("client_assertion")
+        # One proof, and only one: two could name two clients.
+        if has_key == (assertion is not None):
+            raise clients.InvalidClient
+        by, bound_key = actor.of(request), dpop.offered(request)
+        if assertion is None:
+            done = signin.with_client_key(client_id, key, by=by, bound_key=bound_key)
+        else:
+            named = given.get("client_id")
+            done = signin.with_client_assertion(assertion, by=by, client_id=named, bound_key=bound_key)
         return Response(serializers.token_response(done.tokens, None))
 
 

@@ -78,8 +78,8 @@ def details(user: User) -> dict[str, Any]:
 
 
 def created(done: edits.Invited) -> dict[str, Any]:
-    """A new account, that its owner was invited to set a password, and the first permissions."""
-    told = details(done.user) | {"invitation_sent": True}
+    """A new account, whether its owner was sent the link to set a password, and the first permissions."""
+    told = details(done.user) | {"invitation_sent": done.link_sent}
     return told | given(done.user, done.permissions) if done.permissions else told
 
 

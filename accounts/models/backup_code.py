@@ -13,7 +13,19 @@ from django_otp.models import Device, DeviceManager
 
 from accounts.models.factor import new_device_id
 from accounts.models.user import User
-from mestore.lib import ids
+from mestore.lib import ids, sql
+
+_EXCHANGE = """
+WITH used AS (
+    UPDATE accounts_backupcode c SET used_at = %s
+      FROM accounts_backupcodeset s
+     WHERE c.id = %s AND c.used_at IS NULL AND s.id = c.code_set_id AND s.generation = c.generation
+    RETURNING c.code_set_id, c.generation
+)
+INSERT INTO accounts_backupcode
+       (id, code_set_id, generation, selector, verifier, next_selector, next_verifier, created_at)
+SELECT %s, code_set_id, generation, %s, %s, %s, %s, %s FROM used
+"""
 
 
 class BackupCodeSet(Device):  # type: ignore[misc] # the library has no types
@@ -44,6 +56,9 @@ class BackupCode(models.Model):
     generation: models.UUIDField[UUID, UUID] = models.UUIDField(editable=False)
     selector = models.CharField(max_length=4)
     verifier = models.CharField(max_length=255)
+    # The code that takes this one's place, hashed in advance; its text follows from this one's and a pepper.
+    next_selector = models.CharField(max_length=4, default="", db_default="", editable=False)
+    next_verifier = models.CharField(max_length=255, default="", db_default="", editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     used_at = models.DateTimeField(null=True, editable=False)
 
@@ -67,3 +82,9 @@ class BackupCode(models.Model):
             .update(used_at=timezone.now())
         )
         return claimed == 1
+
+    def exchange(self, other: BackupCode) -> bool:
+        """As `claim`, and put `other` in its place, in the same statement."""
+        now = timezone.now()
+        row = [other.pk, other.selector, other.verifier, other.next_selector, other.next_verifier, now]
+        return sql.execute(_EXCHANGE, [now, self.pk, *row]) == 1

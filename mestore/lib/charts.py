@@ -64,6 +64,45 @@ def stacked_bars(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a chart: its name and one value per category, None where nobody measured."""
+
+    name: Text
+    values: Sequence[int | None]
+
+
+def lines(
+    *,
+    title: Text,
+    subtitle: Text,
+    categories: Sequence[str],
+    series: Sequence[Line],
+    category_name: Text,
+    exact: Callable[[int], str] = str,
+    note: Text = "",
+) -> SafeString:
+    """Lines from a zero baseline; what was not measured is a gap in the line and "no data" in the table.
+
+    Raises ValueError when a series has not exactly one value per category, or a negative one.
+    """
+    _require_whole(categories, series)
+    known = [value for one in series for value in one.values if value is not None]
+    ticks = axis(max(known, default=0))
+    plotted = _join([_line(index, one, ticks[-1], exact) for index, one in enumerate(series, start=1)])
+    return format_html(
+        '<figure class="chart"><figcaption><h2>{}</h2><p>{}</p></figcaption>'
+        '<div class="chart-body">{}{}</div>{}{}{}</figure>',
+        title,
+        subtitle,
+        _axis_svg(ticks, exact),
+        _drawing(title, categories, ticks, plotted),
+        _legend(series),
+        format_html('<p class="second">{}</p>', note) if note else "",
+        _table(categories, series, _totals(categories, series), category_name, exact),
+    )
+
+
 def axis(highest: int) -> list[int]:
     """The numbers of the axis: 0 and at most three round steps, the last not below `highest`.
 
@@ -83,12 +122,45 @@ def axis(highest: int) -> list[int]:
         power *= 10
 
 
-def _require_whole(categories: Sequence[str], series: Sequence[Series]) -> None:
+def _require_whole(categories: Sequence[str], series: Sequence[Series | Line]) -> None:
     for one in series:
         if len(one.values) != len(categories):
             raise ValueError("a series needs one value per category")
-        if any(value < 0 for value in one.values):
-            raise ValueError("bars begin at zero: no negative values")
+        if any(value is not None and value < 0 for value in one.values):
+            raise ValueError("charts begin at zero: no negative values")
+
+
+def _totals(categories: Sequence[str], series: Sequence[Line]) -> list[int | None]:
+    """What all lines have together, where each of them has a value."""
+    columns: list[list[int | None]] = [[one.values[i] for one in series] for i in range(len(categories))]
+    return [None if None in column else sum(value or 0 for value in column) for column in columns]
+
+
+def _line(index: int, one: Line, top: int, exact: Callable[[int], str]) -> SafeString:
+    """A segment from each measured value to the next; a value between two gaps is a dot."""
+    count = len(one.values)
+    slot = 100 / max(1, count)
+    places = [
+        None if value is None else (round(slot * (i + 0.5), 3), _y(value, top))
+        for i, value in enumerate(one.values)
+    ]
+    parts: list[SafeString] = []
+    for i, here in enumerate(places):
+        if here is None:
+            continue
+        before, after = (places[i - 1] if i else None), (places[i + 1] if i + 1 < count else None)
+        if after is not None:
+            parts.append(
+                format_html(
+                    '<line class="chart-line chart-line-{}" x1="{}%" y1="{}" x2="{}%" y2="{}"/>',
+                    index, *here, *after,
+                )
+            )  # fmt: skip
+        elif before is None:
+            parts.append(format_html('<circle class="chart-{}" cx="{}%" cy="{}" r="2.5"/>', index, *here))
+    last = next((value for value in reversed(one.values) if value is not None), None)
+    words = one.name if last is None else f"{one.name}: {exact(last)}"
+    return format_html("<g><title>{}</title>{}</g>", words, _join(parts))
 
 
 def _y(value: int, top: int) -> float:
@@ -119,6 +191,10 @@ def _plot_svg(
     ticks: Sequence[int],
     exact: Callable[[int], str],
 ) -> SafeString:
+    return _drawing(title, categories, ticks, _bars(categories, series, ticks[-1], exact))
+
+
+def _drawing(title: Text, categories: Sequence[str], ticks: Sequence[int], plotted: SafeString) -> SafeString:
     grid = format_html_join(
         "",
         '<line class="chart-grid" x1="0" x2="100%" y1="{0}" y2="{0}"/>',
@@ -129,7 +205,7 @@ def _plot_svg(
         HEIGHT,
         _("%(title)s: the same figures are in the table below.") % {"title": title},
         grid,
-        _bars(categories, series, ticks[-1], exact),
+        plotted,
         _category_words(categories),
     )
 
@@ -177,8 +253,8 @@ def _category_words(categories: Sequence[str]) -> SafeString:
     return format_html_join("", '<text class="{}" x="{}%" y="{}">{}</text>', rows)
 
 
-def _legend(series: Sequence[Series]) -> SafeString:
-    """Which colour is what, in the order of the stack; a single series needs none."""
+def _legend(series: Sequence[Series | Line]) -> SafeString:
+    """Which colour is what, in the order of the series; a single series needs none."""
     if len(series) < 2:
         return SafeString("")
     items = format_html_join(
@@ -192,13 +268,13 @@ def _legend(series: Sequence[Series]) -> SafeString:
 
 def _table(
     categories: Sequence[str],
-    series: Sequence[Series],
-    totals: Sequence[int],
+    series: Sequence[Series | Line],
+    totals: Sequence[int | None],
     category_name: Text,
     exact: Callable[[int], str],
 ) -> SafeString:
     heads: list[Any] = [one.name for one in series]
-    columns = [list(one.values) for one in series]
+    columns: list[list[int | None]] = [list(one.values) for one in series]
     if len(series) > 1:
         heads.append(_("total"))
         columns.append(list(totals))
@@ -207,7 +283,9 @@ def _table(
         format_html(
             '<tr><th scope="row">{}</th>{}</tr>',
             category,
-            format_html_join("", '<td class="num">{}</td>', ((exact(column[i]),) for column in columns)),
+            format_html_join(
+                "", '<td class="num">{}</td>', ((_cell(column[i], exact),) for column in columns)
+            ),
         )
         for i, category in enumerate(categories)
     ]
@@ -221,6 +299,10 @@ def _table(
         head,
         _join(rows),
     )
+
+
+def _cell(value: int | None, exact: Callable[[int], str]) -> str:
+    return _("no data") if value is None else exact(value)
 
 
 def _join(parts: Sequence[SafeString]) -> SafeString:

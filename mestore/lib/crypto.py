@@ -44,6 +44,10 @@ class Unreadable(errors.InternalError):
     message = _("A protected value cannot be read.")
 
 
+class KeyUnknown(Unreadable):
+    """A sealed value names a key that is not in the ring: rotated away, or not given to this process yet."""
+
+
 def seal(plaintext: bytes, *, purpose: str, bound_to: bytes) -> bytes:
     """Encrypt under the current master key, for one purpose and one place."""
     key_id, master = _current(settings.MESTORE_MASTER_KEYS)
@@ -54,11 +58,11 @@ def seal(plaintext: bytes, *, purpose: str, bound_to: bytes) -> bytes:
 
 
 def unseal(sealed: bytes | memoryview, *, purpose: str, bound_to: bytes) -> bytes:
-    """The plaintext of a sealed value. Raises `Unreadable`, whatever the reason."""
+    """The plaintext of a sealed value. Raises `Unreadable`, whatever the reason; `KeyUnknown` is one."""
     key_id, header, nonce, body = _split(bytes(sealed))
     master = settings.MESTORE_MASTER_KEYS.get(key_id)
     if master is None:
-        raise Unreadable
+        raise KeyUnknown
     try:
         return _cipher(master, purpose).decrypt(nonce, body, row_binding(header, purpose, bound_to))
     except InvalidTag:
@@ -71,6 +75,11 @@ def rewrap(sealed: bytes | memoryview, *, purpose: str, bound_to: bytes) -> byte
     if _split(bytes(sealed))[0] == _current(settings.MESTORE_MASTER_KEYS)[0]:
         return None
     return seal(plaintext, purpose=purpose, bound_to=bound_to)
+
+
+def key_id_of(sealed: bytes | memoryview) -> str:
+    """The id of the master key that a value is sealed under. Raises `Unreadable` when the form is wrong."""
+    return _split(bytes(sealed))[0]
 
 
 def seal_with(key: bytes, plaintext: bytes, *, bound_to: bytes) -> bytes:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 else:
     _Field = models.Field  # generic for the type checker only
 
-_PURPOSE = "field"
+PURPOSE = "field"
 
 
 class _Sealed(bytes):
@@ -81,9 +81,7 @@ class _EncryptedAttribute(DeferredAttribute):
         if isinstance(held, _Plain):
             return held.text
         if isinstance(held, _Sealed):
-            return crypto.unseal(held, purpose=_PURPOSE, bound_to=self.field.binding(instance)).decode(
-                "utf-8"
-            )
+            return crypto.unseal(held, purpose=PURPOSE, bound_to=self.field.binding(instance)).decode("utf-8")
         return None
 
     def __set__(self, instance: models.Model, value: Any) -> None:
@@ -144,11 +142,11 @@ class EncryptedField(_Field):
             return _NULL
         bound_to = self.binding(model_instance)
         if isinstance(held, _Plain):
-            sealed = _Sealed(crypto.seal(held.text.encode("utf-8"), purpose=_PURPOSE, bound_to=bound_to))
+            sealed = _Sealed(crypto.seal(held.text.encode("utf-8"), purpose=PURPOSE, bound_to=bound_to))
         else:
             # Opening it first means that a row copied under a new key fails here, not on its next reading;
             # and a value under an old key moves to the current one whenever its row is saved.
-            sealed = _Sealed(crypto.rewrap(held, purpose=_PURPOSE, bound_to=bound_to) or held)
+            sealed = _Sealed(crypto.rewrap(held, purpose=PURPOSE, bound_to=bound_to) or held)
         model_instance.__dict__[self.attname] = sealed
         return sealed
 

@@ -241,12 +241,26 @@ def _inspect(root: Any) -> None:
 class _EitherSlash(RoutePattern):
     """A route that matches with and without its trailing slash, and reverses as it was written."""
 
+    def __init__(self, route: str, name: str | None = None, is_endpoint: bool = False) -> None:
+        super().__init__(route, name, is_endpoint)
+        self._begins = route.partition("<")[0].rstrip("/")
+
     @override
     def match(self, path: str) -> tuple[str, tuple[Any, ...], dict[str, Any]] | None:
+        if not path.startswith(self._begins):  # which tells most of a long list apart, at little cost
+            return None
         found: tuple[str, tuple[Any, ...], dict[str, Any]] | None = super().match(path)
         if found is None and not path.endswith("//"):
             found = super().match(path[:-1] if path.endswith("/") else path + "/")
         return found
+
+
+def attachment(name: str, content: bytes) -> HttpResponse:
+    """Return an answer whose CSV is kept as a file called `name` (plain ASCII), and by no cache."""
+    response = HttpResponse(content, content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    response["Cache-Control"] = "no-store"
+    return response
 
 
 def path_both(

@@ -3,19 +3,25 @@
 A query is a constant. What varies goes into parameters (``%s``); names of tables, columns and functions go
 through `compose`, which quotes them with psycopg's own `sql.Identifier`. Nothing else in the code base builds
 SQL from text.
+
+`prepare=True` is for the few statements that nearly every request sends: the server keeps their plan for as
+long as the connection lives. Their parameters are bound by the server, so each needs a type that PostgreSQL
+can tell from where it stands.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, LiteralString
+from functools import cache
+from typing import Any, LiteralString, TypeVar
 
-from django.db import connections, transaction
+from django.db import connections, models, transaction
 from psycopg import sql
 
 Query = LiteralString | sql.Composable
 Params = Sequence[Any] | Mapping[str, Any] | None
 Row = tuple[Any, ...]
+Model = TypeVar("Model", bound=models.Model)
 
 
 def compose(template: LiteralString, **names: str | Sequence[str]) -> sql.Composed:
@@ -30,27 +36,56 @@ def compose(template: LiteralString, **names: str | Sequence[str]) -> sql.Compos
     return sql.SQL(template).format(**identifiers)
 
 
-def fetch_all(query: Query, params: Params = None, using: str = "default") -> list[Row]:
+def fetch_all(
+    query: Query, params: Params = None, using: str = "default", *, prepare: bool = False
+) -> list[Row]:
     """All rows, as tuples."""
-    with connections[using].cursor() as cursor:
+    with _cursor(using, prepare) as cursor:
         cursor.execute(_text(query, using), params)
         rows: list[Row] = cursor.fetchall()
         return rows
 
 
-def fetch_one(query: Query, params: Params = None, using: str = "default") -> Row | None:
+def fetch_one(
+    query: Query, params: Params = None, using: str = "default", *, prepare: bool = False
+) -> Row | None:
     """The first row, or None when there is none."""
-    with connections[using].cursor() as cursor:
+    with _cursor(using, prepare) as cursor:
         cursor.execute(_text(query, using), params)
         row: Row | None = cursor.fetchone()
         return row
 
 
-def execute(query: Query, params: Params = None, using: str = "default") -> int:
+def execute(query: Query, params: Params = None, using: str = "default", *, prepare: bool = False) -> int:
     """Run a statement; how many rows it touched (-1 when it touches none by nature)."""
-    with connections[using].cursor() as cursor:
+    with _cursor(using, prepare) as cursor:
         cursor.execute(_text(query, using), params)
         return int(cursor.rowcount)
+
+
+def get(model: type[Model], key: object, using: str = "default") -> Model | None:
+    """The row with primary key `key`, or None: `objects.get` for reads that nearly every request makes.
+
+    The statement is built once per process and planned once per connection. Raises TypeError for a model
+    with a field that must be decoded first (`from_db_value`), which this does not do.
+    """
+    query, names = _by_key(model)
+    row = fetch_one(query, (key,), using, prepare=True)
+    return None if row is None else model.from_db(using, names, row)
+
+
+@cache
+def _by_key(model: type[models.Model]) -> tuple[str, list[str]]:
+    fields = model._meta.concrete_fields
+    if any(hasattr(field, "from_db_value") for field in fields):
+        raise TypeError(f"{model.__name__} has fields that must be decoded: use its manager")
+    columns: list[sql.Composable] = [sql.Identifier(str(field.column)) for field in fields]
+    query = sql.SQL("SELECT {columns} FROM {table} WHERE {key} = %s").format(
+        columns=sql.SQL(", ").join(columns),
+        table=sql.Identifier(model._meta.db_table),
+        key=sql.Identifier(str(model._meta.pk.column)),
+    )
+    return query.as_string(), [field.attname for field in fields]
 
 
 def stream(
@@ -67,6 +102,11 @@ def stream(
         cursor.execute(_text(query, using), params)
         while rows := cursor.fetchmany(batch_rows):
             yield rows
+
+
+def _cursor(using: str, prepare: bool) -> Any:
+    connection: Any = connections[using]
+    return connection.prepared_cursor() if prepare else connection.cursor()
 
 
 def _text(query: Query, using: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.backends.postgresql import base
 
-from monitoring.database import liveness, statistics
+from monitoring.database import liveness, prepared, statistics
 from monitoring.database.exhaustion import is_pool_exhausted
 
 
@@ -52,7 +52,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def _configure_connection(self, connection: Any) -> bool:
         # Runs once for each connection to the server: from the pool when it opens one, else from Django.
         statistics.OPENED.labels(alias=self.alias).inc()
+        prepared.install(connection)
         return bool(super()._configure_connection(connection))  # type: ignore[misc]  # not in the stubs
+
+    def prepared_cursor(self) -> Any:
+        """Return a cursor whose statements the server prepares, counted and checked like any other."""
+        self.ensure_connection()
+        return self._prepare_cursor(prepared.PreparedCursor(self.connection))  # type: ignore[attr-defined]  # not in the stubs
 
     def _close(self) -> None:
         if self.connection is not None and self._taken_at is not None:

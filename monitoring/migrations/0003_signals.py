@@ -49,7 +49,7 @@ class Migration(migrations.Migration):
                     "last_seen_at",
                     models.DateTimeField(default=django.utils.timezone.now, verbose_name="last seen"),
                 ),
-                ("evidence", models.JSONField(default=dict, verbose_name="evidence")),
+                ("evidence", models.JSONField(default=list, verbose_name="evidence")),
                 ("owner_id", models.UUIDField(null=True, verbose_name="owner")),
                 ("owner_label", models.CharField(blank=True, max_length=254, verbose_name="owner's name")),
                 ("acknowledged_until", models.DateTimeField(null=True, verbose_name="quiet until")),
@@ -81,6 +81,11 @@ class Migration(migrations.Migration):
                     "archived_why",
                     models.CharField(blank=True, max_length=500, verbose_name="archived because"),
                 ),
+                (
+                    "notified_severity",
+                    models.PositiveSmallIntegerField(default=0, verbose_name="told of as"),
+                ),
+                ("notified_at", models.DateTimeField(null=True, verbose_name="told")),
             ],
             options={
                 "verbose_name": "signal",
@@ -92,6 +97,16 @@ class Migration(migrations.Migration):
                         name="signal_worst_first",
                     ),
                     models.Index(fields=["-last_seen_at"], name="signal_newest"),
+                    models.Index(
+                        condition=models.Q(("notified_at__isnull", False)),
+                        fields=["rule", "notified_at"],
+                        name="signal_told",
+                    ),
+                    models.Index(
+                        condition=models.Q(("state", "archived")),
+                        fields=["archived_at"],
+                        name="signal_archived",
+                    ),
                 ],
                 "constraints": [
                     models.UniqueConstraint(
@@ -128,6 +143,22 @@ class Migration(migrations.Migration):
                         name="signal_seen_in_order",
                     ),
                 ],
+            },
+        ),
+        migrations.CreateModel(
+            name="Watch",
+            fields=[
+                (
+                    "name",
+                    models.CharField(max_length=64, primary_key=True, serialize=False, verbose_name="name"),
+                ),
+                ("last_ran_at", models.DateTimeField(null=True, verbose_name="last ran")),
+                ("last_failed_at", models.DateTimeField(null=True, verbose_name="last failed")),
+                ("took_ms", models.PositiveIntegerField(default=0, verbose_name="took (ms)")),
+            ],
+            options={
+                "verbose_name": "watch",
+                "verbose_name_plural": "watches",
             },
         ),
     ]

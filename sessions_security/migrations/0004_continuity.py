@@ -1,11 +1,54 @@
 """Where a session may be used, attempts to sign in, keys of machines, ends of all sessions. Only adds."""
 
+from typing import Any
+
 import django.contrib.postgres.fields
 import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
 
 import mestore.lib.ids
+
+# Who could change or delete an end of all sessions could bring those sessions back.
+PROTECTION = """
+CREATE FUNCTION public.session_cutoff_refuse_change() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION '% on % is refused: what ended stays ended', TG_OP, TG_TABLE_NAME
+        USING ERRCODE = 'restrict_violation';
+END $$;
+REVOKE ALL ON FUNCTION public.session_cutoff_refuse_change() FROM PUBLIC;
+CREATE TRIGGER session_cutoff_append_only BEFORE UPDATE OR DELETE ON public.sessions_security_sessioncutoff
+    FOR EACH ROW EXECUTE FUNCTION public.session_cutoff_refuse_change();
+CREATE TRIGGER session_cutoff_no_truncate BEFORE TRUNCATE ON public.sessions_security_sessioncutoff
+    FOR EACH STATEMENT EXECUTE FUNCTION public.session_cutoff_refuse_change();
+-- ALWAYS: session_replication_role = replica does not silence them, not even for a superuser.
+ALTER TABLE public.sessions_security_sessioncutoff ENABLE ALWAYS TRIGGER session_cutoff_append_only;
+ALTER TABLE public.sessions_security_sessioncutoff ENABLE ALWAYS TRIGGER session_cutoff_no_truncate;
+"""
+UNPROTECTED = """
+DROP TRIGGER session_cutoff_append_only ON public.sessions_security_sessioncutoff;
+DROP TRIGGER session_cutoff_no_truncate ON public.sessions_security_sessioncutoff;
+DROP FUNCTION public.session_cutoff_refuse_change();
+"""
+# The role's name is data: it reaches the statement through format('%I') only.
+RUNTIME_ROLE = "SELECT set_config('mestore.runtime_role', %s, true)"
+APPEND_ONLY = """
+DO $$
+DECLARE runtime constant text := current_setting('mestore.runtime_role');
+BEGIN
+    EXECUTE format('REVOKE ALL ON public.sessions_security_sessioncutoff FROM PUBLIC, %I', runtime);
+    EXECUTE format('GRANT SELECT, INSERT ON public.sessions_security_sessioncutoff TO %I', runtime);
+    EXECUTE format('REVOKE ALL ON FUNCTION public.session_cutoff_refuse_change() FROM %I', runtime);
+END $$
+"""
+
+
+def append_only(_apps: Any, schema_editor: Any) -> None:
+    """Let the runtime role add ends of all sessions and read them, nothing else."""
+    with schema_editor.connection.cursor() as cursor:
+        cursor.execute(RUNTIME_ROLE, [settings.DATABASES["default"]["USER"]])
+        cursor.execute(APPEND_ONLY)
 
 
 class Migration(migrations.Migration):
@@ -269,4 +312,6 @@ class Migration(migrations.Migration):
                 "constraints": [models.UniqueConstraint(fields=("token_hash",), name="sign_in_notice_hash")],
             },
         ),
+        migrations.RunSQL(PROTECTION, UNPROTECTED),
+        migrations.RunPython(append_only, migrations.RunPython.noop),
     ]

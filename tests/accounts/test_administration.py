@@ -89,8 +89,15 @@ def test_nobody_hands_out_more_clearance_than_their_own() -> None:
     acting = SuperuserFactory.create(security_clearance_level=4)
 
     with pytest.raises(NotAllowed):
-        _create(by=_as(acting), role=Role.ADMIN, clearance=5)
-    assert _create(by=_as(acting), role=Role.ADMIN, clearance=4).security_clearance_level == 4
+        _create(by=_as(acting), role=Role.VENDOR, clearance=5)
+    assert _create(by=_as(acting), role=Role.VENDOR, clearance=4).security_clearance_level == 4
+
+
+@pytest.mark.parametrize("role", [Role.ADMIN, Role.SUPERUSER])
+def test_one_superuser_alone_creates_nobody_of_the_staff(role: Role) -> None:
+    with pytest.raises(SecondPersonRequired):
+        _create(by=_as(SuperuserFactory.create()), role=role)
+    assert not User.objects.filter(email_key="new@example.com").exists()
 
 
 @pytest.mark.parametrize("by", [SYSTEM, None])
@@ -142,8 +149,8 @@ def test_vendor_gets_a_shop_in_draft() -> None:
     assert _recorded("user.created", user) == 1
 
 
-def test_superuser_creates_superusers_and_it_is_kept_for_ever() -> None:
-    user = _create(by=_as(SuperuserFactory.create()), role=Role.SUPERUSER)
+def test_command_creates_superusers_and_it_is_kept_for_ever() -> None:
+    user = _create(by=SYSTEM, role=Role.SUPERUSER)
 
     assert _recorded("user.administrator_created", user) == 1
 

@@ -227,13 +227,55 @@ def test_new_set_ends_the_old_one(user: User, codes: list[str]) -> None:
     assert use(user, fresh[0])
 
 
+def test_what_follows_is_prepared_for_this_code_of_this_account_only(user: User, codes: list[str]) -> None:
+    other = TotpDeviceFactory.create().user
+    backup_codes.regenerate(other, by=BY)
+    foreign = BackupCode.objects.filter(code_set__user=other)[0]
+    mine = BackupCode.objects.filter(code_set__user=user).exclude(selector=codes[0][:4])[0]
+    stolen = {"next_selector": foreign.next_selector, "next_verifier": foreign.next_verifier}
+    BackupCode.objects.filter(pk=mine.pk).update(**stolen)
+    code = next(one for one in codes if one.startswith(mine.selector))
+
+    following = use(user, code)
+
+    with pytest.raises(WrongBackupCode):
+        use(user, following)
+    assert use(user, use(user, codes[0]))
+
+
+def test_what_follows_opens_nothing_before_its_turn(user: User, codes: list[str]) -> None:
+    row = BackupCode.objects.get(code_set__user=user, selector=codes[0][:4])
+    match = backup_codes.check(user, codes[0], by=BY)
+
+    with pytest.raises(WrongBackupCode):
+        backup_codes.check(user, match.replacement.text, by=BY)
+
+    assert row.next_selector == match.replacement.selector
+    with transaction.atomic():
+        assert backup_codes.find_right(user, match.use(by=BY))
+
+
+def test_what_follows_a_code_without_its_pepper_key_is_made_anew(user: User, codes: list[str]) -> None:
+    row = BackupCode.objects.get(code_set__user=user, selector=codes[0][:4])
+    gone = row.next_verifier.replace(row.next_verifier.split("$")[1], "gone", 1)
+    BackupCode.objects.filter(pk=row.pk).update(next_verifier=gone)
+
+    assert use(user, use(user, codes[0]))
+
+
+def test_sets_from_before_are_followed_too(user: User, codes: list[str]) -> None:
+    BackupCode.objects.filter(code_set__user=user).update(next_selector="", next_verifier="")
+
+    assert use(user, use(user, codes[0]))
+
+
 def test_replacement_of_an_earlier_generation_is_dead(user: User, codes: list[str]) -> None:
     replacement = use(user, codes[0])
     row = BackupCode.objects.get(code_set__user=user, selector=replacement[:4])
 
     BackupCodeSet.objects.filter(user=user).update(generation="00000000-0000-7000-8000-000000000000")
 
-    assert not row.claim()
+    assert not row.exchange(BackupCode(selector="AAAA", verifier="x"))
     assert backup_codes.remaining(user) == 0
     with pytest.raises(WrongBackupCode):
         backup_codes.check(user, replacement, by=BY)
@@ -283,7 +325,7 @@ def test_nothing_issued_is_in_the_database(user: User, codes: list[str]) -> None
         assert stored.startswith("argon2id-peppered$")
 
 
-def test_each_try_costs_one_hash_and_a_right_one_two(
+def test_each_try_costs_one_hash_and_the_code_that_follows_none(
     user: User, codes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[int] = []
@@ -301,8 +343,10 @@ def test_each_try_costs_one_hash_and_a_right_one_two(
     assert len(hashed) == 2
     assert backup_codes.find_right(None, codes[0]) is None
     assert len(hashed) == 3
-    backup_codes.check(user, codes[0], by=BY)
-    assert len(hashed) == 5  # and the one that takes its place
+    following = use(user, codes[0])
+    assert len(hashed) == 4  # what takes its place was hashed with it
+    use(user, following)
+    assert len(hashed) == 6  # nothing was prepared for this one
 
 
 def test_owner_is_told_of_new_codes_and_of_each_use(user: User, codes: list[str]) -> None:

@@ -25,7 +25,7 @@ from finance import ledger, numbers, postings
 from finance.models import Commission, Order, OrderItem, OrderPayment
 from mestore.lib import actor, ids
 from mestore.lib.actor import Actor
-from monitoring import audit, events
+from monitoring import alerts, audit, events
 from sessions_security import clients, sessions
 from tests.factories.accounts import (
     PASSWORD,
@@ -122,6 +122,9 @@ def oversight(about: User) -> None:
     )
     review = AccessReview.objects.create(started_by=asker, started_by_label=asker.email)
     AccessReviewItem.objects.create(review=review, grant=about.grants.all()[0])
+    alerts.raise_signal(
+        "detector.spray", entity=("network", f"192.0.2.{about.pk.int % 250}"), evidence={"accounts": 30}
+    )
 
 
 def sale(

@@ -284,8 +284,8 @@ class TestFiguresOfTheApps:
         assert "Live sessions" in page
 
     def test_figures_of_the_trail_link_only_for_those_who_may_see_it(self, db: None) -> None:
-        (closed,) = monitoring_panels.audit_pending(_Viewer())
-        (opened,) = monitoring_panels.audit_pending(_Viewer("monitoring.view_auditevent"))
+        (closed,) = monitoring_panels.standing(_Viewer())
+        (opened,) = monitoring_panels.standing(_Viewer("monitoring.view_auditevent"))
 
         assert closed.link == ""
         assert opened.link == "/admin/monitoring/auditevent/"

@@ -366,18 +366,34 @@ def test_review_from_its_beginning_to_the_sealed_outcome(chief: house.Visitor) -
     assert "somebody changed it by hand" in get(client, f"{REVIEWS}{review.pk}/change/")
 
 
-def test_review_as_csv(chief: house.Visitor) -> None:
+def test_review_leaves_as_a_file_once_after_another_person_agreed(chief: house.Visitor) -> None:
+    other = house.visitor(superuser=True, permissions=GIVING)
     chief.client.post("/admin/reviews/start/", REASON)
     review = AccessReview.objects.get()
+    address = f"/admin/reviews/{review.pk}/csv/"
 
-    answer = chief.client.get(f"/admin/reviews/{review.pk}/csv/")
-    lines = b"".join(answer.streaming_content).decode().splitlines()  # type: ignore[attr-defined]  # a stream
+    assert "Ask a second person" in get(chief.client, address)
+    assert chief.client.post(address, {"reason": "short"}).status_code == 400
+    assert chief.client.post(address, REASON)["Location"] == address
+    assert "waits for a second person" in get(chief.client, address)
+    assert chief.client.post(address)["Location"] == address
+    request = ApprovalRequest.objects.get()
+    assert "Ask a second person" in get(other.client, address)  # what another asked for is not theirs
+    decide = f"{APPROVALS}do/"
+    other.client.post(decide, {**REASON, "action": "approve", "pk": str(request.pk)})
+    assert "can be downloaded once" in get(chief.client, address)
+    answer = chief.client.post(address)
+    lines = answer.content.decode().splitlines()
 
     assert answer["Content-Type"] == "text/csv; charset=utf-8"
     assert "attachment" in answer["Content-Disposition"]
+    assert "no-store" in answer["Cache-Control"]
     assert lines[0].startswith("account,email,role,permission")
     assert len(lines) == 1 + review.items.count()
+    assert AuditEvent.objects.filter(type=events.EXPORT_MADE, actor_id=str(chief.user.pk)).count() == 1
+    assert "Ask a second person" in get(chief.client, address)
     assert chief.client.get(f"/admin/reviews/{chief.user.pk}/csv/").status_code == 404
+    assert house.visitor(permissions=("permissions.read.read_only",)).client.get(address).status_code == 403
 
 
 def test_without_the_right_to_revoke_nobody_begins_or_decides() -> None:
@@ -388,7 +404,7 @@ def test_without_the_right_to_revoke_nobody_begins_or_decides() -> None:
     assert client.post(f"{ITEMS}do/", {"action": "keep", "pk": "1"}).status_code == 403
 
 
-def give(visitor: house.Visitor, user: User, **fields: str) -> Any:
+def give(visitor: house.Visitor, user: User, **fields: Any) -> Any:
     return visitor.client.post(
         f"/admin/grants/give/{user.pk}/", {"permission": "orders.read.read_only", **REASON, **fields}
     )
@@ -432,6 +448,60 @@ def test_giving_needs_the_right_a_known_name_a_reason_and_somebody(chief: house.
     assert give(chief, holder, days="0").status_code == 400
     assert chief.client.get(path.replace(str(holder.pk), str(holder.pk)[:-4] + "0000")).status_code == 404
     assert give(chief, chief.user).status_code == 403
+
+
+def test_permission_is_given_under_conditions_that_the_grant_shows(chief: house.Visitor) -> None:
+    holder = AdminFactory.create()
+    wanted = {
+        "hours_from": "22:00", "hours_to": "06:00", "weekdays": ["5", "1"],
+        "networks": "10.1.2.3/8\n\n2001:db8::/32", "departments": " finance \nlegal",
+    }  # fmt: skip
+
+    answer = give(chief, holder, **wanted)
+
+    assert answer.status_code == 302, text(answer)
+    asked = ApprovalRequest.objects.filter(action="permissions.grant").last()
+    kept = asked.details["conditions"] if asked else Grant.objects.get(user=holder).conditions
+    assert kept == {
+        "allowed_hours": {"from": "22:00", "to": "06:00", "days": [1, 5]},
+        "allowed_ips": ["10.0.0.0/8", "2001:db8::/32"],
+        "allowed_departments": ["finance", "legal"],
+    }
+    (shown,) = grant(holder, "analytics.read.global", conditions=kept)
+    page = get(chief.client, f"{GRANTS}{shown.pk}/change/")
+    for word in (
+        "22:00 – 06:00, Monday, Friday",
+        "10.0.0.0/8, 2001:db8::/32",
+        "finance, legal",
+        "understood",
+    ):
+        assert word in page
+    Grant.objects.filter(pk=shown.pk).update(conditions=["by hand"])
+    assert "the grant never counts" in get(chief.client, f"{GRANTS}{shown.pk}/change/")
+
+
+@pytest.mark.parametrize(
+    ("field", "given"),
+    [
+        ("hours_from", {"hours_from": "08:00"}), ("hours_from", {"weekdays": ["1"]}),
+        ("hours_from", {"hours_from": "08:00", "hours_to": "08:00"}),
+        ("hours_from", {"hours_from": "8", "hours_to": "25:00"}), ("weekdays", {"weekdays": ["8"]}),
+        ("networks", {"networks": "everywhere"}), ("networks", {"networks": "10.0.0.0/33"}),
+        ("networks", {"networks": "\n".join(f"10.0.{n}.0/24" for n in range(51))}),
+        ("departments", {"departments": "x" * 65}), ("departments", {"departments": "a\x00b"}),
+    ],
+)  # fmt: skip
+def test_conditions_without_meaning_are_said_at_their_field(
+    chief: house.Visitor, field: str, given: dict[str, Any]
+) -> None:
+    holder = AdminFactory.create()
+
+    answer = give(chief, holder, **given)
+
+    assert answer.status_code == 400
+    assert f'id="id_{field}_error"' in text(answer)
+    assert not Grant.objects.filter(user=holder).exists()
+    assert not ApprovalRequest.objects.exists()
 
 
 def test_refusals_are_found_by_request_and_account(chief: house.Visitor) -> None:

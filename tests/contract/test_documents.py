@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
+from sessions_security.policy import CHANGES
+
 ROOT = Path(settings.BASE_DIR)
 NAMED_TEST = re.compile(r"`(test_\w+)`")
 DEFINED_TEST = re.compile(r"^\s*(?:async )?def (test_\w+)", re.MULTILINE)
@@ -52,9 +54,12 @@ def test_policy_table_in_the_settings_is_the_documented_one() -> None:
     for role, policy in settings.SESSION_POLICY.items():
         row = next(line for line in text.splitlines() if line.startswith(f"| {role} |"))
         cells = [cell.strip() for cell in row.strip("|").split("|")]
-        assert cells[1:4] == [
-            str(policy[name] or "–") for name in ("idle_seconds", "absolute_seconds", "max_sessions")
+        assert cells[1:5] == [
+            str(policy[name] or "–")
+            for name in ("idle_seconds", "absolute_seconds", "max_sessions", "assurance")
         ]
+        changes = settings.SESSION_CHANGE_POLICY[role]
+        assert f"| {role} changes | {' | '.join(changes[name] for name in CHANGES)} |" in text
     for door, limits in settings.LOGIN_LIMITS.items():
         row = next(line for line in text.splitlines() if line.startswith(f"| `{door}` |"))
         cells = [cell.strip() for cell in row.strip("|").split("|")]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.core import mail
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -541,7 +543,8 @@ def test_an_administrator_is_invited_with_less_clearance_than_ones_own(boss: Cal
     response = boss.post("admins", body | {"security_clearance_level": 4})
 
     assert response.status_code == 201
-    assert response.json()["user_type"] == "ADMIN"
+    assert response.json()["user_type"] == "BUYER"
+    assert response.json()["waiting_for_approval"][0]["details"] == {"from": "BUYER", "to": "ADMIN"}
     assert boss.post("admins", body | {"security_clearance_level": 4}).status_code == 409
     for role in ("BUYER", "VENDOR", "SYSTEM"):
         answer = boss.post("admins", {"email": "other@example.com", "user_type": role})
@@ -560,13 +563,16 @@ def test_only_a_superuser_invites_a_superuser() -> None:
 
 
 @pytest.mark.parametrize("path", ["admins", "admin/users", "superuser-admin/users"])
-def test_an_invited_superuser_waits_for_a_second_person_who_is_one(boss: Caller, path: str) -> None:
-    body = {"email": "new@example.com", "user_type": "SUPERUSER", "security_clearance_level": 4}
+@pytest.mark.parametrize("role", ["ADMIN", "SUPERUSER"])
+def test_who_is_invited_to_the_staff_waits_for_a_second_person_above(
+    boss: Caller, path: str, role: str
+) -> None:
+    body = {"email": "new@example.com", "user_type": role, "security_clearance_level": 4}
 
     response = boss.post(path, body | {"reason": REASON})
 
     assert response.status_code == 201
-    assert response.json()["user_type"] == "ADMIN"
+    assert response.json()["user_type"] == "BUYER"
     (asked,) = response.json()["waiting_for_approval"]
     assert asked["action"] == "users.set_role"
     lower = AdminFactory.create()
@@ -574,9 +580,39 @@ def test_an_invited_superuser_waits_for_a_second_person_who_is_one(boss: Caller,
     decision = f"admin/approvals/{asked['id']}/approve"
     for one in (boss, Caller(lower)):
         assert one.post(decision).status_code == 403
-    assert User.objects.get(email_key="new@example.com").user_type == "ADMIN"
+    assert User.objects.get(email_key="new@example.com").user_type == "BUYER"
     assert Caller(superuser()).post(decision).status_code == 200
-    assert User.objects.get(email_key="new@example.com").user_type == "SUPERUSER"
+    assert User.objects.get(email_key="new@example.com").user_type == role
+
+
+def test_the_second_persons_yes_sends_the_link_that_opens_the_account(boss: Caller) -> None:
+    body = {"email": "new@example.com", "user_type": "ADMIN", "security_clearance_level": 4}
+    told = boss.post("admins", body | {"reason": REASON}).json()
+    (asked,) = told["waiting_for_approval"]
+    assert told["invitation_sent"] is False
+    assert not OutboxMessage.objects.exists()
+    assert Caller(superuser()).post(f"admin/approvals/{asked['id']}/approve").status_code == 200
+    for message in OutboxMessage.objects.all():
+        delivery.send(message.pk)
+    invitation = next(str(sent.body) for sent in mail.outbox if sent.to == ["new@example.com"])
+    token = re.search(r"token=([\w-]+)", invitation)
+    assert token
+
+    chosen = {"token": token[1], "new_password": PASSWORD, "confirm_password": PASSWORD}
+    answer = Client().post("/api/v1/auth/reset-password", chosen, content_type="application/json")
+
+    assert answer.status_code == 200
+    assert User.objects.get(email_key="new@example.com").may_sign_in
+
+
+def test_a_refused_invitation_leaves_nobody_on_the_staff(boss: Caller) -> None:
+    body = {"email": "new@example.com", "user_type": "SUPERUSER", "security_clearance_level": 4}
+    (asked,) = boss.post("admins", body | {"reason": REASON}).json()["waiting_for_approval"]
+
+    refused = Caller(superuser()).post(f"admin/approvals/{asked['id']}/refuse", {"reason": REASON})
+
+    assert refused.status_code == 200
+    assert User.objects.get(email_key="new@example.com").user_type == "BUYER"
 
 
 def test_nobody_approves_a_rank_above_their_own(boss: Caller) -> None:
@@ -603,7 +639,8 @@ def test_first_permissions_come_with_the_account_or_not_at_all(boss: Caller) -> 
     )
     assert right.status_code == 201
     assert [row["permission"]["name"] for row in right.json()["permissions"]] == ["analytics.read.global"]
-    assert len(right.json()["waiting_for_approval"]) == 1
+    waiting = [asked["action"] for asked in right.json()["waiting_for_approval"]]
+    assert waiting == ["permissions.grant", "users.set_role"]
 
 
 def test_equals_in_clearance_are_out_of_reach(boss: Caller) -> None:

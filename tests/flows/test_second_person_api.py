@@ -96,7 +96,14 @@ def test_review_from_its_beginning_to_its_file() -> None:
     assert len(one.get(f"access-reviews/{review}", cursor=last).json()["results"]) == 1
     assert one.get(f"access-reviews/{review}", cursor="x").status_code == 422
     assert one.post(f"access-reviews/{review}/finish").json()["outcome_sha256"]
-    assert b"permissions.revoke.global" in b"".join(one.get(f"access-reviews/{review}/csv").streaming_content)
+    asked = one.post(f"access-reviews/{review}/csv", reason="for the yearly audit")
+    assert (asked.status_code, asked.json()["state"]) == (202, "open")
+    assert one.get(f"access-reviews/{review}/csv").status_code == 405
+    assert one.post(f"approvals/{asked.json()['id']}/approve").status_code == 403
+    assert other.post(f"approvals/{asked.json()['id']}/approve").json()["state"] == "approved"
+    assert other.post(f"access-reviews/{review}/csv").status_code == 422  # not what they asked for
+    assert b"permissions.revoke.global" in one.post(f"access-reviews/{review}/csv").content
+    assert one.post(f"access-reviews/{review}/csv").status_code == 422
     assert len(one.get("access-reviews").json()["results"]) == 1
     nowhere = "00000000-0000-0000-0000-000000000000"
     assert one.get(f"access-reviews/{nowhere}").status_code == 404

@@ -10,7 +10,8 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from django.db import OperationalError, connections, transaction
+from django.db import OperationalError, connection, connections, transaction
+from django.test.utils import CaptureQueriesContext
 
 from mestore.lib import actor, crypto, errors, sql
 from monitoring import audit, events, leaves, subjects
@@ -46,6 +47,47 @@ class TestWrongUse:
     def test_bytes_are_refused_they_are_a_secret_or_a_mistake(self) -> None:
         with pytest.raises(TypeError, match="bytes"):
             audit.record(events.USER_CREATED, by=person(), data={"key": b"123"})
+
+
+class TestTogether:
+    def test_one_statement_writes_what_several_modules_recorded(self) -> None:
+        with transaction.atomic(), CaptureQueriesContext(connection) as sent, audit.together():
+            first = audit.record(events.USER_CREATED, by=person())
+            with audit.together():
+                audit.record_many([audit.Entry(events.USER_UPDATED, by=person())] * 2)
+            assert not AuditEvent.objects.exists()
+
+        assert sum("INSERT INTO audit_event" in query["sql"] for query in sent) == 1
+        assert AuditEvent.objects.count() == AuditPending.objects.count() == 3
+        assert AuditEvent.objects.filter(pk=first, type=events.USER_CREATED).exists()
+
+    def test_what_fails_inside_writes_nothing_and_leaves_nothing_behind(self) -> None:
+        def fail() -> None:
+            audit.record(events.USER_CREATED, by=person())
+            raise errors.Forbidden
+
+        with pytest.raises(errors.Forbidden), transaction.atomic(), audit.together():
+            fail()
+        with transaction.atomic():
+            audit.record(events.USER_UPDATED, by=person())
+
+        assert list(AuditEvent.objects.values_list("type", flat=True)) == [events.USER_UPDATED]
+
+    def test_refusal_is_written_at_once(self) -> None:
+        with transaction.atomic(), audit.together():
+            refusal = audit.record_refusal(events.PERMISSION_DENIED, by=person())
+            assert AuditEvent.objects.using("audit").filter(pk=refusal).exists()
+
+    @committing
+    def test_outside_of_a_transaction_nothing_is_gathered(self) -> None:
+        with pytest.raises(audit.NotInTransaction), audit.together():
+            raise AssertionError("never reached")
+
+    def test_nothing_recorded_is_nothing_written(self) -> None:
+        with transaction.atomic(), CaptureQueriesContext(connection) as sent, audit.together():
+            pass
+
+        assert not any("audit_event" in query["sql"] for query in sent)
 
 
 class TestTransactions:

@@ -129,6 +129,7 @@ class TestAccess:
 
         assert (response.status_code, response["Allow"]) == (405, "GET, HEAD")
 
+    @pytest.mark.django_db
     @pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
     def test_token_opens_it(self, scheme: str) -> None:
         metrics.AUTH_ATTEMPTS.labels("succeeded", "password").inc()

@@ -32,7 +32,7 @@ def administrator(**values: Any) -> tuple[User, UserSession, Actor]:
     session = made.session_of(user, kind="cookie", amr=("pwd", "otp"))
     by = Actor(
         kind="user", id=str(user.pk), label=user.email, role=user.user_type, session_id=str(session.pk),
-        address="10.1.2.3", second_factor=True,
+        address="127.0.0.1", second_factor=True,
     )  # fmt: skip
     return user, session, by
 
@@ -43,7 +43,7 @@ def bearer(session: UserSession) -> dict[str, str]:
 
 
 def loaded(session: UserSession) -> UserSession | None:
-    return session_check.by_token(session.pk, session.user_id, address="10.1.2.3")
+    return session_check.by_token(session.pk, session.user_id, address="127.0.0.1")
 
 
 # --- Who may ----------------------------------------------------------------------------------------------
@@ -132,7 +132,9 @@ def test_row_names_both_ends_in_fifteen_minutes_and_disturbs_nobody(
 def test_new_sign_in_of_the_account_neither_counts_nor_ends_an_impersonation(settings: Any) -> None:
     settings.SESSION_POLICY = {
         **settings.SESSION_POLICY,
-        "BUYER": {"idle_seconds": 600, "absolute_seconds": 900, "max_sessions": 2},
+        "BUYER": {
+            "idle_seconds": 600, "absolute_seconds": 900, "max_sessions": 2, "assurance": "password",
+        },
     }
     _user, session, by = administrator()
     buyer = people.BuyerFactory.create()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from accounts.models import User
 from accounts.roles import Role
 from mestore.lib import errors
 from monitoring.models import AuditEvent
-from sessions_security import policy, selectors, session_check, sessions, tasks, tokens
+from sessions_security import policy, purging, selectors, session_check, sessions, tasks, tokens
 from sessions_security.models import PendingSignIn, RefreshToken, SessionSecret, UserSession
 from tests.factories import accounts as people
 from tests.factories import sessions_security as made
@@ -124,6 +125,7 @@ def test_every_statement_about_live_sessions_has_the_same_words() -> None:
     for statement in (
         session_check._SELECT_BEARER,
         session_check._SELECT_COOKIE,
+        session_check._SELECT_ORIGIN,
         tokens._CLAIM,
         tokens._USED,
     ):
@@ -152,13 +154,14 @@ def test_role_without_a_policy_gets_no_session(settings: Any) -> None:
 
 def test_session_keeps_who_where_and_which_factors() -> None:
     user = people.AdminFactory.create()
+    here = replace(made.HERE, agent="pytest")
 
-    session = made.session_of(user, kind="cookie", amr=("pwd", "otp"))
+    session = made.session_of(user, kind="cookie", amr=("pwd", "otp"), by=here)
 
     session.refresh_from_db()
     assert (session.address, session.network, session.agent) == ("127.0.0.1", "127.0.0.1", "pytest")
     assert session.proved_second_factor()
-    assert not made.session_of(user).proved_second_factor()
+    assert not made.session_of(user, amr=("pwd",)).proved_second_factor()
     assert not session.is_over(timezone.now())
     assert str(session.pk) in str(session)
 
@@ -324,7 +327,7 @@ def test_purge_deletes_what_ended_long_ago_and_nothing_else() -> None:
 
 
 def test_purge_works_through_more_than_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "BATCH", 2)
+    monkeypatch.setattr(purging, "BATCH", 2)
     user, past = people.BuyerFactory.create(), timezone.now() - timedelta(days=1)
     for number in range(5):
         PendingSignIn.objects.create(

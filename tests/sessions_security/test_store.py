@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from typing import Any
 
@@ -10,14 +9,17 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from mestore.lib import crypto
+from mestore.lib import crypto, errors
+from monitoring.models import AuditEvent
 from sessions_security import sessions
 from sessions_security.models import SessionSecret, UserSession
 from sessions_security.store import SessionStore
+from tests.console import house
 from tests.factories import accounts as people
 from tests.factories import sessions_security as made
 
 pytestmark = pytest.mark.django_db(databases=["default", "audit"])
+committed = pytest.mark.django_db(transaction=True, databases=["default", "audit", "owner"])
 
 
 def test_visitor_gets_no_row_whatever_is_put_into_the_session() -> None:
@@ -204,5 +206,89 @@ def test_pickled_payload_is_never_loaded() -> None:
         payload=crypto.seal(b"\x80\x04}\x94.", purpose="session-payload", bound_to=binding)
     )
 
-    with pytest.raises((json.JSONDecodeError, UnicodeDecodeError)):
-        SessionStore(cookie).get("x")
+    assert SessionStore(cookie).get("x") is None
+    assert SessionStore(cookie).user_session is None
+
+
+# What was stored and does not open
+
+
+def tampered(change: str, payload: bytes, other: bytes) -> bytes:
+    return {
+        "cut": payload[:-1],
+        "empty": b"",
+        "header only": payload[:2],
+        "one bit": payload[:-1] + bytes([payload[-1] ^ 1]),
+        "nonce": payload[:20] + bytes([payload[20] ^ 1]) + payload[21:],
+        "longer": payload + b"\0",
+        "another account's": other,
+        "plain": b'{"_auth_user_id":"1"}',
+    }[change]
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["cut", "empty", "header only", "one bit", "nonce", "longer", "another account's", "plain"],
+)
+@committed
+def test_payload_that_does_not_open_ends_its_session_and_is_recorded(change: str) -> None:
+    session, cookie = made.cookie_of(people.AdminFactory.create())
+    other, _cookie = made.cookie_of(people.SuperuserFactory.create())
+    secrets = SessionSecret.objects
+    payloads = [bytes(secrets.get(session=one).payload) for one in (session, other)]
+    secrets.filter(session=session).update(payload=tampered(change, *payloads))
+
+    assert SessionStore(cookie).user_session is None
+
+    session.refresh_from_db()
+    assert session.revoked_why == "unreadable"
+    assert AuditEvent.objects.filter(type="session.unreadable", target_id=str(session.pk)).count() == 1
+    assert not secrets.filter(session=session).exists()
+
+
+@committed
+def test_page_asked_for_with_a_payload_that_does_not_open_is_the_sign_in_not_an_error() -> None:
+    visitor = house.visitor()
+    SessionSecret.objects.update(payload=_of_this_ring())
+
+    answer = visitor.client.get("/admin/")
+
+    assert answer.status_code == 302
+    assert answer["Location"].startswith("/admin/login/")
+    assert not UserSession.objects.filter(user=visitor.user, revoked_at=None).exists()
+
+
+@committed
+def test_payload_and_hash_of_one_row_moved_to_another_open_nothing() -> None:
+    weak, cookie = made.cookie_of(people.AdminFactory.create())
+    strong, _other = made.cookie_of(people.SuperuserFactory.create())
+    mine = SessionSecret.objects.get(session=weak)
+    SessionSecret.objects.filter(session=weak).update(key_hash=b"x" * 32)
+
+    SessionSecret.objects.filter(session=strong).update(key_hash=mine.key_hash, payload=mine.payload)
+
+    assert SessionStore(cookie).user_session is None
+    assert UserSession.objects.get(pk=strong.pk).revoked_why == "unreadable"
+
+
+def test_session_given_to_another_account_opens_nothing() -> None:
+    session, cookie = made.cookie_of(people.AdminFactory.create())
+    UserSession.objects.filter(pk=session.pk).update(user=people.SuperuserFactory.create(auth_epoch=1))
+
+    assert SessionStore(cookie).user_session is None
+
+
+@committed
+def test_key_that_this_process_does_not_know_is_a_503_and_ends_nothing(settings: Any) -> None:
+    session, cookie = made.cookie_of(people.AdminFactory.create())
+    settings.MESTORE_MASTER_KEYS = {"other": b"k" * 32}
+
+    with pytest.raises(errors.SecurityServiceFailure):
+        SessionStore(cookie).user_session  # noqa: B018
+
+    session.refresh_from_db()
+    assert session.revoked_at is None
+
+
+def _of_this_ring() -> bytes:
+    return crypto.seal(b"{}", purpose="session-payload", bound_to=b"elsewhere")

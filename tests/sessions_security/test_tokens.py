@@ -195,7 +195,9 @@ def test_missing_claim_is_refused(session: UserSession, claim: str) -> None:
 
 
 def test_expired_token_is_refused_without_crying_forgery(session: UserSession) -> None:
-    assert not refused(signed(payload_of(session, exp=int(time.time()) - 1))).forged
+    now = int(time.time())
+
+    assert not refused(signed(payload_of(session, iat=now - 900, exp=now - 1))).forged
 
 
 def test_remembered_token_still_expires(session: UserSession, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +222,7 @@ def test_remembered_token_dies_with_its_key(session: UserSession) -> None:
 
 def test_what_is_remembered_is_bounded() -> None:
     memory = tokens._VerifiedTokens(2)
-    claims = tokens.Claims(UserSession().pk, UserSession().pk, "j", "k", 0)
+    claims = tokens.Claims(UserSession().pk, UserSession().pk, "j", "k", 0, "a")
 
     for name in (b"a", b"b"):
         memory.put(name, claims)

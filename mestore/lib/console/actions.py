@@ -17,6 +17,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllow
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.functional import Promise
+from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -32,13 +33,30 @@ REASON_MIN, REASON_MAX = 10, 500
 ROWS_MAX = 100
 
 
+class ReasonForm(forms.Form):
+    """The reason, which the audit trail keeps."""
+
+    reason = forms.CharField(
+        label=gettext_lazy("Reason"),
+        min_length=REASON_MIN,
+        max_length=REASON_MAX,
+        strip=True,
+        widget=forms.Textarea(attrs={"rows": 3, "autocomplete": "off"}),
+        help_text=gettext_lazy("At least 10 characters. It is kept in the audit trail with your name."),
+    )
+
+    def others(self) -> list[forms.BoundField]:
+        """What is asked besides the reason."""
+        return [field for field in self if field.name != "reason"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReasonAction:
     """A dangerous action on some rows of one model.
 
     `permission` is a Django permission name; `run(row, reason=…, by=…)` is the use case, which
-    raises a MeStoreError to refuse; `effect` says in one sentence what will happen, `undo` whether
-    it can be undone; `offered` tells for which rows the action makes sense; `step_up` names what a fresh
+    raises a MeStoreError to refuse; a `form` with more fields than the reason hands them over by name.
+    `effect` says in one sentence what will happen, `undo` whether it can be undone; `offered` tells for which rows the action makes sense; `step_up` names what a fresh
     factor is asked for, before the reason is.
     """
 
@@ -52,22 +70,10 @@ class ReasonAction:
     run: Callable[..., object]
     offered: Callable[[Any], bool] = bool
     step_up: str = ""
+    form: type[ReasonForm] = ReasonForm
 
     def allowed(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm(self.permission))
-
-
-class ReasonForm(forms.Form):
-    """The reason, which the audit trail keeps."""
-
-    reason = forms.CharField(
-        label=gettext_lazy("Reason"),
-        min_length=REASON_MIN,
-        max_length=REASON_MAX,
-        strip=True,
-        widget=forms.Textarea(attrs={"rows": 3, "autocomplete": "off"}),
-        help_text=gettext_lazy("At least 10 characters. It is kept in the audit trail with your name."),
-    )
 
 
 def confirm(page: ConsoleModelAdmin, request: HttpRequest) -> HttpResponse:
@@ -84,8 +90,11 @@ def confirm(page: ConsoleModelAdmin, request: HttpRequest) -> HttpResponse:
         messages.warning(request, _("Nothing was selected that this can be done to. Nothing was changed."))
         return HttpResponseRedirect(_list_url(page))
     if action.step_up:
+        # Whoever sent the form proves a factor and finds the same question again.
+        came = urlencode([("action", action.name), *(("pk", str(row.pk)) for row in fitting)])
+        request.step_up_back = f"{request.path}?{came}"  # type: ignore[attr-defined]  # read at the edge
         guard.require(action.step_up, request)
-    form = ReasonForm(request.POST if request.method == "POST" else None)
+    form = action.form(request.POST if request.method == "POST" else None)
     if form.is_valid():
         return _carry_out(page, request, action, fitting, form)
     return _page(page, request, action, fitting, form, left_out=len(rows) - len(fitting))
@@ -117,7 +126,7 @@ def _carry_out(
     page: ConsoleModelAdmin, request: HttpRequest, action: ReasonAction, rows: list[Any], form: ReasonForm
 ) -> HttpResponse:
     by = actor.of(request)
-    done, refusals = _run(action, rows, form.cleaned_data["reason"], by)
+    done, refusals = _run(action, rows, form.cleaned_data, by)
     if not done:
         for refusal in refusals:
             form.add_error(None, refusal)
@@ -130,12 +139,12 @@ def _carry_out(
     return HttpResponseRedirect(_list_url(page))
 
 
-def _run(action: ReasonAction, rows: list[Any], reason: str, by: Actor) -> tuple[int, list[str]]:
+def _run(action: ReasonAction, rows: list[Any], answers: dict[str, Any], by: Actor) -> tuple[int, list[str]]:
     """How many rows were changed, and why each of the others was refused."""
     refusals = []
     for row in rows:
         try:
-            action.run(row, reason=reason, by=by)
+            action.run(row, **answers, by=by)
         except MeStoreError as refused:
             refusals.append(f"{row}: {refused.message}")
     return len(rows) - len(refusals), refusals

@@ -27,10 +27,10 @@ from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from mestore.lib.console import actions, display, search
+from mestore.lib.console import actions, display, refreshing, search
 from mestore.lib.console.actions import ReasonAction
 from mestore.lib.console.display import EMPTY
-from mestore.lib.console.figures import Table
+from mestore.lib.console.figures import Panel, Table
 from mestore.lib.console.paging import KeysetChangeList, Ordering
 from mestore.lib.console.search import SearchField
 from mestore.lib.console.secrecy import open_field
@@ -175,6 +175,8 @@ class ConsoleModelAdmin(ModelAdmin):  # type: ignore[type-arg]  # not generic at
             "row_actions": [action for action in self.reason_actions if action.allowed(request)],
             "action_url": self.action_url,
             "links": list(self.list_links(request)),
+            "charts": list(self.charts(request)),
+            "refresh": refreshing.of(request),
             **(extra_context or {}),
         }
         return super().changelist_view(request, context)
@@ -240,6 +242,19 @@ class ConsoleModelAdmin(ModelAdmin):  # type: ignore[type-arg]  # not generic at
     def list_links(self, request: HttpRequest) -> Iterable[tuple[str, str]]:
         """Other pages that begin something here: verb and address."""
         return ()
+
+    def charts(self, request: HttpRequest) -> Iterable[Panel]:
+        """What is drawn above the list."""
+        return ()
+
+    @classmethod
+    def offer(cls, action: ReasonAction) -> None:
+        """Let an app above the page's own offer an action on its rows; the same action twice is one."""
+        if action not in cls.reason_actions:
+            cls.reason_actions = (*cls.reason_actions, action)
+
+    def page_read(self, rows: Sequence[Any]) -> None:
+        """The rows of one page were read: what else they need may be asked here, for all at once."""
 
     def _value(self, name: str, row: Model) -> tuple[str, Any]:
         label = self.label_of(name)

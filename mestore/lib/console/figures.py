@@ -87,7 +87,10 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows that belong to a thing, shown under it (the items of an order, the legs of an entry)."""
+    """Rows that belong to a thing, shown under it (the items of an order, the legs of an entry).
+
+    `newest` and `older` are the addresses of its other pages, where it has more than one.
+    """
 
     title: Text
     headers: Sequence[Text]
@@ -95,6 +98,8 @@ class Table:
     empty: Text = ""
     note: Text = ""
     numeric: frozenset[int] = field(default_factory=frozenset)
+    newest: str = ""
+    older: str = ""
 
 
 Made = Panel | Sequence[Panel]

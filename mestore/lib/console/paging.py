@@ -24,6 +24,7 @@ from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from mestore.lib.console import refreshing
 from mestore.lib.console.display import EMPTY, moment
 
 NEWER_VAR, OLDER_VAR = "newer", "older"
@@ -56,7 +57,7 @@ class KeysetChangeList(ChangeList):
 
     def get_filters_params(self, params: Any = None) -> dict[str, Any]:
         found: dict[str, Any] = super().get_filters_params(params)
-        for name in (NEWER_VAR, OLDER_VAR):
+        for name in (NEWER_VAR, OLDER_VAR, refreshing.PARAMETER):
             found.pop(name, None)
         return found
 
@@ -103,6 +104,7 @@ class KeysetChangeList(ChangeList):
 
     def _finish(self, rows: list[Model]) -> None:
         """Set what Django's own templates and views read."""
+        self.model_admin.page_read(rows)
         self.result_list = rows  # a page of rows, already read
         self.result_count = len(rows)
         self.full_result_count = None  # never counted

@@ -1,0 +1,11 @@
+"""WSGI entry point of the peer."""
+
+from __future__ import annotations
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.peer.settings"
+
+application = get_wsgi_application()

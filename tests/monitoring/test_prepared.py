@@ -1,0 +1,184 @@
+"""Prepared statements: planned once, safe when the plan or the connection is another."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from django.db import OperationalError, ProgrammingError, connections, transaction
+from django.test.utils import CaptureQueriesContext
+
+from accounts.models import KnownDevice, Permission, User
+from mestore.lib import sql
+from monitoring.database.counting import count_statements
+from tests.factories.accounts import BuyerFactory
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "audit", "owner"])
+
+BY_ID = "SELECT name, amount FROM prepared_thing WHERE id = %s"
+
+
+def _run(statement: Any) -> None:
+    sql.execute(statement, using="owner")
+
+
+def _by_id(number: int = 1) -> Any:
+    return sql.fetch_one(BY_ID, (number,), "owner", prepare=True)
+
+
+def _prepared() -> dict[str, str]:
+    """Name and text of what this connection has prepared."""
+    return dict(sql.fetch_all("SELECT name, statement FROM pg_prepared_statements", using="owner"))
+
+
+@pytest.fixture(autouse=True)
+def thing() -> Iterator[None]:
+    connections["owner"].close()
+    _run("CREATE TABLE prepared_thing (id integer PRIMARY KEY, name varchar(8), amount integer)")
+    _run("INSERT INTO prepared_thing VALUES (1, 'one', 10), (2, 'two', 20)")
+    yield
+    _run("DROP TABLE prepared_thing")
+    connections["owner"].close()
+
+
+def test_a_statement_is_planned_once_and_answers_for_every_parameter() -> None:
+    assert [_by_id(1), _by_id(2), _by_id(3)] == [("one", 10), ("two", 20), None]
+
+    assert [text for text in _prepared().values() if "prepared_thing" in text] == [
+        "SELECT name, amount FROM prepared_thing WHERE id = $1"
+    ]
+
+
+def test_other_statements_are_not_prepared() -> None:
+    for _ in range(7):
+        sql.fetch_one(BY_ID, (1,), "owner")
+
+    assert not _prepared()
+
+
+def test_the_name_is_made_from_the_text() -> None:
+    _by_id()
+    first = set(_prepared())
+    connections["owner"].close()
+    sql.fetch_one("SELECT 1 FROM prepared_thing WHERE id = %s", (1,), "owner", prepare=True)
+    _by_id()
+
+    assert len(first) == 1
+    assert first < set(_prepared())
+
+
+def test_values_of_every_kind_arrive_as_with_other_statements() -> None:
+    query = "SELECT %s::uuid, %s::bytea, %s::interval, %s::timestamptz, %s::text, %s::bigint, %s::text[]"
+    values = (
+        uuid4(), b"\x00\xff", dt.timedelta(days=1, microseconds=3), dt.datetime(2026, 1, 2, tzinfo=dt.UTC),
+        "quote ' and % and \\", 2**40, ["a", "b,"],
+    )  # fmt: skip
+
+    plain, prepared = sql.fetch_one(query, values), sql.fetch_one(query, values, prepare=True)
+
+    assert prepared == plain == values
+
+
+def test_a_column_changed_by_somebody_else_is_read_again_on_the_next_call() -> None:
+    _by_id()
+    _somebody_else("ALTER TABLE prepared_thing ALTER name TYPE varchar(40)")
+
+    assert _by_id() == ("one", 10)
+    assert _by_id(2) == ("two", 20)
+
+
+def test_inside_a_transaction_a_stale_plan_is_an_operational_error_and_gone_afterwards() -> None:
+    _by_id()
+    _somebody_else("ALTER TABLE prepared_thing ALTER name TYPE varchar(40)")
+
+    with pytest.raises(OperationalError), transaction.atomic(using="owner"):
+        _by_id()
+
+    with transaction.atomic(using="owner"):
+        assert _by_id() == ("one", 10)
+
+
+def test_a_connection_that_never_saw_the_statement_still_answers() -> None:
+    # What a pooler does that hands the session to another server connection.
+    _by_id()
+    raw: Any = connections["owner"].connection
+    raw.pgconn.exec_(b"DEALLOCATE ALL")
+
+    assert _by_id() == ("one", 10)
+
+
+def test_a_name_that_is_taken_already_still_answers() -> None:
+    _by_id()
+    raw: Any = connections["owner"].connection
+    raw._prepared._names.clear()
+
+    assert _by_id() == ("one", 10)
+
+
+def test_writing_tells_how_many_rows() -> None:
+    statement = "UPDATE prepared_thing SET amount = amount + %s WHERE id <= %s"
+
+    assert sql.execute(statement, (1, 2), "owner", prepare=True) == 2
+    assert sql.execute(statement, (1, 0), "owner", prepare=True) == 0
+
+
+def test_it_is_counted_and_refused_like_every_statement() -> None:
+    with count_statements("owner") as sent:
+        _by_id()
+    assert sent == [BY_ID]
+    with pytest.raises(ProgrammingError):
+        sql.fetch_one("SELECT nothing FROM nowhere", None, "owner", prepare=True)
+    assert _by_id() == ("one", 10)
+
+
+def test_the_log_of_statements_has_its_text() -> None:
+    _by_id()
+    with CaptureQueriesContext(connections["owner"]) as log:
+        _by_id()
+
+    assert "prepared_thing" in log[0]["sql"]
+
+
+def test_a_row_by_its_key_is_what_the_manager_returns() -> None:
+    wanted = BuyerFactory.create()
+
+    found = sql.get(KnownDevice, uuid4())
+    assert found is None
+    with count_statements("default") as sent:
+        user = sql.get(User, wanted.pk)
+    assert len(sent) == 1
+    assert user is not None
+    assert {f.attname: getattr(user, f.attname) for f in User._meta.concrete_fields} == {
+        f.attname: getattr(wanted, f.attname) for f in User._meta.concrete_fields
+    }
+    assert not user._state.adding
+
+
+def test_a_row_that_must_be_decoded_is_not_read_raw() -> None:
+    with pytest.raises(TypeError):
+        sql.get(Permission, uuid4())
+
+
+def test_without_the_setting_nothing_is_prepared_and_everything_answers() -> None:
+    owner = connections["owner"]
+    owner.ensure_connection()
+    raw: Any = owner.connection
+    raw.prepare_threshold = None
+
+    assert [_by_id(1), _by_id(2)] == [("one", 10), ("two", 20)]
+    assert not _prepared()
+
+
+def _somebody_else(statement: Any) -> None:
+    with psycopg.connect(
+        connections["owner"].connection.info.dsn, autocommit=True, password=_password()
+    ) as c:
+        c.execute(statement)
+
+
+def _password() -> str:
+    return str(connections["owner"].settings_dict["PASSWORD"])
