@@ -145,6 +145,16 @@ class Environment:
         """Return the parts of a comma-separated value, without blanks."""
         return [part.strip() for part in self.text(name, about, default=default).split(",") if part.strip()]
 
+    def pairs(self, name: str, about: str, *, default: str | None = None) -> list[tuple[str, str]]:
+        """Return the parts of a comma-separated value, each two words with a blank between them."""
+        found: list[tuple[str, str]] = []
+        for part in self.listing(name, about, default=default):
+            first, _blank, second = part.partition(" ")
+            if not second.strip() or " " in second.strip():
+                self.complain(f"{name} must be pairs of an address and a key, separated by commas.")
+            found.append((first, second.strip()))
+        return found
+
     def choice(self, name: str, about: str, options: tuple[str, ...]) -> str:
         """Return one of `options`; there is no default, so that nobody runs in a mode by accident."""
         value = self.text(name, about)

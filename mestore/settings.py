@@ -59,6 +59,9 @@ AUDIT_ORIGIN = env.text(
     "MESTORE_AUDIT_ORIGIN", "name of the audit log in its checkpoints",
     default=f"{urlsplit(PUBLIC_URL).hostname or 'localhost'}/audit",
 )  # fmt: skip
+# Each "https://host:port name+id+key"; what a witness cosigned cannot be rewritten without its noticing.
+AUDIT_WITNESSES = env.pairs("MESTORE_AUDIT_WITNESSES", "witnesses of the audit log", default="")
+AUDIT_WITNESS_CA = env.text("MESTORE_AUDIT_WITNESS_CA", "PEM file that signed the witnesses", default="")
 AUDIT_CHECKPOINT_SECONDS = 5  # new leaves wait so long for a signature at most
 METRICS_TOKEN = env.secret("MESTORE_METRICS_TOKEN", "bearer token that opens /metrics and health details")
 

@@ -9,18 +9,37 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connections, transaction
+from django.utils.translation import gettext_lazy as _
 
 from mestore.lib import merkle, sql
-from monitoring import checkpoints, log
+from monitoring import alerts, checkpoints, cosigning, log
 from monitoring.log import LogDamaged
 
 BATCH = 5_000
 PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 30.0
+
+DAMAGED: Final = alerts.declare(
+    alerts.Rule(
+        "audit.log_damaged",
+        _("The audit log contradicts itself: nothing is sealed any more"),
+        alerts.Severity.CRITICAL,
+        "audit-log-damaged",
+    )
+)
+UNEXPLAINED: Final = alerts.declare(
+    alerts.Rule(
+        "audit.queue_unexplained",
+        _("The queue of the audit log was written to or its events were deleted by hand"),
+        alerts.Severity.HIGH,
+        "audit-queue-unexplained",
+    )
+)
 
 logger = structlog.get_logger("mestore.audit")
 
@@ -70,6 +89,7 @@ def run_once(batch: int = BATCH) -> Batch | None:
     done = Batch(int(taken), len(leaves))
     if done.unexplained:
         logger.critical("audit_queue_unexplained", rows=done.unexplained)
+        _tell(UNEXPLAINED, rows=done.unexplained, size=now.size)
     return done
 
 
@@ -99,12 +119,14 @@ def run(stop: threading.Event) -> None:
                 done = run_once()
                 if since_signed >= settings.AUDIT_CHECKPOINT_SECONDS:
                     publish()
+                    cosigning.ask_all()
                     since_signed = 0.0
                 pause = PAUSE_SECONDS
                 if done is not None and done.taken >= BATCH:
                     continue
             except LogDamaged as error:
                 logger.critical("audit_log_damaged", reason=str(error))
+                _tell(DAMAGED, reason=str(error))
                 pause = LONGEST_PAUSE_SECONDS
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("audit_sequencer_failed", error=type(error).__name__)
@@ -114,6 +136,11 @@ def run(stop: threading.Event) -> None:
             since_signed += pause
     finally:
         connections["default"].close()
+        connections["audit"].close()
+
+
+def _tell(rule: alerts.Rule, **evidence: str | int) -> None:
+    alerts.raise_signal(rule, entity=("audit_log", "log"), evidence=evidence, using="audit")
 
 
 def _alone() -> bool:

@@ -161,7 +161,7 @@ def grant(_apps: Any, schema_editor: Any) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("monitoring", "0003_signals")]
+    dependencies = [("monitoring", "0004_session_events")]
 
     operations = [
         migrations.RunSQL(TABLES, DROP),
