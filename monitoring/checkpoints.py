@@ -26,15 +26,15 @@ logger = structlog.get_logger("mestore.audit")
 
 _LAST = """
 SELECT size, root, note, signed_at FROM audit_checkpoint
-WHERE epoch = (SELECT epoch FROM audit_tree) ORDER BY size DESC LIMIT 1
+WHERE epoch = coalesce(%s, (SELECT epoch FROM audit_tree)) ORDER BY size DESC LIMIT 1
 """
 _COVERING = """
 SELECT size, root, note, signed_at FROM audit_checkpoint
-WHERE epoch = (SELECT epoch FROM audit_tree) AND size > %s ORDER BY size LIMIT 1
+WHERE epoch = coalesce(%s, (SELECT epoch FROM audit_tree)) AND size > %s ORDER BY size LIMIT 1
 """
 _EVERY = """
 SELECT size, root, note, signed_at FROM audit_checkpoint
-WHERE epoch = (SELECT epoch FROM audit_tree) AND size > %s ORDER BY size LIMIT 1000
+WHERE epoch = coalesce(%s, (SELECT epoch FROM audit_tree)) AND size > %s ORDER BY size LIMIT 1000
 """
 _KEEP = "INSERT INTO audit_checkpoint (epoch, size, root, note) VALUES (%s, %s, %s, %s)"
 _CONFIRM = "UPDATE audit_tree SET published_at = now() WHERE epoch = %s"
@@ -64,20 +64,20 @@ def verifier(epoch: int) -> Verifier:
     return signer(epoch).verifier
 
 
-def last() -> Signed | None:
-    """Return the newest checkpoint; None before the first."""
-    return _signed(sql.fetch_one(_LAST))
+def last(epoch: int | None = None) -> Signed | None:
+    """Return the newest checkpoint of a log (the current one); None before the first."""
+    return _signed(sql.fetch_one(_LAST, (epoch,)))
 
 
-def covering(leaf_index: int) -> Signed | None:
-    """Return the smallest checkpoint that counts this leaf; None while none does."""
-    return _signed(sql.fetch_one(_COVERING, (leaf_index,)))
+def covering(leaf_index: int, epoch: int | None = None) -> Signed | None:
+    """Return the smallest checkpoint of a log that counts this leaf; None while none does."""
+    return _signed(sql.fetch_one(_COVERING, (epoch, leaf_index)))
 
 
-def every() -> Iterator[Signed]:
-    """Yield all checkpoints of this log, smallest first, a thousand rows at a time."""
+def every(epoch: int | None = None) -> Iterator[Signed]:
+    """Yield all checkpoints of a log (the current one), smallest first, a thousand rows at a time."""
     after = -1
-    while rows := sql.fetch_all(_EVERY, (after,)):
+    while rows := sql.fetch_all(_EVERY, (epoch, after)):
         for size, root, note, signed_at in rows:
             yield Signed(int(size), bytes(root), str(note), signed_at)
         after = int(rows[-1][0])
@@ -125,7 +125,6 @@ def _signed(row: sql.Row | None) -> Signed | None:
     return Signed(int(size), bytes(root), str(note), signed_at)
 
 
-def verified(found: Signed) -> Checkpoint:
+def verified(found: Signed, epoch: int | None = None) -> Checkpoint:
     """Return what a kept checkpoint says, its signature checked. Raises notes.NoteError."""
-    epoch = log.state().epoch
-    return notes.checkpoint_of(found.note, log=verifier(epoch))
+    return notes.checkpoint_of(found.note, log=verifier(epoch or log.state().epoch))

@@ -16,7 +16,8 @@ from mestore.lib.notes import Proof
 from monitoring import checkpoints, log
 
 _EVENT = """
-SELECT l.leaf_index, e.canon FROM audit_event e LEFT JOIN audit_leaf l ON l.event_id = e.id WHERE e.id = %s
+SELECT l.epoch, l.leaf_index, e.canon
+FROM audit_event e LEFT JOIN audit_leaf l ON l.event_id = e.id WHERE e.id = %s
 """
 
 
@@ -43,13 +44,13 @@ def of_event(event_id: UUID) -> Proof:
     row = sql.fetch_one(_EVENT, (event_id,))
     if row is None:
         raise NoSuchEvent
-    leaf_index, canon = row
-    checkpoint = checkpoints.covering(int(leaf_index)) if leaf_index is not None else None
+    epoch, leaf_index, canon = row
+    checkpoint = checkpoints.covering(int(leaf_index), epoch) if leaf_index is not None else None
     if checkpoint is None:
         raise NotSealedYet
     canon, index = bytes(canon), int(leaf_index)
     try:
-        path = merkle.inclusion_proof(index, checkpoint.size, merkle.from_tiles(log.tile_row))
+        path = merkle.inclusion_proof(index, checkpoint.size, merkle.from_tiles(log.tiles(epoch)))
         merkle.verify_inclusion(merkle.leaf_hash(canon), index, checkpoint.size, path, checkpoint.root)
     except merkle.ProofError as error:
         raise log.LogDamaged("the log does not prove an event that it holds") from error

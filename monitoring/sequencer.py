@@ -55,8 +55,8 @@ WITH taken AS (
     FROM taken t JOIN audit_event e ON e.id = t.id AND e.occurred_at = t.occurred_at
     WHERE NOT EXISTS (SELECT FROM audit_leaf l WHERE l.event_id = e.id)
 ), kept AS (
-    INSERT INTO audit_leaf (leaf_index, event_id, occurred_at)
-    SELECT leaf_index, id, occurred_at FROM placed
+    INSERT INTO audit_leaf (epoch, leaf_index, event_id, occurred_at)
+    SELECT %(epoch)s, leaf_index, id, occurred_at FROM placed
 )
 SELECT (SELECT count(*) FROM taken),
        (SELECT string_agg(leaf_hash, ''::bytea ORDER BY leaf_index) FROM placed)
@@ -82,7 +82,8 @@ def run_once(batch: int = BATCH) -> Batch | None:
         if not _alone():
             return None
         now = log.state(lock=True)
-        taken, joined = sql.fetch_one(_TAKE, {"batch": batch, "size": now.size}) or (0, None)
+        values = {"batch": batch, "size": now.size, "epoch": now.epoch}
+        taken, joined = sql.fetch_one(_TAKE, values) or (0, None)
         leaves = merkle.split(bytes(joined)) if joined else []
         if leaves:
             log.append(now, leaves)

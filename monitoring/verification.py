@@ -22,7 +22,7 @@ RANGE: Final = TILE_WIDTH * TILE_WIDTH
 _HASHES = """
 WITH places AS MATERIALIZED (
     SELECT leaf_index, event_id, occurred_at FROM audit_leaf
-    WHERE leaf_index >= %(begin)s AND leaf_index < %(end)s
+    WHERE epoch = %(epoch)s AND leaf_index >= %(begin)s AND leaf_index < %(end)s
 ), bounds AS MATERIALIZED (
     SELECT min(occurred_at) AS first, max(occurred_at) AS last FROM places
 )
@@ -33,12 +33,12 @@ WHERE e.occurred_at >= (SELECT first FROM bounds) AND e.occurred_at <= (SELECT l
 """
 _TILES = """
 SELECT string_agg(hashes, ''::bytea ORDER BY number), count(*) FROM audit_tile
-WHERE level = %s AND number >= %s AND number < %s
+WHERE epoch = %s AND level = %s AND number >= %s AND number < %s
 """
 _LEAVES = """
 SELECT p.leaf_index, p.event_id, sha256('\\x00'::bytea || e.canon)
 FROM audit_leaf p LEFT JOIN audit_event e ON e.id = p.event_id AND e.occurred_at = p.occurred_at
-WHERE p.leaf_index >= %s AND p.leaf_index < %s ORDER BY p.leaf_index
+WHERE p.epoch = %s AND p.leaf_index >= %s AND p.leaf_index < %s ORDER BY p.leaf_index
 """
 
 
@@ -53,22 +53,24 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Leaves `begin` to `end` (excluded)."""
+    """Leaves `begin` to `end` (excluded) of one log."""
 
     begin: int
     end: int
+    epoch: int = 1
 
 
-def spans(size: int, begin: int = 0) -> Iterator[Span]:
+def spans(size: int, begin: int = 0, epoch: int = 1) -> Iterator[Span]:
     """Yield the ranges of a tree of `size` leaves, from the one that holds `begin` on."""
     for start in range(begin - begin % RANGE, size, RANGE):
-        yield Span(start, min(start + RANGE, size))
+        yield Span(start, min(start + RANGE, size), epoch)
 
 
 def check_span(span: Span, size: int) -> list[Fault]:
     """Compare the events of one range with its leaf tiles, and those with the tiles above them."""
     stored = _tile_hashes(0, span)
-    hashes, events, places = sql.fetch_one(_HASHES, {"begin": span.begin, "end": span.end}) or (None, 0, 0)
+    values = {"epoch": span.epoch, "begin": span.begin, "end": span.end}
+    hashes, events, places = sql.fetch_one(_HASHES, values) or (None, 0, 0)
     found = bytes(hashes or b"")
     wanted = (span.end - span.begin) * HASH_BYTES
     if found == stored and len(found) == wanted:
@@ -76,25 +78,26 @@ def check_span(span: Span, size: int) -> list[Fault]:
     return [_first_fault(span, stored, events=int(events), places=int(places))]
 
 
-def check_tree(size: int) -> list[Fault]:
+def check_tree(size: int, epoch: int = 1) -> list[Fault]:
     """Compare tiles of the levels above the ranges with each other, and the tree with its checkpoints."""
     faults: list[Fault] = []
+    tile_row = log.tiles(epoch)
     level = 2
     while size >> (8 * level):
         hashes = size >> (8 * level)
         for number in range(hashes):
-            below = log.tile_row(level - 1, number * TILE_WIDTH, TILE_WIDTH)
-            above = log.tile_row(level, number, 1)
+            below = tile_row(level - 1, number * TILE_WIDTH, TILE_WIDTH)
+            above = tile_row(level, number, 1)
             if len(below) != TILE_WIDTH * HASH_BYTES or merkle.full_tile_root(below) != above:
                 faults.append(Fault(f"tile {number} of level {level - 1} is not what the tile above says"))
         level += 1
-    return [*faults, *_check_checkpoints(size)]
+    return [*faults, *_check_checkpoints(size, epoch)]
 
 
 def _check_above(span: Span, size: int, stored: bytes) -> list[Fault]:
     """Compare each full leaf tile of the range with the hash that stands for it."""
     first, full = span.begin // TILE_WIDTH, span.end // TILE_WIDTH
-    above = log.tile_row(1, first, full - first) if full > first else b""
+    above = log.tiles(span.epoch)(1, first, full - first) if full > first else b""
     for number in range(first, full):
         at = (number - first) * TILE_WIDTH * HASH_BYTES
         root = merkle.full_tile_root(stored[at : at + TILE_WIDTH * HASH_BYTES])
@@ -106,13 +109,13 @@ def _check_above(span: Span, size: int, stored: bytes) -> list[Fault]:
     return []
 
 
-def _check_checkpoints(size: int) -> list[Fault]:
+def _check_checkpoints(size: int, epoch: int) -> list[Fault]:
     """Compare the tree with its state and every checkpoint of its epoch with the tree."""
-    now, faults = log.state(), list[Fault]()
-    if now.size < size or log.root_at(now.size) != now.frontier.root():
+    now, faults = log.state_of(epoch), list[Fault]()
+    if now.size < size or log.root_at(now.size, epoch) != now.frontier.root():
         faults.append(Fault("the tiles do not lead to the root of the log's state"))
-    key = checkpoints.verifier(now.epoch)
-    for signed in checkpoints.every():
+    key = checkpoints.verifier(epoch)
+    for signed in checkpoints.every(epoch):
         try:
             said = notes.checkpoint_of(signed.note, log=key)
         except notes.NoteError:
@@ -120,13 +123,15 @@ def _check_checkpoints(size: int) -> list[Fault]:
             continue
         if said.size > now.size:
             faults.append(Fault(f"the log is shorter than its checkpoint of size {said.size}"))
-        elif (said.size, said.root) != (signed.size, signed.root) or log.root_at(said.size) != said.root:
+            continue
+        is_kept = (said.size, said.root) == (signed.size, signed.root)
+        if not is_kept or log.root_at(said.size, epoch) != said.root:
             faults.append(Fault(f"the log does not begin with its checkpoint of size {said.size}"))
     return faults
 
 
 def _tile_hashes(level: int, span: Span) -> bytes:
-    row = sql.fetch_one(_TILES, (level, span.begin // TILE_WIDTH, -(-span.end // TILE_WIDTH)))
+    row = sql.fetch_one(_TILES, (span.epoch, level, span.begin // TILE_WIDTH, -(-span.end // TILE_WIDTH)))
     hashes = bytes(row[0] or b"") if row else b""
     return hashes[: (span.end - span.begin) * HASH_BYTES]
 
@@ -134,7 +139,7 @@ def _tile_hashes(level: int, span: Span) -> bytes:
 def _first_fault(span: Span, stored: bytes, *, events: int, places: int) -> Fault:
     """Go through the leaves of a wrong range one by one; say what the first difference is."""
     expected = span.begin
-    for leaf_index, event_id, leaf in sql.fetch_all(_LEAVES, (span.begin, span.end)):
+    for leaf_index, event_id, leaf in sql.fetch_all(_LEAVES, (span.epoch, span.begin, span.end)):
         if leaf_index != expected:
             return Fault("a leaf has lost its event", expected)
         if leaf is None:

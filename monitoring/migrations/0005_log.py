@@ -23,19 +23,35 @@ CREATE TABLE public.audit_tree (
 );
 INSERT INTO public.audit_tree DEFAULT VALUES;
 
--- Which event is which leaf.
+-- Logs that ended, as they were: the next one began because a person admitted a loss.
+CREATE TABLE public.audit_ended_log (
+    epoch        int         PRIMARY KEY CHECK (epoch > 0),
+    size         bigint      NOT NULL CHECK (size >= 0),
+    frontier     bytea       NOT NULL CHECK (length(frontier) % 32 = 0),
+    root         bytea       NOT NULL CHECK (length(root) = 32),
+    sequenced_at timestamptz,
+    published_at timestamptz,
+    ended_at     timestamptz NOT NULL DEFAULT now(),
+    reason       text        NOT NULL CHECK (reason <> ''),
+    approved_by  text[]      NOT NULL CHECK (cardinality(approved_by) = 2)
+);
+
+-- Which event is which leaf. An event is in one log only.
 CREATE TABLE public.audit_leaf (
-    leaf_index  bigint      PRIMARY KEY CHECK (leaf_index >= 0),
+    epoch       int         NOT NULL CHECK (epoch > 0),
+    leaf_index  bigint      NOT NULL CHECK (leaf_index >= 0),
     event_id    uuid        NOT NULL,
     occurred_at timestamptz NOT NULL,
+    PRIMARY KEY (epoch, leaf_index),
     CONSTRAINT audit_leaf_once UNIQUE (event_id)
 );
 
 CREATE TABLE public.audit_tile (
+    epoch  int      NOT NULL CHECK (epoch > 0),
     level  smallint NOT NULL CHECK (level BETWEEN 0 AND 7),
     number bigint   NOT NULL CHECK (number >= 0),
     hashes bytea    NOT NULL CHECK (length(hashes) BETWEEN 32 AND 8192 AND length(hashes) % 32 = 0),
-    PRIMARY KEY (level, number)
+    PRIMARY KEY (epoch, level, number)
 );
 -- Hashes do not compress: do not try.
 ALTER TABLE public.audit_tile ALTER COLUMN hashes SET STORAGE EXTERNAL;
@@ -67,7 +83,7 @@ PROTECTION = """
 CREATE FUNCTION public.audit_tile_only_grows() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF (NEW.level, NEW.number) IS DISTINCT FROM (OLD.level, OLD.number)
+    IF (NEW.epoch, NEW.level, NEW.number) IS DISTINCT FROM (OLD.epoch, OLD.level, OLD.number)
         OR length(NEW.hashes) <= length(OLD.hashes)
         OR substring(NEW.hashes FROM 1 FOR length(OLD.hashes)) <> OLD.hashes
     THEN
@@ -85,6 +101,13 @@ CREATE TRIGGER audit_tile_no_truncate BEFORE TRUNCATE ON public.audit_tile
 ALTER TABLE public.audit_tile ENABLE ALWAYS TRIGGER audit_tile_grows;
 ALTER TABLE public.audit_tile ENABLE ALWAYS TRIGGER audit_tile_stays;
 ALTER TABLE public.audit_tile ENABLE ALWAYS TRIGGER audit_tile_no_truncate;
+
+CREATE TRIGGER audit_ended_log_append_only BEFORE UPDATE OR DELETE ON public.audit_ended_log
+    FOR EACH ROW EXECUTE FUNCTION public.audit_refuse_change();
+CREATE TRIGGER audit_ended_log_no_truncate BEFORE TRUNCATE ON public.audit_ended_log
+    FOR EACH STATEMENT EXECUTE FUNCTION public.audit_refuse_change();
+ALTER TABLE public.audit_ended_log ENABLE ALWAYS TRIGGER audit_ended_log_append_only;
+ALTER TABLE public.audit_ended_log ENABLE ALWAYS TRIGGER audit_ended_log_no_truncate;
 
 CREATE TRIGGER audit_leaf_append_only BEFORE UPDATE OR DELETE ON public.audit_leaf
     FOR EACH ROW EXECUTE FUNCTION public.audit_refuse_change();
@@ -107,11 +130,18 @@ CREATE TRIGGER audit_cosignature_no_truncate BEFORE TRUNCATE ON public.audit_cos
 ALTER TABLE public.audit_cosignature ENABLE ALWAYS TRIGGER audit_cosignature_append_only;
 ALTER TABLE public.audit_cosignature ENABLE ALWAYS TRIGGER audit_cosignature_no_truncate;
 
--- The tree never shrinks within its epoch, and an epoch never comes back.
+-- The tree never shrinks within its epoch, and an epoch never comes back. The next one begins empty, and only
+-- when what the last one was has been written down.
 CREATE FUNCTION public.audit_tree_only_grows() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF TG_OP <> 'UPDATE' OR NEW.epoch < OLD.epoch OR (NEW.epoch = OLD.epoch AND NEW.size < OLD.size) THEN
+    IF TG_OP <> 'UPDATE'
+        OR (NEW.epoch = OLD.epoch AND NEW.size < OLD.size)
+        OR (NEW.epoch <> OLD.epoch AND NOT (
+            NEW.epoch = OLD.epoch + 1 AND NEW.size = 0 AND NEW.frontier = ''
+            AND EXISTS (SELECT FROM public.audit_ended_log ended WHERE ended.epoch = OLD.epoch
+                        AND ended.size = OLD.size AND ended.frontier = OLD.frontier)))
+    THEN
         RAISE EXCEPTION 'the audit log only grows' USING ERRCODE = 'restrict_violation';
     END IF;
     RETURN NEW;
@@ -132,10 +162,14 @@ DO $$
 DECLARE runtime constant text := current_setting('mestore.runtime_role');
 BEGIN
     EXECUTE format('REVOKE ALL ON public.audit_tree, public.audit_leaf, public.audit_tile, '
-                   'public.audit_checkpoint, public.audit_cosignature FROM PUBLIC, %I', runtime);
+                   'public.audit_checkpoint, public.audit_cosignature, public.audit_ended_log '
+                   'FROM PUBLIC, %I', runtime);
     EXECUTE format('REVOKE ALL ON FUNCTION public.audit_tile_only_grows(), public.audit_tree_only_grows() '
                    'FROM %I', runtime);
-    EXECUTE format('GRANT SELECT, UPDATE ON public.audit_tree TO %I', runtime);
+    -- Another epoch is not for the application to begin, nor a log to be ended: the owner does.
+    EXECUTE format('GRANT SELECT, UPDATE (size, frontier, sequenced_at, published_at) '
+                   'ON public.audit_tree TO %I', runtime);
+    EXECUTE format('GRANT SELECT ON public.audit_ended_log TO %I', runtime);
     EXECUTE format('GRANT SELECT, INSERT ON public.audit_leaf, public.audit_checkpoint, '
                    'public.audit_cosignature TO %I', runtime);
     EXECUTE format('GRANT SELECT, INSERT, UPDATE (hashes) ON public.audit_tile TO %I', runtime);
@@ -147,6 +181,7 @@ DROP TABLE public.audit_cosignature;
 DROP TABLE public.audit_checkpoint;
 DROP TABLE public.audit_tile;
 DROP TABLE public.audit_leaf;
+DROP TABLE public.audit_ended_log;
 DROP TABLE public.audit_tree;
 DROP FUNCTION public.audit_tile_only_grows();
 DROP FUNCTION public.audit_tree_only_grows();

@@ -14,6 +14,7 @@ from django.db import DatabaseError, transaction
 from mestore.lib import actor, ids, merkle, notes, sql
 from monitoring import audit, checkpoints, events, log, sequencer
 from monitoring.log import LogDamaged
+from tests.monitoring.test_verification import tamper
 
 pytestmark = pytest.mark.django_db(databases=["default", "audit"], transaction=True)
 
@@ -150,13 +151,13 @@ def test_a_row_of_the_queue_without_its_event_does_not_stop_the_log() -> None:
     assert (done.taken, done.sequenced) == (3, 2)
 
 
-def test_nothing_is_signed_over_a_tree_that_forked(owner_dsn: str) -> None:
+def test_nothing_is_signed_over_a_tree_that_forked(superuser_dsn: str) -> None:
     record(300)
     sequencer.drain()
     record(1)
     sequencer.run_once()
     change(
-        owner_dsn,
+        superuser_dsn,
         "UPDATE audit_tile SET hashes = set_byte(hashes, 40, 1 # get_byte(hashes, 40)) WHERE level = 0",
     )
 
@@ -168,10 +169,10 @@ def test_nothing_is_signed_over_a_tree_that_forked(owner_dsn: str) -> None:
     assert found.size == 300
 
 
-def test_nothing_is_appended_to_a_tile_that_was_cut(owner_dsn: str) -> None:
+def test_nothing_is_appended_to_a_tile_that_was_cut(superuser_dsn: str) -> None:
     record(10)
     sequencer.drain()
-    change(owner_dsn, "UPDATE audit_tile SET hashes = substring(hashes FROM 1 FOR 64)")
+    change(superuser_dsn, "UPDATE audit_tile SET hashes = substring(hashes FROM 1 FOR 64)")
     record(1)
 
     with pytest.raises(LogDamaged):
@@ -180,23 +181,18 @@ def test_nothing_is_appended_to_a_tile_that_was_cut(owner_dsn: str) -> None:
     assert waiting() == 1
 
 
-def test_a_root_that_is_not_the_signed_one_is_not_confirmed(owner_dsn: str) -> None:
+def test_a_root_that_is_not_the_signed_one_is_not_confirmed(superuser_dsn: str) -> None:
     record(2)
     sequencer.drain()
-    change(owner_dsn, "UPDATE audit_tree SET frontier = set_byte(frontier, 0, 1 # get_byte(frontier, 0))")
+    change(superuser_dsn, "UPDATE audit_tree SET frontier = set_byte(frontier, 0, 1 # get_byte(frontier, 0))")
 
     with pytest.raises(LogDamaged):
         sequencer.publish()
 
 
-def change(owner_dsn: str, statement: str) -> None:
-    """As a superuser would: triggers off, then the change."""
-    with psycopg.connect(owner_dsn, autocommit=True) as connection:
-        for table in ("audit_tile", "audit_tree"):
-            connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
-        connection.execute(statement)
-        for table in ("audit_tile", "audit_tree"):
-            connection.execute(f"ALTER TABLE {table} ENABLE TRIGGER USER")
+def change(superuser_dsn: str, statement: str) -> None:
+    """As a superuser would: no trigger fires."""
+    tamper(superuser_dsn, statement)
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_two_events_that_changed_places_are_named(superuser_dsn: str) -> None:
         superuser_dsn,
         "ALTER TABLE audit_leaf DROP CONSTRAINT audit_leaf_pkey",
         "UPDATE audit_leaf SET leaf_index = 460 - leaf_index + 457 WHERE leaf_index IN (457, 460)",
-        "ALTER TABLE audit_leaf ADD PRIMARY KEY (leaf_index)",
+        "ALTER TABLE audit_leaf ADD PRIMARY KEY (epoch, leaf_index)",
     )
     assert [fault.leaf_index for fault in faults()] == [457]
 
