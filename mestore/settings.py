@@ -389,6 +389,9 @@ STEP_UP: dict[str, dict[str, Any]] = {
     "users.change_role": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "users.erase": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "signals.archive_critical": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
+    "audit.reveal": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
+    "audit.verify": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
+    "jobs.park": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "keys.rotate": {"methods": ["passkey"], "max_age_seconds": 300, "device_bound": True},
     "break_glass.seal": {"methods": ["passkey"], "max_age_seconds": 300, "device_bound": True},
     # Going on from elsewhere: only a proof from there counts, so its age is that of the request.

@@ -457,6 +457,26 @@ USER_ERASED: Final = _event(
 USER_DETAILS_READ: Final = _event(
     "user.details_read", Category.AUDIT, _SUCCESS, "What is known about a person was read over the API."
 )
+AUDIT_PROOF_DOWNLOADED: Final = _event(
+    "audit.proof_downloaded", Category.AUDIT, _SUCCESS, "The proof of one event left the house as a file."
+)
+AUDIT_VALUES_REVEALED: Final = _event(
+    "audit.values_revealed", Category.AUDIT, _SUCCESS,
+    "The personal values of one event of the trail were shown to somebody, who said why.", retention=_LONG,
+)  # fmt: skip
+AUDIT_EVIDENCE_MADE: Final = _event(
+    "audit.evidence_made", Category.DATA_EXPORT, _SUCCESS,
+    "A pack of checkpoints, keys and proofs left the house as a file.", retention=_LONG,
+)  # fmt: skip
+AUDIT_VERIFICATION_ASKED: Final = _event(
+    "audit.verification_asked", Category.AUDIT, Outcome.PENDING, "Somebody asked for the log to be verified."
+)
+JOB_RETRIED: Final = _event(
+    "job.retried", Category.SYSTEM_CONFIG, _SUCCESS, "A background job that had failed was put back in line."
+)
+JOB_PARKED: Final = _event(
+    "job.parked", Category.SYSTEM_CONFIG, _SUCCESS, "A background job that waited was taken out of the line."
+)
 USER_REGISTERED: Final = _event(
     "user.registered", _PEOPLE, _SUCCESS, "Somebody opened an account of their own.", retention=_LONG
 )
