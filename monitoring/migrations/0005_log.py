@@ -77,6 +77,24 @@ CREATE TABLE public.audit_cosignature (
     FOREIGN KEY (epoch, size) REFERENCES public.audit_checkpoint (epoch, size)
 );
 CREATE INDEX audit_cosignature_newest ON public.audit_cosignature (witness, cosigned_at DESC);
+
+-- Runs of the verifier: how far each came, and what it found.
+CREATE TABLE public.audit_verification (
+    id              uuid        PRIMARY KEY,
+    mode            text        NOT NULL CHECK (mode IN ('tail', 'range', 'full')),
+    epoch           int         NOT NULL CHECK (epoch > 0),
+    first_leaf      bigint      NOT NULL CHECK (first_leaf >= 0),
+    upto            bigint      NOT NULL CHECK (upto BETWEEN first_leaf AND size),
+    size            bigint      NOT NULL CHECK (size >= 0),
+    started_at      timestamptz NOT NULL DEFAULT now(),
+    moved_at        timestamptz NOT NULL DEFAULT now(),
+    finished_at     timestamptz,
+    faults          jsonb       NOT NULL DEFAULT '[]',
+    notes           jsonb       NOT NULL DEFAULT '[]',
+    rows_per_second int,
+    actor           text        NOT NULL
+);
+CREATE INDEX audit_verification_newest ON public.audit_verification (started_at DESC);
 """
 
 PROTECTION = """
@@ -153,7 +171,31 @@ CREATE TRIGGER audit_tree_no_truncate BEFORE TRUNCATE ON public.audit_tree
 ALTER TABLE public.audit_tree ENABLE ALWAYS TRIGGER audit_tree_grows;
 ALTER TABLE public.audit_tree ENABLE ALWAYS TRIGGER audit_tree_no_truncate;
 
-REVOKE ALL ON FUNCTION public.audit_tile_only_grows(), public.audit_tree_only_grows() FROM PUBLIC;
+-- A run only gets on, and stays as it ended; what found nothing may go when it is a quarter old.
+CREATE FUNCTION public.audit_verification_stands() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' AND OLD.finished_at IS NULL AND NEW.upto >= OLD.upto
+        AND (NEW.id, NEW.mode, NEW.epoch, NEW.first_leaf, NEW.size, NEW.started_at, NEW.actor)
+            IS NOT DISTINCT FROM (OLD.id, OLD.mode, OLD.epoch, OLD.first_leaf, OLD.size, OLD.started_at, OLD.actor)
+        AND jsonb_array_length(NEW.faults) >= jsonb_array_length(OLD.faults)
+    THEN
+        RETURN NEW;
+    END IF;
+    IF TG_OP = 'DELETE' AND OLD.mode = 'tail' AND OLD.faults = '[]' AND OLD.moved_at < now() - interval '90 days' THEN
+        RETURN OLD;
+    END IF;
+    RAISE EXCEPTION 'what the verifier found stands' USING ERRCODE = 'restrict_violation';
+END $$;
+CREATE TRIGGER audit_verification_stands BEFORE UPDATE OR DELETE ON public.audit_verification
+    FOR EACH ROW EXECUTE FUNCTION public.audit_verification_stands();
+CREATE TRIGGER audit_verification_no_truncate BEFORE TRUNCATE ON public.audit_verification
+    FOR EACH STATEMENT EXECUTE FUNCTION public.audit_refuse_change();
+ALTER TABLE public.audit_verification ENABLE ALWAYS TRIGGER audit_verification_stands;
+ALTER TABLE public.audit_verification ENABLE ALWAYS TRIGGER audit_verification_no_truncate;
+
+REVOKE ALL ON FUNCTION public.audit_tile_only_grows(), public.audit_tree_only_grows(),
+    public.audit_verification_stands() FROM PUBLIC;
 """
 
 RUNTIME_ROLE = "SELECT set_config('mestore.runtime_role', %s, true)"
@@ -162,10 +204,13 @@ DO $$
 DECLARE runtime constant text := current_setting('mestore.runtime_role');
 BEGIN
     EXECUTE format('REVOKE ALL ON public.audit_tree, public.audit_leaf, public.audit_tile, '
-                   'public.audit_checkpoint, public.audit_cosignature, public.audit_ended_log '
-                   'FROM PUBLIC, %I', runtime);
-    EXECUTE format('REVOKE ALL ON FUNCTION public.audit_tile_only_grows(), public.audit_tree_only_grows() '
-                   'FROM %I', runtime);
+                   'public.audit_checkpoint, public.audit_cosignature, public.audit_ended_log, '
+                   'public.audit_verification FROM PUBLIC, %I', runtime);
+    EXECUTE format('REVOKE ALL ON FUNCTION public.audit_tile_only_grows(), public.audit_tree_only_grows(), '
+                   'public.audit_verification_stands() FROM %I', runtime);
+    EXECUTE format('GRANT SELECT, INSERT, DELETE, '
+                   'UPDATE (upto, moved_at, finished_at, faults, notes, rows_per_second) '
+                   'ON public.audit_verification TO %I', runtime);
     -- Another epoch is not for the application to begin, nor a log to be ended: the owner does.
     EXECUTE format('GRANT SELECT, UPDATE (size, frontier, sequenced_at, published_at) '
                    'ON public.audit_tree TO %I', runtime);
@@ -177,6 +222,7 @@ END $$
 """
 
 DROP = """
+DROP TABLE public.audit_verification;
 DROP TABLE public.audit_cosignature;
 DROP TABLE public.audit_checkpoint;
 DROP TABLE public.audit_tile;
@@ -185,6 +231,7 @@ DROP TABLE public.audit_ended_log;
 DROP TABLE public.audit_tree;
 DROP FUNCTION public.audit_tile_only_grows();
 DROP FUNCTION public.audit_tree_only_grows();
+DROP FUNCTION public.audit_verification_stands();
 """
 
 

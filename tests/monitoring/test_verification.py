@@ -25,9 +25,11 @@ def _log() -> None:
 
 
 def faults() -> list[Fault]:
-    size = log.state().size
-    found = [fault for span in verification.spans(size) for fault in verification.check_span(span, size)]
-    return found + verification.check_tree(size)
+    size, found = log.state().size, verification.Findings()
+    for span in verification.spans(size):
+        found.add(verification.check_span(span, size))
+    found.add(verification.check_tree(size))
+    return found.faults
 
 
 def tamper(dsn: str, *statements: str | tuple[str, tuple[object, ...]]) -> None:
