@@ -468,6 +468,19 @@ AUDIT_EVIDENCE_MADE: Final = _event(
     "audit.evidence_made", Category.DATA_EXPORT, _SUCCESS,
     "A pack of checkpoints, keys and proofs left the house as a file.", retention=_LONG,
 )  # fmt: skip
+AUDIT_VERIFIED: Final = _event(
+    "audit.verified", Category.AUDIT, _SUCCESS,
+    "The log was verified: it says what was signed, and the trail says what the log says.", retention=_LONG,
+)  # fmt: skip
+AUDIT_VERIFICATION_FAILED: Final = _event(
+    "audit.verification_failed", Category.AUDIT, _FAILURE,
+    "Verifying the log found something that is not as it was signed.", retention=_FOR_EVER,
+)  # fmt: skip
+AUDIT_REQUEUED: Final = _event(
+    "audit.requeued", Category.AUDIT, _SUCCESS,
+    "An event that had been taken out of the queue of the log was put back by a person.",
+    retention=_FOR_EVER,
+)  # fmt: skip
 AUDIT_VERIFICATION_ASKED: Final = _event(
     "audit.verification_asked", Category.AUDIT, Outcome.PENDING, "Somebody asked for the log to be verified."
 )
@@ -667,6 +680,24 @@ PROOF_REFUSED: Final = _event(
     "auth.proof.refused", Category.SECURITY, _BLOCKED,
     "A proof of possession was missing, wrong or used before.",
 )  # fmt: skip
+
+# --- Changes of rows: the database writes these itself, whatever changed the row -----------------------------
+CAPTURED_INSERT: Final = _event(
+    "capture.insert", Category.AUDIT, _SUCCESS, "A row appeared in a watched table.", retention=_LONG
+)
+CAPTURED_UPDATE: Final = _event(
+    "capture.update", Category.AUDIT, _SUCCESS, "A row of a watched table was changed.", retention=_LONG
+)
+CAPTURED_DELETE: Final = _event(
+    "capture.delete", Category.AUDIT, _SUCCESS, "A row of a watched table was deleted.", retention=_LONG
+)
+CAPTURED_TRUNCATE: Final = _event(
+    "capture.truncate",
+    Category.AUDIT,
+    _SUCCESS,
+    "A watched table was emptied with TRUNCATE.",
+    retention=_LONG,
+)
 
 # --- Orders and money -------------------------------------------------------------------------------------
 ORDER_RECORDED: Final = _event("order.recorded", _MONEY, _SUCCESS, "An order was written.", retention=_LONG)

@@ -13,7 +13,7 @@ from django.db.migrations.loader import MigrationLoader
 from django_redis import get_redis_connection
 from redis.exceptions import RedisError
 
-_append_only: set[str] = {"audit_event"}
+_append_only: set[str] = {"audit_event", "audit_leaf", "audit_checkpoint", "audit_cosignature"}
 
 _APPLIED = "SELECT app, name FROM django_migrations"
 # Per table: is it there, may this role change rows, is any trigger not ALWAYS, and do the ALWAYS ones fire
@@ -60,7 +60,7 @@ def database(parameters: dict[str, Any]) -> str:
     try:
         with psycopg.connect(**parameters, autocommit=True) as connection, connection.cursor() as cursor:
             cursor.execute("SET statement_timeout = '400ms'")
-            return _migrations(cursor) or _protection(cursor)
+            return _migrations(cursor) or protection(cursor)
     except (psycopg.Error, OSError) as error:
         return f"database: {type(error).__name__}"
 
@@ -89,7 +89,8 @@ def migrations_on_disk() -> frozenset[tuple[str, str]]:
     return frozenset(key for key, migration in loader.disk_migrations.items() if not migration.replaces)
 
 
-def _protection(cursor: psycopg.Cursor[Any]) -> str:
+def protection(cursor: Any) -> str:
+    """Check that nobody may change what must not change; `cursor` is the runtime role's."""
     cursor.execute(_PROTECTION, [sorted(_append_only)])
     for name, relation, exists, may_change, all_always, fires in cursor.fetchall():
         if not exists:

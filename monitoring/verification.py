@@ -11,7 +11,6 @@ What ties the ranges together (higher tiles, the state, checkpoints beyond it) i
 
 from __future__ import annotations
 
-import datetime as dt
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -62,7 +61,8 @@ SELECT size, witness, line FROM audit_cosignature
 WHERE epoch = %s AND size >= %s AND size <= %s AND witness = ANY(%s) ORDER BY size, witness
 """
 _BEYOND = """
-SELECT size, root, note FROM audit_checkpoint WHERE epoch = %s AND (size = 0 OR size > %s) ORDER BY size LIMIT %s
+SELECT size, root, note FROM audit_checkpoint
+WHERE epoch = %s AND (size = 0 OR size > %s) ORDER BY size LIMIT %s
 """
 _STRAY = """
 SELECT (SELECT count(*) FROM audit_leaf WHERE epoch = %(epoch)s AND leaf_index >= coalesce(
@@ -142,10 +142,8 @@ def spans(size: int, begin: int = 0, epoch: int = 1) -> Iterator[Span]:
         start = end
 
 
-def check_span(
-    span: Span, size: int, *, key: Verifier | None = None, stored: bytes | None = None
-) -> Findings:
-    """Check one span of a log of `size` leaves against its tiles, and the checkpoints in it against these.
+def check_span(span: Span, *, key: Verifier | None = None, stored: bytes | None = None) -> Findings:
+    """Check one span of a log against its tiles, and the checkpoints in it against these.
 
     `key` is the log's public key when it is not to be that of the settings. With `stored` (the span's
     `leaf_tiles`) the caller hashes the events itself: only what stands above is checked.
@@ -158,7 +156,7 @@ def check_span(
         found.fault("the leaf tiles are shorter than the log", span.begin)
     if found.faults and len(stored) != (span.end - span.begin) * HASH_BYTES:
         return found
-    roots = _check_above(span, size, stored, found)
+    roots = _check_above(span, stored, found)
     # What is wrong below makes every root above wrong: then only the signatures are worth a look.
     _check_checkpoints(span, stored, roots, key or checkpoints.verifier(span.epoch), found)
     return found
@@ -235,7 +233,7 @@ def _check_leaves(span: Span, stored: bytes, found: Findings) -> None:
         found.fault(one.what, one.leaf_index, one.event_id)
 
 
-def _check_above(span: Span, size: int, stored: bytes, found: Findings) -> list[bytes]:
+def _check_above(span: Span, stored: bytes, found: Findings) -> list[bytes]:
     """Compare each full leaf tile of the span with the hash that stands for it; return their roots."""
     first, full = span.begin // TILE_WIDTH, span.end // TILE_WIDTH
     above = log.tiles(span.epoch)(1, first, full - first) if full > first else b""

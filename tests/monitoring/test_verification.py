@@ -27,7 +27,7 @@ def _log() -> None:
 def faults() -> list[Fault]:
     size, found = log.state().size, verification.Findings()
     for span in verification.spans(size):
-        found.add(verification.check_span(span, size))
+        found.add(verification.check_span(span))
     found.add(verification.check_tree(size))
     return found.faults
 

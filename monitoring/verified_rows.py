@@ -1,0 +1,207 @@
+"""Does each event's row say what its sealed bytes say, and did the application write it?
+
+The tree proves the canonical bytes. People search and read the columns beside them, which nothing seals: here
+both are compared. So are the application's own seal (`writer_mac`, which a database administrator cannot
+make), whether personal values are there exactly when the bytes commit to some, and the order of moments.
+
+The rows of one range pass through this process in batches: memory does not grow with the log. With `stream`
+each leaf is hashed here as well, for those who do not want to believe the database's own `sha256`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from django.db import transaction
+
+from mestore.lib import crypto, sql
+from monitoring import audit, events
+from monitoring.verification import Fault, Findings, Span
+
+SKEW: Final = dt.timedelta(seconds=30)
+BATCH_ROWS: Final = 2_000
+WRITTEN_BY_THE_DATABASE: Final = "capture."
+"""Types that begin so, and entries of the ledger, are written by triggers and functions: without a MAC."""
+
+_ROWS = """
+SELECT p.leaf_index, e.id, e.occurred_at, e.type, e.outcome, e.actor_kind, e.actor_id, e.actor_role,
+       e.target_type, e.target_id, e.session_id, e.request_id, e.canon, e.writer_mac, e.pii_ct IS NOT NULL
+FROM audit_leaf p JOIN audit_event e ON e.id = p.event_id AND e.occurred_at = p.occurred_at
+WHERE p.epoch = %s AND p.leaf_index >= %s AND p.leaf_index < %s ORDER BY p.leaf_index
+"""
+# A cursor is planned for its first rows; these are all wanted, and each row of the log has one event.
+_PLAN = "SELECT set_config('cursor_tuple_fraction', '1', true)"
+_SIGNED = """
+SELECT size, signed_at FROM audit_checkpoint WHERE epoch = %s AND size > %s ORDER BY size LIMIT 65537
+"""
+_ERASED = "SELECT subject FROM subject_key WHERE subject = ANY(%s) AND wrapped IS NULL"
+
+
+class Row(NamedTuple):
+    """One leaf's event as the trail shows it."""
+
+    leaf_index: int
+    event_id: UUID
+    occurred_at: dt.datetime
+    type: str
+    outcome: str
+    actor_kind: str
+    actor_id: str | None
+    actor_role: str | None
+    target_type: str | None
+    target_id: str | None
+    session_id: str | None
+    request_id: str | None
+    canon: bytes
+    writer_mac: bytes | None
+    has_personal: bool
+
+    @property
+    def is_of_the_database(self) -> bool:
+        return self.type.startswith(WRITTEN_BY_THE_DATABASE) or self.type == events.LEDGER_ENTRY_POSTED
+
+
+@dataclass(slots=True)
+class _Order:
+    """Moments of one range in the order of the log: who comes late, and who is ahead of the signature."""
+
+    signed: list[tuple[int, dt.datetime]]
+    newest: dt.datetime | None = None
+    late: list[int] = field(default_factory=lambda: [0, 0])
+    ahead: list[int] = field(default_factory=lambda: [0, 0])
+
+    def see(self, row: Row) -> None:
+        while self.signed and self.signed[0][0] <= row.leaf_index:
+            self.signed.pop(0)
+        if self.signed and row.occurred_at - self.signed[0][1] > SKEW:
+            self.ahead = _count(self.ahead, row.leaf_index)
+        if self.newest is not None and self.newest - row.occurred_at > SKEW:
+            self.late = _count(self.late, row.leaf_index)
+        if self.newest is None or row.occurred_at > self.newest:
+            self.newest = row.occurred_at
+
+    def notes(self) -> Iterator[Fault]:
+        if self.late[0]:
+            yield Fault(f"{self.late[0]} events are more than 30 s older than one before them", self.late[1])
+        if self.ahead[0]:
+            yield Fault(
+                f"{self.ahead[0]} events are more than 30 s later than the signature on them", self.ahead[1]
+            )
+
+
+def check_rows(span: Span, *, stored: bytes | None = None) -> Findings:
+    """Go through the events of one range; with its `stored` leaf hashes each leaf is hashed here, too.
+
+    What is missing altogether is found by `verification.check_span`.
+    """
+    found = Findings()
+    order = _Order([(int(size), at) for size, at in sql.fetch_all(_SIGNED, (span.epoch, span.begin))])
+    erased: list[int] = [0, 0]
+    with transaction.atomic():
+        sql.execute(_PLAN)
+        for batch in sql.stream(_ROWS, (span.epoch, span.begin, span.end), batch_rows=BATCH_ROWS):
+            rows = [_row(values) for values in batch]
+            said = [_document(row.canon) for row in rows]
+            gone = _erased(said)
+            for row, document in zip(rows, said, strict=True):
+                order.see(row)
+                subject = str(document.get("subject")) if document and "subject" in document else None
+                if subject in gone:
+                    erased = _count(erased, row.leaf_index)
+                for what in _wrong(row, document, is_erased=subject in gone):
+                    found.fault(what, row.leaf_index, row.event_id)
+                if stored is not None and _differs(row, stored, span):
+                    found.fault("an event is not what the log says", row.leaf_index, row.event_id)
+    found.notes.extend(order.notes())
+    if erased[0]:
+        found.note(f"the personal content of {erased[0]} events is erased: the key was destroyed", erased[1])
+    return found
+
+
+def _wrong(row: Row, document: Mapping[str, Any] | None, *, is_erased: bool) -> Iterator[str]:
+    if document is None:
+        yield "the sealed bytes of an event are no JSON object"
+        return
+    for name, column, said in _sayings(row, document):
+        if column != said:
+            yield f"the column {name} is not what the event's sealed bytes say"
+    if row.is_of_the_database:
+        return
+    if row.writer_mac is None:
+        yield "an event was written outside the application: it has no MAC"
+    elif not crypto.verify_mac(row.canon, row.writer_mac, purpose=audit.WRITER_PURPOSE):
+        yield "an event was written outside the application: its MAC is wrong"
+    if row.has_personal and "pii_commit" not in document:
+        yield "an event has personal content that its sealed bytes do not commit to"
+    elif "pii_commit" in document and not row.has_personal and not is_erased:
+        yield "the personal content of an event is gone, and nobody erased it"
+
+
+def _sayings(row: Row, document: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield name, value and what the sealed bytes say, of every column that they speak about."""
+    at = document.get("at", document.get("recorded_at"))
+    yield "id", str(row.event_id), document.get("id")
+    yield "type", row.type, document.get("event", document.get("type"))
+    yield "occurred_at", row.occurred_at, _moment(at)
+    actor = _mapping(document.get("actor"))
+    yield "actor_kind", row.actor_kind, actor.get("kind")
+    yield "actor_id", row.actor_id, actor.get("id")
+    yield "actor_role", row.actor_role, actor.get("role") or None
+    if "v" not in document:  # an entry of the ledger: it is its own target, its actor carries the rest
+        yield "target_id", row.target_id, document.get("id")
+        yield "session_id", row.session_id, actor.get("session")
+        yield "request_id", row.request_id, actor.get("request")
+        return
+    target = _mapping(document.get("target"))
+    yield "outcome", row.outcome, document.get("outcome")
+    yield "target_type", row.target_type, target.get("type")
+    yield "target_id", row.target_id, target.get("id")
+    yield "session_id", row.session_id, document.get("session")
+    yield "request_id", row.request_id, document.get("request")
+
+
+def _document(canon: bytes) -> Mapping[str, Any] | None:
+    try:
+        found = json.loads(canon)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _moment(text: object) -> dt.datetime | None:
+    """Return the UTC moment that the bytes name; None for anything else."""
+    try:
+        found = dt.datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None
+
+
+def _erased(said: list[Mapping[str, Any] | None]) -> set[str]:
+    subjects = {str(document["subject"]) for document in said if document and "subject" in document}
+    return {row[0] for row in sql.fetch_all(_ERASED, (sorted(subjects),))} if subjects else set()
+
+
+def _differs(row: Row, stored: bytes, span: Span) -> bool:
+    at = (row.leaf_index - span.begin) * 32
+    return hashlib.sha256(b"\x00" + row.canon).digest() != stored[at : at + 32]
+
+
+def _count(seen: list[int], leaf_index: int) -> list[int]:
+    """Count one more; remember the first."""
+    return [seen[0] + 1, seen[1] if seen[0] else leaf_index]
+
+
+def _row(values: sql.Row) -> Row:
+    *columns, canon, mac, has_personal = values
+    return Row._make((*columns, bytes(canon), None if mac is None else bytes(mac), has_personal))
