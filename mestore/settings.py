@@ -62,6 +62,13 @@ AUDIT_ORIGIN = env.text(
 # Each "https://host:port name+id+key"; what a witness cosigned cannot be rewritten without its noticing.
 AUDIT_WITNESSES = env.pairs("MESTORE_AUDIT_WITNESSES", "witnesses of the audit log", default="")
 AUDIT_WITNESS_CA = env.text("MESTORE_AUDIT_WITNESS_CA", "PEM file that signed the witnesses", default="")
+# Receipts of what was committed to the audit trail: log lines, or a file that something else ships.
+AUDIT_RECEIPTS = env.text(
+    "MESTORE_AUDIT_RECEIPTS", "where receipts of the audit trail go: stderr, a file, or off",
+    default="off" if MESTORE_ENV == "test" else "stderr",
+)  # fmt: skip
+AUDIT_SPOOL = env.text("MESTORE_AUDIT_SPOOL", "folder for sign-in events while the trail refuses", default="")
+AUDIT_ANCHOR_DIR = env.text("MESTORE_AUDIT_ANCHOR_DIR", "folder for hourly checkpoints", default="")
 AUDIT_CHECKPOINT_SECONDS = 5  # new leaves wait so long for a signature at most
 METRICS_TOKEN = env.secret("MESTORE_METRICS_TOKEN", "bearer token that opens /metrics and health details")
 
@@ -160,6 +167,7 @@ MIDDLEWARE = [
     "mestore.middleware.RequestLogMiddleware",
     "mestore.middleware.SecurityHeadersMiddleware",
     "mestore.middleware.EdgeMiddleware",
+    "monitoring.context.ContextMiddleware",
     "mestore.middleware.RequestBoundsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
