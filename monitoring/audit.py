@@ -28,7 +28,7 @@ from django.db import IntegrityError, InterfaceError, OperationalError, connecti
 
 from mestore.lib import crypto, errors, ids, sql
 from mestore.lib.actor import Actor
-from monitoring import events, leaves, subjects
+from monitoring import events, leaves, receipts, subjects
 from monitoring.leaves import Entry, Target
 
 __all__ = ["Entry", "NotInTransaction", "Target", "record", "record_many", "record_refusal", "together"]
@@ -36,6 +36,7 @@ __all__ = ["Entry", "NotInTransaction", "Target", "record", "record_many", "reco
 log = structlog.get_logger("mestore.audit")
 
 WRITER_PURPOSE = "audit-writer"
+_CANON = 11  # where a prepared row has its canonical bytes
 # What waits for the end of the block of `together` that runs in this thread.
 _gathered: ContextVar[list[tuple[Any, ...]] | None] = ContextVar("gathered", default=None)
 
@@ -165,6 +166,7 @@ def _write_many(rows: Sequence[tuple[Any, ...]]) -> None:
     written = sql.execute(_INSERT_MANY, [list(column) for column in zip(*rows, strict=True)])
     if written != len(rows):
         raise subjects.SubjectErased("one of the subjects")
+    receipts.promise([(row[0], row[_CANON]) for row in rows], using="default")
 
 
 def _demand_transaction() -> None:
@@ -184,6 +186,7 @@ def _write_one(entry: Entry, *, using: str) -> UUID:
         written = _write_again(row, using)
     if written != 1:
         raise subjects.SubjectErased(entry.subject or entry.by.id or "")
+    receipts.promise([(event_id, row[_CANON])], using=using)
     return event_id
 
 

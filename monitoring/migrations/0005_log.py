@@ -95,6 +95,17 @@ CREATE TABLE public.audit_verification (
     actor           text        NOT NULL
 );
 CREATE INDEX audit_verification_newest ON public.audit_verification (started_at DESC);
+
+-- Comparisons of receipts, as they left the machine, with the trail: what did not match.
+CREATE TABLE public.audit_receipt_match (
+    id              bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    matched_at      timestamptz NOT NULL DEFAULT now(),
+    receipts        bigint      NOT NULL CHECK (receipts >= 0),
+    without_event   bigint      NOT NULL CHECK (without_event >= 0),
+    without_receipt bigint      NOT NULL CHECK (without_receipt >= 0),
+    broken          bigint      NOT NULL CHECK (broken >= 0)
+);
+CREATE INDEX audit_receipt_match_newest ON public.audit_receipt_match (matched_at DESC);
 """
 
 PROTECTION = """
@@ -126,6 +137,13 @@ CREATE TRIGGER audit_ended_log_no_truncate BEFORE TRUNCATE ON public.audit_ended
     FOR EACH STATEMENT EXECUTE FUNCTION public.audit_refuse_change();
 ALTER TABLE public.audit_ended_log ENABLE ALWAYS TRIGGER audit_ended_log_append_only;
 ALTER TABLE public.audit_ended_log ENABLE ALWAYS TRIGGER audit_ended_log_no_truncate;
+
+CREATE TRIGGER audit_receipt_match_append_only BEFORE UPDATE OR DELETE ON public.audit_receipt_match
+    FOR EACH ROW EXECUTE FUNCTION public.audit_refuse_change();
+CREATE TRIGGER audit_receipt_match_no_truncate BEFORE TRUNCATE ON public.audit_receipt_match
+    FOR EACH STATEMENT EXECUTE FUNCTION public.audit_refuse_change();
+ALTER TABLE public.audit_receipt_match ENABLE ALWAYS TRIGGER audit_receipt_match_append_only;
+ALTER TABLE public.audit_receipt_match ENABLE ALWAYS TRIGGER audit_receipt_match_no_truncate;
 
 CREATE TRIGGER audit_leaf_append_only BEFORE UPDATE OR DELETE ON public.audit_leaf
     FOR EACH ROW EXECUTE FUNCTION public.audit_refuse_change();
@@ -215,6 +233,8 @@ BEGIN
     EXECUTE format('GRANT SELECT, UPDATE (size, frontier, sequenced_at, published_at) '
                    'ON public.audit_tree TO %I', runtime);
     EXECUTE format('GRANT SELECT ON public.audit_ended_log TO %I', runtime);
+    EXECUTE format('REVOKE ALL ON public.audit_receipt_match FROM PUBLIC, %I', runtime);
+    EXECUTE format('GRANT SELECT, INSERT ON public.audit_receipt_match TO %I', runtime);
     EXECUTE format('GRANT SELECT, INSERT ON public.audit_leaf, public.audit_checkpoint, '
                    'public.audit_cosignature TO %I', runtime);
     EXECUTE format('GRANT SELECT, INSERT, UPDATE (hashes) ON public.audit_tile TO %I', runtime);
@@ -223,6 +243,7 @@ END $$
 
 DROP = """
 DROP TABLE public.audit_verification;
+DROP TABLE public.audit_receipt_match;
 DROP TABLE public.audit_cosignature;
 DROP TABLE public.audit_checkpoint;
 DROP TABLE public.audit_tile;
