@@ -277,6 +277,25 @@ EXPORT_MADE: Final = _event(
     "export.made", Category.AUDIT, _SUCCESS, "A file about many people left, as a second person approved.",
     retention=_FOR_EVER,
 )  # fmt: skip
+AUDIT_EXPORT_BEGUN: Final = _event(
+    "audit.export.begun", Category.DATA_EXPORT, Outcome.PENDING,
+    "Events of the audit trail began to leave as a file.", retention=_FOR_EVER,
+)  # fmt: skip
+AUDIT_EXPORTED: Final = _event(
+    "audit.export.finished", Category.DATA_EXPORT, _SUCCESS,
+    "Events of the audit trail left as a file; its digest is kept.", retention=_FOR_EVER,
+)  # fmt: skip
+AUDIT_DESTINATION_ADDED: Final = _event(
+    "audit.destination_added", Category.DATA_EXPORT, _SUCCESS,
+    "A place that events of the audit trail are sent to was used for the first time.", retention=_FOR_EVER,
+)  # fmt: skip
+AUDIT_READ: Final = _event(
+    "audit.read", Category.AUDIT, _SUCCESS, "Events of the audit trail were read over the API.",
+)  # fmt: skip
+AUDIT_PROOF_TAKEN: Final = _event(
+    "audit.proof_taken", Category.DATA_EXPORT, _SUCCESS, "A proof with an event's exact bytes was taken.",
+    retention=_LONG,
+)  # fmt: skip
 ACCESS_REVIEW_FINISHED: Final = _event(
     "access_review.finished", Category.AUDIT, _SUCCESS, "A review ended; its outcome is fixed by a seal.",
     retention=_FOR_EVER,

@@ -1,0 +1,113 @@
+"""One exported event as one line: exactly as it is hashed (JSONL), as a table's row (CSV), or as OCSF."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from mestore.lib import spreadsheets
+from monitoring import events, ocsf
+from monitoring.export_batches import Format
+
+HEADINGS: Final = (
+    "leaf_index", "leaf_hash", "event_id", "at", "event", "outcome", "category", "actor_kind", "actor_id",
+    "actor_role", "target_type", "target_id", "session", "request", "personal", "data",
+)  # fmt: skip
+HIDDEN: Final = "hidden"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One leaf of the log and its event. `canon` is None where the event was removed at its time's end.
+
+    `personal` holds opened personal values; None where nobody may see them, or none are there.
+    """
+
+    log: str
+    index: int
+    leaf_hash: bytes
+    event_id: UUID
+    canon: bytes | None
+    personal: Mapping[str, Any] | None = None
+
+
+def heading(form: Format) -> str:
+    """Return what stands above all records; only a table has that."""
+    return spreadsheets.line(HEADINGS) if form is Format.CSV else ""
+
+
+def line(record: Record, form: Format) -> str:
+    """Return the record's line, with its end."""
+    if form is Format.JSONL:
+        return _jsonl(record)
+    document = json.loads(record.canon) if record.canon is not None else _absent(record)
+    return _csv(record, document) if form is Format.CSV else _ocsf(record, document)
+
+
+def _jsonl(record: Record) -> str:
+    """The event's canonical bytes stand in the line as they are, at its end: whoever hashes them can."""
+    canon = record.canon if record.canon is not None else b"null"
+    head = {
+        "log": record.log,
+        "leaf_index": record.index,
+        "leaf_hash": record.leaf_hash.hex(),
+        "event_id": str(record.event_id),
+        "event_bytes": len(canon),
+    }
+    if record.personal is not None:
+        head["personal"] = dict(record.personal)
+    written = json.dumps(head, ensure_ascii=False, separators=(",", ":"))
+    return f'{written[:-1]},"event":{canon.decode()}}}\n'
+
+
+def _ocsf(record: Record, document: Mapping[str, Any]) -> str:
+    found = ocsf.event(
+        document, sequence=record.index, log=record.log, leaf_hash=record.leaf_hash.hex(),
+        personal=record.personal,
+    )  # fmt: skip
+    return json.dumps(found, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def _csv(record: Record, document: Mapping[str, Any]) -> str:
+    actor, target = _part(document, "actor"), _part(document, "target")
+    code = str(document.get("event", ""))
+    return spreadsheets.line(
+        (
+            str(record.index), record.leaf_hash.hex(), str(record.event_id), str(document.get("at", "")),
+            code,
+            str(document.get("outcome", "")), _category(code), str(actor.get("kind", "")),
+            str(actor.get("id", "")), str(actor.get("role", "")), str(target.get("type", "")),
+            str(target.get("id", "")), str(document.get("session", "")), str(document.get("request", "")),
+            _personal(record, document), _json(document.get("data")),
+        )
+    )  # fmt: skip
+
+
+def _personal(record: Record, document: Mapping[str, Any]) -> str:
+    if record.personal is not None:
+        return _json(record.personal)
+    return HIDDEN if "pii_commit" in document else ""
+
+
+def _absent(record: Record) -> dict[str, Any]:
+    """What is left of an event that was removed: that it was there."""
+    return {"id": str(record.event_id), "event": "", "outcome": ""}
+
+
+def _part(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = document.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")) if value else ""
+
+
+def _category(code: str) -> str:
+    try:
+        return events.get(code).category
+    except events.UnknownEvent:
+        return ""
