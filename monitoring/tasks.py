@@ -7,8 +7,9 @@ from uuid import UUID
 import structlog
 from procrastinate.contrib.django import app
 
-from mestore.lib import sql
-from monitoring import alert_notices, delivery
+from mestore.lib import actor, sql
+from monitoring import alert_notices, delivery, verifications
+from monitoring.verifications import Mode, Plan
 
 MONTHS_AHEAD = 12
 
@@ -54,3 +55,23 @@ def tell_of_signals(timestamp: int) -> int:  # noqa: ARG001 - the scheduler pass
 def forget_signals(timestamp: int) -> int:  # noqa: ARG001 - the scheduler passes it
     """Delete what was archived long ago, and old evidence."""
     return alert_notices.forget()
+
+
+@app.periodic(cron="* * * * *", periodic_id="audit_verify_tail")
+@app.task(
+    name="monitoring.audit_verify_tail", queueing_lock="audit_verify_tail", lock="audit_verify",
+    pass_context=False,
+)  # fmt: skip
+def audit_verify_tail(timestamp: int) -> None:  # noqa: ARG001 - the scheduler passes it
+    """Verify what came to the audit log since the last good run; what is found is signalled."""
+    verifications.verify(
+        Plan(most=verifications.MOST_AT_ONCE, is_scheduled=True), by=actor.system("audit_verify_tail")
+    )
+
+
+@app.periodic(cron="37 7 * * *", periodic_id="audit_verify_full")
+@app.task(name="monitoring.audit_verify_full", queueing_lock="audit_verify_full", pass_context=False)
+def audit_verify_full(timestamp: int) -> None:  # noqa: ARG001 - the scheduler passes it
+    """Verify the audit log as a whole, at night in Bogota."""
+    verifications.forget()
+    verifications.verify(Plan(Mode.FULL, is_scheduled=True), by=actor.system("audit_verify_full"))

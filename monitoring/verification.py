@@ -60,9 +60,14 @@ _COSIGNATURES = """
 SELECT size, witness, line FROM audit_cosignature
 WHERE epoch = %s AND size >= %s AND size <= %s AND witness = ANY(%s) ORDER BY size, witness
 """
+# The log's size as of the same moment: it may grow, and be signed, meanwhile.
 _BEYOND = """
-SELECT size, root, note FROM audit_checkpoint
-WHERE epoch = %s AND (size = 0 OR size > %s) ORDER BY size LIMIT %s
+WITH log AS (
+    SELECT size FROM audit_tree WHERE epoch = %(epoch)s
+    UNION ALL SELECT size FROM audit_ended_log WHERE epoch = %(epoch)s
+)
+SELECT c.size, c.root, c.note, c.size > log.size FROM audit_checkpoint c, log
+WHERE c.epoch = %(epoch)s AND (c.size = 0 OR c.size > log.size) ORDER BY c.size LIMIT %(most)s
 """
 _STRAY = """
 SELECT (SELECT count(*) FROM audit_leaf WHERE epoch = %(epoch)s AND leaf_index >= coalesce(
@@ -162,13 +167,13 @@ def check_span(span: Span, *, key: Verifier | None = None, stored: bytes | None 
     return found
 
 
-def check_tree(size: int, epoch: int = 1, *, key: Verifier | None = None) -> Findings:
+def check_tree(size: int, epoch: int = 1, *, key: Verifier | None = None, begin: int = 0) -> Findings:
     """Compare tiles of the levels above the ranges with each other, the state with the tiles, and look for
-    checkpoints and leaves beyond the log's end. `size` is what was checked in spans.
+    checkpoints and leaves beyond the log's end. `begin` to `size` is what was checked in spans.
     """
     found, tile_row, level = Findings(), log.tiles(epoch), 2
     while size >> (8 * level):
-        for number in range(size >> (8 * level)):
+        for number in range(begin >> (8 * level), size >> (8 * level)):
             below = tile_row(level - 1, number * TILE_WIDTH, TILE_WIDTH)
             above = tile_row(level, number, 1)
             if len(below) != TILE_WIDTH * HASH_BYTES or merkle.full_tile_root(below) != above:
@@ -179,15 +184,22 @@ def check_tree(size: int, epoch: int = 1, *, key: Verifier | None = None) -> Fin
 
 
 def check_kept(note: str, *, key: Verifier | None = None) -> Findings:
-    """Compare the log with a checkpoint that was kept elsewhere. Raises notes.NoteError when it is not one
-    that the log signed (with `key`, or the settings' own), or a known witness's line on it is wrong.
+    """Compare the log with a checkpoint that was kept elsewhere, with the lines of witnesses on it.
+
+    Raises notes.NoteError when the text is no signed note at all.
     """
     found = Findings()
+    notes.parse(note)
     now = next((one for one in (log.state(), *log.ended()) if _is_by(note, one.epoch)), None)
     if now is None:
-        raise notes.NotSigned("no log of this place is called what the checkpoint says")
-    said = notes.checkpoint_of(note, log=key or checkpoints.verifier(now.epoch))
-    notes.cosigned_at(note, [one.key for one in cosigning.configured()])
+        found.fault("the checkpoint that was kept elsewhere is of a log with another name")
+        return found
+    try:
+        said = notes.checkpoint_of(note, log=key or checkpoints.verifier(now.epoch))
+        notes.cosigned_at(note, [one.key for one in cosigning.configured()])
+    except notes.NoteError as error:
+        found.fault(f"the checkpoint that was kept elsewhere is not this log's: {error}")
+        return found
     if said.size > now.size:
         found.fault(f"the log is shorter than the checkpoint of size {said.size} that was kept elsewhere")
     elif _root_at(said.size, now.epoch) != said.root:
@@ -321,10 +333,10 @@ def _check_state(size: int, epoch: int, key: Verifier, found: Findings) -> None:
     now = log.state_of(epoch)
     if now.size < size or _root_at(now.size, epoch) != now.frontier.root():
         found.fault("the tiles do not lead to the root of the log's state")
-    for at, root, note in sql.fetch_all(_BEYOND, (epoch, now.size, MOST)):
+    for at, root, note, is_beyond in sql.fetch_all(_BEYOND, {"epoch": epoch, "most": MOST}):
         if not _says(str(note), int(at), bytes(root), key):
             found.fault(f"the checkpoint of size {at} is not signed by the log")
-        elif int(at) > now.size:
+        elif is_beyond:
             found.fault(f"the log is shorter than its checkpoint of size {at}")
         elif bytes(root) != merkle.EMPTY_ROOT:
             found.fault("the log does not begin with its checkpoint of size 0")

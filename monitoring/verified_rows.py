@@ -40,6 +40,7 @@ _PLAN = "SELECT set_config('cursor_tuple_fraction', '1', true)"
 _SIGNED = """
 SELECT size, signed_at FROM audit_checkpoint WHERE epoch = %s AND size > %s ORDER BY size LIMIT 65537
 """
+_EVENT = "SELECT event_id FROM audit_leaf WHERE epoch = %s AND leaf_index = %s"
 _ERASED = "SELECT subject FROM subject_key WHERE subject = ANY(%s) AND wrapped IS NULL"
 
 
@@ -98,11 +99,12 @@ class _Order:
 def check_rows(span: Span, *, stored: bytes | None = None) -> Findings:
     """Go through the events of one range; with its `stored` leaf hashes each leaf is hashed here, too.
 
-    What is missing altogether is found by `verification.check_span`.
+    Without them, what is missing altogether is found by `verification.check_span`.
     """
     found = Findings()
     order = _Order([(int(size), at) for size, at in sql.fetch_all(_SIGNED, (span.epoch, span.begin))])
     erased: list[int] = [0, 0]
+    expected = span.begin
     with transaction.atomic():
         sql.execute(_PLAN)
         for batch in sql.stream(_ROWS, (span.epoch, span.begin, span.end), batch_rows=BATCH_ROWS):
@@ -111,6 +113,9 @@ def check_rows(span: Span, *, stored: bytes | None = None) -> Findings:
             gone = _erased(said)
             for row, document in zip(rows, said, strict=True):
                 order.see(row)
+                if stored is not None and row.leaf_index != expected:
+                    found.fault("the event of a leaf is gone", expected, _event_of(span, expected))
+                expected = row.leaf_index + 1
                 subject = str(document.get("subject")) if document and "subject" in document else None
                 if subject in gone:
                     erased = _count(erased, row.leaf_index)
@@ -118,6 +123,8 @@ def check_rows(span: Span, *, stored: bytes | None = None) -> Findings:
                     found.fault(what, row.leaf_index, row.event_id)
                 if stored is not None and _differs(row, stored, span):
                     found.fault("an event is not what the log says", row.leaf_index, row.event_id)
+    if stored is not None and expected != span.end:
+        found.fault("the event of a leaf is gone", expected, _event_of(span, expected))
     found.notes.extend(order.notes())
     if erased[0]:
         found.note(f"the personal content of {erased[0]} events is erased: the key was destroyed", erased[1])
@@ -200,6 +207,11 @@ def _differs(row: Row, stored: bytes, span: Span) -> bool:
 def _count(seen: list[int], leaf_index: int) -> list[int]:
     """Count one more; remember the first."""
     return [seen[0] + 1, seen[1] if seen[0] else leaf_index]
+
+
+def _event_of(span: Span, leaf_index: int) -> UUID | None:
+    row = sql.fetch_one(_EVENT, (span.epoch, leaf_index))
+    return row[0] if row is not None else None
 
 
 def _row(values: sql.Row) -> Row:
