@@ -219,7 +219,7 @@ def test_a_guard_that_is_off(statement: str, said: str, superuser_dsn: str) -> N
         (partition,) = connection.execute(
             "SELECT 'audit_event_' || to_char(now() + interval '1 month', 'YYYYMM')"
         ).fetchone() or ("",)
-        connection.execute(sql.compose(statement, partition=partition))  # type: ignore[arg-type]
+        connection.execute(sql.compose(statement, partition=partition))
         connection.commit()
     try:
         assert any(said in fault.what for fault in found(Mode.RANGE))
