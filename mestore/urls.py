@@ -20,6 +20,7 @@ import sessions_security.registration_urls
 import sessions_security.second_person_urls
 import sessions_security.session_urls
 import sessions_security.signal_urls
+import sessions_security.trail_urls
 import sessions_security.urls
 from mestore import api_docs, middleware
 from monitoring import health, metrics
@@ -107,6 +108,7 @@ urlpatterns = [
     path("api/v1/", include(sessions_security.second_person_urls)),
     path("api/v1/", include(sessions_security.session_urls)),
     path("api/v1/", include(sessions_security.signal_urls)),
+    path("api/v1/", include(sessions_security.trail_urls)),
     # The shipped front end calls these on the bare host (contract, decision 17).
     path("", include((finance.urls.commission_urlpatterns, "finance"), namespace="commissions-alias")),
     path(

@@ -17,6 +17,10 @@ HEADINGS: Final = (
     "actor_role", "target_type", "target_id", "session", "request", "personal", "data",
 )  # fmt: skip
 HIDDEN: Final = "hidden"
+_COLUMNS: Final = frozenset(
+    {"v", "id", "at", "event", "event_version", "outcome", "actor", "target", "session", "request", "subject"}
+    | {"pii_commit", "data"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ def line(record: Record, form: Format) -> str:
     """Return the record's line, with its end."""
     if form is Format.JSONL:
         return _jsonl(record)
-    document = json.loads(record.canon) if record.canon is not None else _absent(record)
+    document = _document(record)
     return _csv(record, document) if form is Format.CSV else _ocsf(record, document)
 
 
@@ -81,7 +85,7 @@ def _csv(record: Record, document: Mapping[str, Any]) -> str:
             str(document.get("outcome", "")), _category(code), str(actor.get("kind", "")),
             str(actor.get("id", "")), str(actor.get("role", "")), str(target.get("type", "")),
             str(target.get("id", "")), str(document.get("session", "")), str(document.get("request", "")),
-            _personal(record, document), _json(document.get("data")),
+            _personal(record, document), _json(_data(document)),
         )
     )  # fmt: skip
 
@@ -92,9 +96,26 @@ def _personal(record: Record, document: Mapping[str, Any]) -> str:
     return HIDDEN if "pii_commit" in document else ""
 
 
-def _absent(record: Record) -> dict[str, Any]:
-    """What is left of an event that was removed: that it was there."""
-    return {"id": str(record.event_id), "event": "", "outcome": ""}
+def _document(record: Record) -> dict[str, Any]:
+    """The event's document; of one that was removed, that it was there.
+
+    The ledger's own events say `type` and `recorded_at`: what is posted at all has succeeded.
+    """
+    found: dict[str, Any] = {"id": str(record.event_id), "event": "", "outcome": ""}
+    if record.canon is None:
+        return found
+    given = json.loads(record.canon)
+    if "event" not in given:
+        found |= {
+            "event": given.pop("type", ""), "at": given.get("recorded_at", ""), "outcome": "SUCCESS",
+            "target": {"type": "ledger_entry", "id": str(record.event_id)},
+        }  # fmt: skip
+    return found | given
+
+
+def _data(document: Mapping[str, Any]) -> Any:
+    """What the event's own columns do not hold."""
+    return document.get("data") or {name: value for name, value in document.items() if name not in _COLUMNS}
 
 
 def _part(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
