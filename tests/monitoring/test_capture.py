@@ -303,7 +303,6 @@ class TestRuntimeRole:
             "SELECT audit_watch('accounts_user', '{}')",
             "ALTER TABLE accounts_user DISABLE TRIGGER audit_capture_update",
             "DROP TRIGGER audit_capture_update ON accounts_user",
-            "SELECT audit_uuid7(now())",
             "CREATE TRIGGER t AFTER INSERT ON accounts_grant EXECUTE FUNCTION audit_capture('{}')",
         ],
     )
