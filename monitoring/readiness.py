@@ -13,8 +13,20 @@ from django.db.migrations.loader import MigrationLoader
 from django_redis import get_redis_connection
 from redis.exceptions import RedisError
 
+from monitoring import spool
+
+LAG_SECONDS = 60
+UNSIGNED_SECONDS = 120
+
 _append_only: set[str] = {"audit_event", "audit_leaf", "audit_checkpoint", "audit_cosignature"}
 
+WARNINGS = frozenset({"audit"})
+"""Checks that warn and keep nobody from working: refusing work would not make the trail any faster."""
+
+_LAG = """
+SELECT extract(epoch FROM now() - (SELECT occurred_at FROM audit_pending ORDER BY id LIMIT 1))::int,
+       extract(epoch FROM now() - published_at)::int FROM audit_tree
+"""
 _APPLIED = "SELECT app, name FROM django_migrations"
 # Per table: is it there, may this role change rows, is any trigger not ALWAYS, and do the ALWAYS ones fire
 # before UPDATE, DELETE (8 + 16) and TRUNCATE (32)? A partition is judged like its parent.
@@ -49,7 +61,11 @@ def checks() -> dict[str, Callable[[], str]]:
     """Return the checks by name."""
     migrations_on_disk()  # reads many files the first time: not within the time that a check has
     parameters = connections["default"].get_connection_params()
-    return {"database": lambda: database(parameters), "redis": redis}
+    return {
+        "database": lambda: database(parameters),
+        "redis": redis,
+        "audit": lambda: audit(parameters),
+    }
 
 
 def database(parameters: dict[str, Any]) -> str:
@@ -63,6 +79,22 @@ def database(parameters: dict[str, Any]) -> str:
             return _migrations(cursor) or protection(cursor)
     except (psycopg.Error, OSError) as error:
         return f"database: {type(error).__name__}"
+
+
+def audit(parameters: dict[str, Any]) -> str:
+    """Say why the audit trail is behind: events wait for the signed log, or on this machine's disk."""
+    try:
+        with psycopg.connect(**parameters, autocommit=True) as connection, connection.cursor() as cursor:
+            cursor.execute("SET statement_timeout = '400ms'")
+            cursor.execute(_LAG)
+            waits, signed = cursor.fetchone() or (None, None)
+    except (psycopg.Error, OSError) as error:
+        return f"audit: {type(error).__name__}"
+    if (waits or 0) > LAG_SECONDS:
+        return f"events wait for the signed log for {waits} s"
+    if (signed or 0) > UNSIGNED_SECONDS:
+        return f"nobody has signed the log for {signed} s"
+    return "events wait on the disk of this machine" if spool.waiting() else ""
 
 
 def redis() -> str:

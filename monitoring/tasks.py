@@ -8,7 +8,7 @@ import structlog
 from procrastinate.contrib.django import app
 
 from mestore.lib import actor, sql
-from monitoring import alert_notices, delivery, verifications
+from monitoring import alert_notices, anchors, audit, delivery, pipeline, verifications
 from monitoring.verifications import Mode, Plan
 
 MONTHS_AHEAD = 12
@@ -75,3 +75,28 @@ def audit_verify_full(timestamp: int) -> None:  # noqa: ARG001 - the scheduler p
     """Verify the audit log as a whole, at night in Bogota."""
     verifications.forget()
     verifications.verify(Plan(Mode.FULL, is_scheduled=True), by=actor.system("audit_verify_full"))
+
+
+@app.periodic(cron="* * * * *", periodic_id="watch_audit_trail")
+@app.task(
+    name="monitoring.watch_audit_trail", queueing_lock="watch_audit_trail", lock="watch_audit_trail",
+    pass_context=False,
+)  # fmt: skip
+def watch_audit_trail(timestamp: int) -> int:  # noqa: ARG001 - the scheduler passes it
+    """Raise signals about what is late on the way to the signed log and the witnesses."""
+    return pipeline.watch()
+
+
+@app.periodic(cron="* * * * *", periodic_id="replay_spool")
+@app.task(name="monitoring.replay_spool", queueing_lock="replay_spool", pass_context=False)
+def replay_spool(timestamp: int) -> int:  # noqa: ARG001 - the scheduler passes it
+    """Write to the trail what waits on this machine's disk."""
+    return audit.replay_spool()
+
+
+@app.periodic(cron="7 * * * *", periodic_id="anchor_checkpoint")
+@app.task(name="monitoring.anchor_checkpoint", queueing_lock="anchor_checkpoint", pass_context=False)
+def anchor_checkpoint(timestamp: int) -> bool:  # noqa: ARG001 - the scheduler passes it
+    """Keep the newest checkpoint outside of the database; say so when no witness does."""
+    pipeline.tell_unwatched()
+    return anchors.keep_newest() is not None

@@ -84,6 +84,7 @@ class TestReadyz:
         assert body["checks"] == {
             "database": [{"status": "pass", "output": ""}],
             "redis": [{"status": "pass", "output": ""}],
+            "audit": [{"status": "pass", "output": ""}],
         }
 
     @pytest.mark.parametrize("view", [health.readyz_view, health.health_view])

@@ -204,7 +204,8 @@ class TestMatching:
         assert found.without_event.count == 1
         assert found.without_event.examples[0].startswith(gone)
         assert Signal.objects.get(rule="audit.receipt_without_event").severity == Severity.CRITICAL
-        assert (latest := receipt_matching.latest()) is not None
+        latest = receipt_matching.latest()
+        assert latest is not None
         assert latest.unmatched == 1
 
     def test_an_event_taken_out_of_the_queue_is_found(self, stream: Path, superuser_dsn: str) -> None:
@@ -233,7 +234,7 @@ class TestMatching:
         found = matched(stream)
 
         assert (found.forged.count, found.without_receipt.count) == (1, 0)
-        assert Signal.objects.get(rule="audit.event_without_receipt")
+        assert Signal.objects.filter(rule="audit.event_without_receipt").exists()
 
     def test_a_process_killed_between_commit_and_receipt_explains_its_event(self, stream: Path) -> None:
         record()
