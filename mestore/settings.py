@@ -69,6 +69,15 @@ AUDIT_RECEIPTS = env.text(
 )  # fmt: skip
 AUDIT_SPOOL = env.text("MESTORE_AUDIT_SPOOL", "folder for sign-in events while the trail refuses", default="")
 AUDIT_ANCHOR_DIR = env.text("MESTORE_AUDIT_ANCHOR_DIR", "folder for hourly checkpoints", default="")
+# Where the audit trail is sent: "https://host/path" or "syslog+tls://host:port".
+AUDIT_PUSH = env.addresses(
+    "MESTORE_AUDIT_PUSH", "where the audit trail is sent", schemes=("https", "syslog+tls")
+)
+AUDIT_PUSH_FORMAT = env.one_of(
+    "MESTORE_AUDIT_PUSH_FORMAT", "form in which the audit trail is sent", ("ocsf", "jsonl")
+)
+AUDIT_PUSH_CA = env.text("MESTORE_AUDIT_PUSH_CA", "PEM file that signed the receivers", default="")
+AUDIT_PUSH_TOKEN = env.text("MESTORE_AUDIT_PUSH_TOKEN", "bearer token for HTTPS receivers", default="")
 AUDIT_CHECKPOINT_SECONDS = 5  # new leaves wait so long for a signature at most
 METRICS_TOKEN = env.secret("MESTORE_METRICS_TOKEN", "bearer token that opens /metrics and health details")
 

@@ -67,7 +67,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """How a destination stands: how many leaves wait, and when the first of them happened."""
+    """How a destination stands: how many leaves wait, and when the first of them happened.
+
+    `behind` below zero says that the log is shorter than what was delivered of it.
+    """
 
     destination: str
     place: Place
@@ -119,6 +122,6 @@ def release(held: Held) -> None:
 def every() -> list[Kept]:
     """Return how each destination stands; one statement."""
     return [
-        Kept(name, Place(epoch, index), max(0, int(behind)), since, delivered_at, failures, error)
+        Kept(name, Place(epoch, index), int(behind), since, delivered_at, failures, error)
         for name, epoch, index, behind, since, delivered_at, failures, error in sql.fetch_all(_EVERY)
     ]
