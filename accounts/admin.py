@@ -38,6 +38,10 @@ grants.register_model_permission(
 grants.register_model_permission("accounts.permission", view="permissions.read.read_only")
 # The audit trail knows no app above it, so its right is registered here.
 grants.register_model_permission("monitoring.auditevent", view="audit_logs.read.read_only")
+# Work in the background, too: whoever deals with signals deals with what failed.
+grants.register_model_permission(
+    "procrastinate.procrastinatejob", view="settings.read.read_only", change="users.update.global"
+)
 
 ROLE_WORDS = {
     Role.BUYER: gettext_lazy("buyer"),

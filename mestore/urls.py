@@ -14,6 +14,7 @@ import accounts.api.urls
 import accounts.console_urls
 import accounts.urls
 import finance.urls
+import monitoring.console_urls
 import sessions_security.console_urls
 import sessions_security.credential_urls
 import sessions_security.registration_urls
@@ -119,5 +120,6 @@ urlpatterns = [
     path("security/not-me/<str:token>/", notice_views.NotMe.as_view(), name="not-me"),
     path("admin/", include(sessions_security.console_urls)),
     path("admin/", include(accounts.console_urls)),
+    path("admin/", include(monitoring.console_urls)),
     path("admin/", admin.site.urls),
 ]
