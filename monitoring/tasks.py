@@ -9,6 +9,7 @@ from procrastinate.contrib.django import app
 
 from mestore.lib import actor, sql
 from monitoring import alert_notices, anchors, audit, delivery, pipeline, verifications
+from monitoring.push_jobs import audit_push, audit_push_to  # noqa: F401 - found here by the worker
 from monitoring.verification_jobs import verify_log  # noqa: F401 - asked for in the console
 from monitoring.verifications import Mode, Plan
 
