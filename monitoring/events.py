@@ -292,10 +292,6 @@ AUDIT_DESTINATION_ADDED: Final = _event(
 AUDIT_READ: Final = _event(
     "audit.read", Category.AUDIT, _SUCCESS, "Events of the audit trail were read over the API.",
 )  # fmt: skip
-AUDIT_PROOF_TAKEN: Final = _event(
-    "audit.proof_taken", Category.DATA_EXPORT, _SUCCESS, "A proof with an event's exact bytes was taken.",
-    retention=_LONG,
-)  # fmt: skip
 ACCESS_REVIEW_FINISHED: Final = _event(
     "access_review.finished", Category.AUDIT, _SUCCESS, "A review ended; its outcome is fixed by a seal.",
     retention=_FOR_EVER,

@@ -104,7 +104,7 @@ def _document(record: Record) -> dict[str, Any]:
     found: dict[str, Any] = {"id": str(record.event_id), "event": "", "outcome": ""}
     if record.canon is None:
         return found
-    given = json.loads(record.canon)
+    given: dict[str, Any] = json.loads(record.canon)
     if "event" not in given:
         found |= {
             "event": given.pop("type", ""), "at": given.get("recorded_at", ""), "outcome": "SUCCESS",

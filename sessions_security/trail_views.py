@@ -180,7 +180,7 @@ class EventProof(_Text):
     @extend_schema(responses={(200, "text/plain"): OpenApiTypes.STR}, operation_id="audit_event_proof")
     def get(self, request: Request, event_id: UUID) -> HttpResponse:
         proof = proofs.of_event(event_id).text()
-        _record(events.AUDIT_PROOF_TAKEN, event_id, by=actor.of(request))
+        _record(events.AUDIT_PROOF_DOWNLOADED, event_id, by=actor.of(request))
         response = self.text(proof)
         response["Content-Disposition"] = f'attachment; filename="{event_id}.tlog-proof"'
         return response

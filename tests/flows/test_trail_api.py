@@ -177,7 +177,7 @@ class TestProofs:
         notes.verify_proof(proof, merkle.leaf_hash(proof.extra), log=checkpoints.verifier(1))
         assert json.loads(proof.extra)["id"] == str(key)
         assert answer["Content-Type"] == "text/plain; charset=utf-8"
-        assert AuditEvent.objects.filter(type=events.AUDIT_PROOF_TAKEN, target_id=str(key)).exists()
+        assert AuditEvent.objects.filter(type=events.AUDIT_PROOF_DOWNLOADED, target_id=str(key)).exists()
 
     def test_of_nothing_is_404(self, reader: Caller) -> None:
         for end in ("", "/proof"):

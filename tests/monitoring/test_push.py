@@ -19,6 +19,7 @@ import trustme
 from django.db import transaction
 
 from mestore.lib import actor, sql
+from mestore.lib.outbound import Limits
 from monitoring import (
     audit,
     checkpoints,
@@ -49,7 +50,7 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     push._clients.clear()
-    monkeypatch.setattr(push, "LIMITS", push.Limits(1, 0.4, 3, 1_048_576, 2, 0.01))
+    monkeypatch.setattr(push, "LIMITS", Limits(1, 0.4, 3, 1_048_576, 2, 0.01))
     yield
     push._clients.clear()
 
