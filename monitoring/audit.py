@@ -51,6 +51,7 @@ __all__ = [
     "record",
     "record_many",
     "record_refusal",
+    "record_through",
     "replay_spool",
     "together",
 ]
@@ -145,6 +146,17 @@ def record_many(rows: Sequence[Entry]) -> None:
         _write_many(prepared)
     else:
         gathered.extend(prepared)
+
+
+def record_through(alias: str, entry: Entry) -> tuple[UUID, bytes]:
+    """Record `entry` in the transaction of another connection; return its id and leaf hash.
+
+    For what the owner of the tables does. Raise as `record` does.
+    """
+    if not connections[alias].in_atomic_block:
+        raise NotInTransaction("the event belongs inside the transaction of the change it tells about")
+    (row,) = _prepare([entry])
+    return _write_row(row, entry, using=alias), leaves.leaf_hash(row[_CANON])
 
 
 @contextmanager

@@ -8,6 +8,7 @@ silence is seen as what it is: either nothing happened, or nobody signs.
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,9 +16,9 @@ import structlog
 from django.conf import settings
 from django.utils import timezone
 
-from mestore.lib import merkle, notes, sql
+from mestore.lib import crypto, merkle, notes, sql
 from mestore.lib.notes import Checkpoint, Signer, Verifier
-from monitoring import log
+from monitoring import audit, events, log
 from monitoring.log import LogDamaged
 
 REPUBLISH = dt.timedelta(seconds=60)
@@ -35,6 +36,13 @@ WHERE epoch = coalesce(%s, (SELECT epoch FROM audit_tree)) AND size > %s ORDER B
 _EVERY = """
 SELECT size, root, note, signed_at FROM audit_checkpoint
 WHERE epoch = coalesce(%s, (SELECT epoch FROM audit_tree)) AND size > %s ORDER BY size LIMIT 1000
+"""
+_BEGINNING = """
+SELECT e.type, e.canon, e.writer_mac, ended.size, ended.root
+FROM audit_leaf l
+JOIN audit_event e ON e.id = l.event_id AND e.occurred_at = l.occurred_at
+JOIN audit_ended_log ended ON ended.epoch = l.epoch - 1
+WHERE l.epoch = %s AND l.leaf_index = 0
 """
 _KEEP = "INSERT INTO audit_checkpoint (epoch, size, root, note) VALUES (%s, %s, %s, %s)"
 _CONFIRM = "UPDATE audit_tree SET published_at = now() WHERE epoch = %s"
@@ -102,6 +110,8 @@ def publish() -> Signed | None:
         _demand_consistency(before, now.size, root)
     elif log.root_at(now.size) != root:
         raise LogDamaged("the tiles do not lead to the tree's root")
+    elif now.epoch > 1:
+        _demand_beginning(now.epoch)
     note = Checkpoint(origin(now.epoch), now.size, root).signed(signer(now.epoch))
     sql.execute(_KEEP, (now.epoch, now.size, root, note))
     sql.execute(_CONFIRM, (now.epoch,))
@@ -116,6 +126,19 @@ def _demand_consistency(before: Signed, size: int, root: bytes) -> None:
         merkle.verify_consistency(before.size, size, proof, before.root, root)
     except merkle.ProofError as error:
         raise LogDamaged("the tree does not begin with what was signed") from error
+
+
+def _demand_beginning(epoch: int) -> None:
+    """A later log is signed only when its first leaf, of our own making, says how the last one ended."""
+    row = sql.fetch_one(_BEGINNING, (epoch,))
+    if row is None or row[0] != events.AUDIT_LOG_BEGUN:
+        raise LogDamaged("the log does not begin with the end of the one before")
+    _type, canon, tag, size, root = row
+    if tag is None or not crypto.verify_mac(bytes(canon), tag, purpose=audit.WRITER_PURPOSE):
+        raise LogDamaged("the beginning of the log was not written by this service")
+    said = json.loads(bytes(canon))["data"]
+    if (said["old_size"], said["old_root"]) != (size, bytes(root).hex()):
+        raise LogDamaged("the log begins with another end of the one before")
 
 
 def _signed(row: sql.Row | None) -> Signed | None:

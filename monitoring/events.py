@@ -714,6 +714,12 @@ CAPTURED_TRUNCATE: Final = _event(
     retention=_LONG,
 )
 
+AUDIT_LOG_BEGUN: Final = _event(
+    "audit.log_begun", Category.AUDIT, _SUCCESS,
+    "The signed log was ended as it stood, after a loss that two people admitted, and a new one began.",
+    retention=_FOR_EVER,
+)  # fmt: skip
+
 # --- Orders and money -------------------------------------------------------------------------------------
 ORDER_RECORDED: Final = _event("order.recorded", _MONEY, _SUCCESS, "An order was written.", retention=_LONG)
 ORDER_REFUSED: Final = _event(
