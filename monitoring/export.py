@@ -7,6 +7,7 @@ Memory holds one batch, however long the log is; every statement is a page by ke
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 import re
@@ -24,6 +25,8 @@ from monitoring.log import LogDamaged
 
 BATCH: Final = 500
 """Records in one batch at most, and leaves in one read."""
+PERSONAL: Final = "audit.export_personal"
+"""What a second person approves: an export with personal values, described by `details`."""
 
 _PLACE = re.compile(r"([1-9][0-9]{0,8}):(0|[1-9][0-9]{0,17})", re.ASCII)
 _LEAVES = """
@@ -106,6 +109,24 @@ def batches(wanted: Wanted, after: Place, *, limit: int | None = None) -> Iterat
         yield made
         place = made.next
         left = None if left is None else left - len(made.lines)
+
+
+def target(place: Place) -> tuple[str, str]:
+    """Return what an export from `place` is about, for events and approvals."""
+    return "audit_log", str(place)
+
+
+def details(wanted: Wanted, place: Place, limit: int | None) -> dict[str, Any]:
+    """Return in plain values what an export was asked for: recorded, and for personal values approved."""
+    window = wanted.window
+    return {
+        "format": str(wanted.form),
+        "from": str(place),
+        "limit": limit,
+        "since": window.since.astimezone(dt.UTC).isoformat() if window.since else None,
+        "until": window.until.astimezone(dt.UTC).isoformat() if window.until else None,
+        "personal": wanted.personal,
+    }
 
 
 def end() -> Place:

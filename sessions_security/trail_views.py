@@ -15,18 +15,33 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts import exports
 from accounts.permissions import HasPermission, IsStaff
 from mestore.lib import actor, errors
 from mestore.lib.actor import Actor
 from mestore.lib.http import ExactJSONRenderer
-from monitoring import audit, checkpoints, cosigning, events, log_tiles, proofs, selectors, trail_pages
+from mestore.lib.shapes import Text, read
+from monitoring import (
+    audit,
+    checkpoints,
+    cosigning,
+    events,
+    export,
+    log_tiles,
+    proofs,
+    selectors,
+    trail_pages,
+)
 from monitoring.events import Category, Outcome
+from monitoring.export import BadPlace, Place
+from monitoring.export_batches import Format, Window
 from monitoring.trail_pages import Line, Wanted
+from sessions_security.second_person_views import ApprovalAnswer
 
-READING = "audit_logs.read.read_only"
-_READER: Any = HasPermission(READING)
+_READER: Any = HasPermission(exports.AUDIT_READING)
 _USUAL = 50
 _LABEL = 200
+_LARGEST_EXPORT = 1_000_000
 
 
 class NoCheckpoint(errors.NotFound):
@@ -104,6 +119,17 @@ class SizesQuery(serializers.Serializer[Any]):
 
     def get_fields(self) -> dict[str, Any]:
         return {name: serializers.IntegerField(min_value=1, max_value=2**62) for name in ("from", "to")}
+
+
+class PersonalExportRequest(serializers.Serializer[Any]):
+    """`after`: the cursor of an export, as in 1:0."""
+
+    after = Text(max_length=30)
+    limit = serializers.IntegerField(min_value=1, max_value=_LARGEST_EXPORT)
+    format = serializers.ChoiceField(choices=[one.value for one in Format])
+    since = serializers.DateTimeField(required=False, default=None)
+    until = serializers.DateTimeField(required=False, default=None)
+    reason = Text(max_length=500)
 
 
 class PlainText(BaseRenderer):
@@ -223,6 +249,26 @@ class Tile(_Trail):
         response = HttpResponse(log_tiles.read(level, address), content_type="application/octet-stream")
         response["Cache-Control"] = "no-store"
         return response
+
+
+class PersonalExport(_Trail):
+    """Ask a second person for an export with personal values; it is made on the server, by a command."""
+
+    @extend_schema(
+        request=PersonalExportRequest, responses={202: ApprovalAnswer}, operation_id="audit_personal_export"
+    )
+    def post(self, request: Request) -> Response:
+        given = read(PersonalExportRequest, request)
+        try:
+            place = Place.parse(given["after"])
+        except BadPlace:
+            raise trail_pages.CursorInvalid from None
+        window = Window(given["since"], given["until"])
+        asked = exports.ask_audit_personal(
+            export.Wanted(Format(given["format"]), window, personal=True), place, limit=given["limit"],
+            reason=given["reason"], by=actor.of(request),
+        )  # fmt: skip
+        return Response(ApprovalAnswer(asked).data, status=202)
 
 
 def _record(event: str, event_id: UUID, *, by: Actor) -> None:

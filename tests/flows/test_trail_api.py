@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import transaction
 from django.test import Client
 
+from accounts import approvals
+from accounts.models import User
 from mestore.lib import actor, ids, merkle, notes, sql
 from monitoring import audit, checkpoints, events, log, sequencer, trail_pages
 from monitoring.database.counting import count_statements
 from monitoring.models import AuditEvent
 from tests.factories.accounts import AdminFactory, BuyerFactory, grant
-from tests.factories.administration import Caller
+from tests.factories.administration import Caller, acting
 from tests.monitoring.people import ADDRESS, EMAIL, person
 
 pytestmark = pytest.mark.django_db(databases=["default", "audit"], transaction=True)
@@ -244,6 +249,44 @@ class TestLog:
         record(3)
         sequencer.drain()
         assert reader.get("audit/consistency", **sizes).status_code == 422
+
+
+def test_personal_values_leave_once_after_a_second_persons_yes(reader: Caller, tmp_path: Path) -> None:
+    somebody, approver = person(), AdminFactory.create()
+    grant(approver, READING)
+    with transaction.atomic():
+        audit.record(events.SIGNED_OUT, by=somebody)
+    sequencer.drain()
+    body = {"after": "1:0", "limit": 5_000, "format": "jsonl", "reason": "asked for by the court, in writing"}
+
+    def export(name: str, limit: str = "5000") -> None:
+        asker = User.objects.get(email=asked.json()["asked_by"]) if asked else None
+        call_command(
+            "audit_export", "--format", "jsonl", "--personal", "--by", str(asker.pk if asker else ""),
+            "--limit", limit, "--out", str(tmp_path / name), stdout=io.StringIO(), stderr=io.StringIO(),
+        )  # fmt: skip
+
+    asked = reader.post("audit/exports/personal", body)
+    assert asked.status_code == 202, asked.content
+    with pytest.raises(CommandError):
+        export("unapproved")
+    approvals.approve(asked.json()["id"], by=acting(approver))
+    with pytest.raises(CommandError):
+        export("more-than-approved", limit="5001")
+    export("approved")
+    with pytest.raises(CommandError):
+        export("again")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["approved"]
+    assert EMAIL in (tmp_path / "approved").read_text()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"after": "x"}, {"limit": 0}, {"format": "xml"}, {"reason": ""}, {"since": "yesterday"}]
+)
+def test_an_export_that_makes_no_sense_is_not_asked_for(reader: Caller, wrong: dict[str, Any]) -> None:
+    body = {"after": "1:0", "limit": 5, "format": "csv", "reason": "asked for by the court, in writing"}
+    assert reader.post("audit/exports/personal", body | wrong).status_code == 422
 
 
 def test_an_actors_month_is_found_by_index(transactional_db: None) -> None:

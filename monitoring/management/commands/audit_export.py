@@ -24,7 +24,6 @@ from monitoring import audit, checkpoints, events, export, export_batches, expor
 from monitoring.export import BadPlace, Batch, Place, Wanted
 from monitoring.export_batches import BatchError, Format, Window
 
-PERSONAL = "audit.export_personal"
 T = TypeVar("T")
 _EXAMPLES = """
 examples:
@@ -131,7 +130,7 @@ class _Run:
         with transaction.atomic():
             if self.wanted.personal:
                 guard.require_second_person(
-                    PERSONAL, by=self.by, target=("audit_log", str(self.place)), details=self._details()
+                    export.PERSONAL, by=self.by, target=export.target(self.place), details=self._details()
                 )
             self._record(events.AUDIT_EXPORT_BEGUN, self._details())
 
@@ -150,21 +149,13 @@ class _Run:
             self._record(events.AUDIT_EXPORTED, self._details() | made)
 
     def _details(self) -> dict[str, Any]:
-        window = self.wanted.window
-        return {
-            "format": str(self.wanted.form),
-            "from": str(self.place),
-            "limit": self.limit,
-            "since": window.since.isoformat() if window.since else None,
-            "until": window.until.isoformat() if window.until else None,
-            "personal": self.wanted.personal,
-        }
+        return export.details(self.wanted, self.place, self.limit)
 
     def _record(self, event: str, data: dict[str, Any]) -> None:
         audit.record(
             event,
             by=self.by,
-            target=("audit_log", str(self.place.epoch)),
+            target=export.target(self.place),
             data=data,
             personal={"operator": getpass.getuser()},
         )
