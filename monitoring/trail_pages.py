@@ -82,6 +82,18 @@ def read(wanted: Wanted, *, limit: int, cursor: str | None, by: Actor) -> Page:
     return Page(lines, _cursor(shown[-1]) if len(found) > size else None)
 
 
+def record_read(event_id: UUID, *, by: Actor) -> None:
+    """Record that one event was read in full."""
+    with transaction.atomic():
+        audit.record(events.AUDIT_READ, by=by, target=("audit_event", str(event_id)))
+
+
+def record_proof(event_id: UUID, *, by: Actor) -> None:
+    """Record that the proof of one event leaves."""
+    with transaction.atomic():
+        audit.record(events.AUDIT_PROOF_DOWNLOADED, by=by, target=("audit_event", str(event_id)))
+
+
 def _narrowed(wanted: Wanted) -> QuerySet[AuditEvent]:
     rows = AuditEvent.objects.defer("canon", "pii_ct", "writer_mac").annotate(
         sealed=ExpressionWrapper(Q(pii_ct__isnull=False), output_field=BooleanField())

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
 from django.http import HttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
-from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -18,11 +16,9 @@ from rest_framework.views import APIView
 from accounts import exports
 from accounts.permissions import HasPermission, IsStaff
 from mestore.lib import actor, errors
-from mestore.lib.actor import Actor
-from mestore.lib.http import ExactJSONRenderer
+from mestore.lib.http import ExactJSONRenderer, PlainText, text_file
 from mestore.lib.shapes import Text, read
 from monitoring import (
-    audit,
     checkpoints,
     cosigning,
     events,
@@ -132,28 +128,12 @@ class PersonalExportRequest(serializers.Serializer[Any]):
     reason = Text(max_length=500)
 
 
-class PlainText(BaseRenderer):
-    """Lets a program ask for text; what is answered carries its own type."""
-
-    media_type = "text/plain"
-    format = "txt"
-
-    def render(self, data: Any, *_context: Any) -> bytes:
-        return b"" if data is None else str(data).encode()
-
-
 class _Trail(APIView):
     permission_classes = [IsStaff, _READER]
 
 
 class _Text(_Trail):
     renderer_classes = [PlainText, ExactJSONRenderer]
-
-    @staticmethod
-    def text(content: str) -> HttpResponse:
-        response = HttpResponse(content, content_type="text/plain; charset=utf-8")
-        response["Cache-Control"] = "no-store"
-        return response
 
 
 class Events(_Trail):
@@ -193,7 +173,7 @@ class Event(_Trail):
             found = selectors.event_detail(event_id, reveal_personal=False)
         except selectors.EventNotFound:
             raise proofs.NoSuchEvent from None
-        _record(events.AUDIT_READ, event_id, by=actor.of(request))
+        trail_pages.record_read(event_id, by=actor.of(request))
         leaf_hash = bytes(found.event.leaf_hash).hex()
         return Response(
             {"document": found.document, "leaf_hash": leaf_hash, "personal": found.personal_state}
@@ -206,10 +186,8 @@ class EventProof(_Text):
     @extend_schema(responses={(200, "text/plain"): OpenApiTypes.STR}, operation_id="audit_event_proof")
     def get(self, request: Request, event_id: UUID) -> HttpResponse:
         proof = proofs.of_event(event_id).text()
-        _record(events.AUDIT_PROOF_DOWNLOADED, event_id, by=actor.of(request))
-        response = self.text(proof)
-        response["Content-Disposition"] = f'attachment; filename="{event_id}.tlog-proof"'
-        return response
+        trail_pages.record_proof(event_id, by=actor.of(request))
+        return text_file(f"{event_id}.tlog-proof", proof)
 
 
 class Checkpoint(_Text):
@@ -220,7 +198,7 @@ class Checkpoint(_Text):
         last = checkpoints.last()
         if last is None:
             raise NoCheckpoint
-        return self.text(cosigning.with_cosignatures(last))
+        return text_file("", cosigning.with_cosignatures(last))
 
 
 class Consistency(_Trail):
@@ -269,8 +247,3 @@ class PersonalExport(_Trail):
             reason=given["reason"], by=actor.of(request),
         )  # fmt: skip
         return Response(ApprovalAnswer(asked).data, status=202)
-
-
-def _record(event: str, event_id: UUID, *, by: Actor) -> None:
-    with transaction.atomic():
-        audit.record(event, by=by, target=("audit_event", str(event_id)))
