@@ -115,7 +115,7 @@ class AuditEventAdmin(ConsoleModelAdmin):
         ),
         (
             gettext_lazy("Evidence"),
-            ("sequenced", "place", "cosigned", "leaf", "leaf_check", "writer_check", "personal"),
+            ("sequenced", "place", "cosigned", "leaf", "leaf_check", "writer_check", "personal_values"),
         ),
         (gettext_lazy("Canonical bytes"), ("canonical",)),
     )  # fmt: skip
@@ -253,7 +253,7 @@ class AuditEventAdmin(ConsoleModelAdmin):
         return display.state(State.GOOD, words)
 
     @admin.display(description=gettext_lazy("personal values"))
-    def personal(self, event: AuditEvent) -> str:
+    def personal_values(self, event: AuditEvent) -> str:
         if event.pii_ct is not None:
             return _("sealed under the person's own key")
         if revealing.captured_names(_document(bytes(event.canon))):
