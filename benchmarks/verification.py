@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--leaves", type=int, default=300_000)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--hashes-only", action="store_true", help="only what is compared")
     given = parser.parse_args()
     django.setup()
     from mestore.lib import actor, sql
@@ -67,22 +68,26 @@ def main() -> None:
         sql.execute(_ALONE)
     by = actor.system("bench")
 
-    def verified(**options: bool) -> Callable[[], None]:
-        def run() -> None:
-            (found,) = verifications.verify(Plan(Mode.FULL, jobs=given.jobs, **options), by=by)
+    def hashed() -> float:
+        began = time.perf_counter()
+        sql.fetch_one(_HASH)
+        return time.perf_counter() - began
+
+    def verified(*, rows: bool = True, stream: bool = False) -> Callable[[], float]:
+        def run() -> float:
+            (found,) = verifications.verify(Plan(Mode.FULL, jobs=given.jobs, rows=rows, stream=stream), by=by)
             if not found.is_good:
                 raise RuntimeError(f"the log is not good: {found.found.faults[0]}")
+            return found.seconds
 
         return run
 
-    compared = {"sha256(canon)": lambda: sql.fetch_one(_HASH), "hashes only": verified(rows=False)}
-    work = compared | {"full": verified(), "stream": verified(stream=True)}
+    compared = {"sha256(canon)": hashed, "hashes only": verified(rows=False)}
+    work = compared if given.hashes_only else compared | {"full": verified(), "stream": verified(stream=True)}
     spent: dict[str, list[float]] = {name: [] for name in work}
     for number in range(given.rounds):
         for name, run in (compared if number else work).items():
-            began = time.perf_counter()
-            run()
-            spent[name].append(time.perf_counter() - began)
+            spent[name].append(run())
     size = log.state().size
     rates = {name: round(size / statistics.median(times)) for name, times in spent.items()}
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -152,8 +152,12 @@ def _wrong(row: Row, document: Mapping[str, Any] | None, *, is_erased: bool) -> 
         for name, column, value in zip(_COLUMNS, row[1:3] + row[4:13], said, strict=True):
             if column != value:
                 yield f"the column {name} is not what the event's sealed bytes say"
-    if row.is_of_the_database:
-        return
+    if not row.is_of_the_database:
+        yield from _wrong_beside(row, document, is_erased=is_erased)
+
+
+def _wrong_beside(row: Row, document: Mapping[str, Any], *, is_erased: bool) -> Iterator[str]:
+    """What the application adds to the sealed bytes: its MAC, and personal values that they commit to."""
     if row.writer_mac is None:
         yield "an event was written outside the application: it has no MAC"
     elif not crypto.verify_mac(row.canon, row.writer_mac, purpose=audit.WRITER_PURPOSE):
