@@ -83,7 +83,7 @@ VERIFY = ReasonAction(
     name="verify",
     verb=gettext_lazy("Verify now"),
     question=lambda _count: _("Verify the log now?"),
-    effect=gettext_lazy("A worker compares events, tiles and checkpoints, some 100,000 events in a second."),
+    effect=gettext_lazy("A worker compares events, tiles, checkpoints and cosignatures, in the background."),
     undo=gettext_lazy("There is nothing to undo: nothing is changed."),
     done=lambda _count: _("The verification is in line. Its result will be on this page."),
     permission=SEE,
@@ -123,7 +123,11 @@ def page(request: HttpRequest) -> HttpResponseBase:
         key=str(checkpoints.verifier(now.epoch)),
         root=now.signed_root.hex() if now.signed_root is not None else "",
         signed_size=now.signed_size,
-        tables=[integrity_figures.witnesses_table(words), integrity_figures.runs_table(runs)],
+        tables=[
+            integrity_figures.witnesses_table(words),
+            integrity_figures.runs_table(runs),
+            *integrity_figures.ended_tables(),
+        ],
     )
 
 

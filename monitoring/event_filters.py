@@ -20,8 +20,8 @@ UNBOUNDED_DAYS = 30
 """What has no index of its own is searched so far back, unless a moment, an actor or a target is given."""
 
 # Each of these walks an index that begins with it, or bounds the months that are read.
-BOUNDING = frozenset({"window", "since", "until", "actor_id", "target_id", "session_id"})
-WIDE = frozenset({"category", "outcome", "actor_kind", "type"})
+BOUNDING = ({"window"}, {"since"}, {"until"}, {"actor_id"}, {"session_id"}, {"target_type", "target_id"})
+WIDE = frozenset({"category", "outcome", "actor_kind", "type", "target_type", "target_id"})
 
 
 class Typed(SimpleListFilter):
@@ -144,7 +144,7 @@ class ExplorerList(KeysetChangeList):
     def is_bounded(self) -> bool:
         """Whether only the last UNBOUNDED_DAYS are searched."""
         given = {name for name, values in self.filter_params.items() if any(values)}
-        return bool(given & WIDE) and not given & BOUNDING
+        return bool(given & WIDE) and not any(together <= given for together in BOUNDING)
 
     def typed(self, name: str) -> str:
         """What stands in a field of the form."""

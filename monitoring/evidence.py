@@ -99,8 +99,8 @@ def _files(pack: Pack, newest: Signed) -> Iterable[tuple[str, str]]:
 
 
 def _keys() -> str:
-    """The log's public key, then those of its witnesses, one per line."""
-    lines = [f"log {checkpoints.verifier(log.state().epoch)}"]
+    """The key of the log, of those that ended before it, and of its witnesses, one per line."""
+    lines = [f"log {checkpoints.verifier(epoch)}" for epoch in range(log.state().epoch, 0, -1)]
     lines += [f"witness {one.key}" for one in cosigning.configured()]
     return "".join(f"{line}\n" for line in lines)
 

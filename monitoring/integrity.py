@@ -22,6 +22,7 @@ COUNTED: Final = 10_000
 SAMPLED: Final = 3_000
 SAMPLE_SECONDS: Final = 60
 CHECKPOINTS: Final = 60
+LOGS: Final = 20
 # When a figure asks for a person (the alert rules say the same).
 PENDING_OLD: Final = dt.timedelta(seconds=60)
 CHECKPOINT_OLD: Final = dt.timedelta(seconds=120)
@@ -46,6 +47,10 @@ WITH newest AS (
 )
 SELECT n.signed_at, n.size, extract(epoch FROM n.signed_at - l.occurred_at)::float8
 FROM newest n JOIN audit_leaf l ON l.epoch = n.epoch AND l.leaf_index = n.before ORDER BY n.size
+"""
+
+_ENDED = """
+SELECT epoch, size, ended_at, reason, approved_by FROM audit_ended_log ORDER BY epoch DESC LIMIT %s
 """
 
 
@@ -78,6 +83,17 @@ class Lag:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """A log that ended because two people admitted a loss."""
+
+    epoch: int
+    size: int
+    ended_at: dt.datetime
+    reason: str
+    approved_by: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Sampled:
     """What a random sample of leaves said, and when it was drawn."""
 
@@ -98,6 +114,11 @@ def standing() -> Standing:
 def lags() -> list[Lag]:
     """Return how long events waited for each of the newest checkpoints, oldest first; one statement."""
     return [Lag(*row) for row in sql.fetch_all(_LAGS, (CHECKPOINTS,))]
+
+
+def ended() -> list[Ended]:
+    """Return the logs before this one, newest first; one statement."""
+    return [Ended(*row) for row in sql.fetch_all(_ENDED, (LOGS,))]
 
 
 def sampled() -> Sampled:

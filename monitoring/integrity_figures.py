@@ -185,7 +185,7 @@ def _lags() -> Panel:
         title=title,
         subtitle=_("seconds that the first event under each checkpoint waited; newest %(many)d checkpoints")
         % {"many": integrity.CHECKPOINTS},
-        categories=[f"{one.signed_at.astimezone(display.BOGOTA):%H:%M:%S}" for one in found],
+        categories=[f"{one.signed_at.astimezone(display.BOGOTA):%H:%M}" for one in found],
         series=[charts.Line(_("seconds"), [max(0, round(one.seconds)) for one in found])],
         category_name=_("Signed"),
         exact=display.number,
@@ -221,6 +221,26 @@ def witnesses_table(words: Sequence[LastWord]) -> Table:
         empty=_("No witness is configured: nobody outside would notice a rewritten log."),
         note=_("A witness signs a checkpoint only when the log it saw before is still its beginning."),
     )
+
+
+def ended_tables() -> list[Table]:
+    """The logs before this one, where there are any: each ended with a loss that was admitted."""
+    found = integrity.ended()
+    if not found:
+        return []
+    return [
+        Table(
+            title=_("Logs that ended"),
+            headers=[_("Log"), _("Events"), _("Ended"), _("Why"), _("Agreed by")],
+            rows=[
+                (one.epoch, display.number(one.size), display.moment(one.ended_at), one.reason,
+                 ", ".join(one.approved_by))
+                for one in found
+            ],
+            numeric=frozenset({1}),
+            note=_("A log ends when part of it was lost, two people say so, and the next one begins."),
+        )
+    ]  # fmt: skip
 
 
 def runs_table(runs: Sequence[Run]) -> Table:

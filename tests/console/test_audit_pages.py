@@ -451,7 +451,16 @@ def test_no_search_by_who_or_what_reads_a_month_from_end_to_end(
         assert f"Seq Scan on audit_event_{timezone.now():%Y%m}" not in plan, plan
 
 
-@pytest.mark.parametrize("query", ["outcome=FAILURE", "category=FINANCIAL", "type=auth.sign_in.failed"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "outcome=FAILURE",
+        "category=FINANCIAL",
+        "type=auth.sign_in.failed",
+        "target_id=order-9",
+        "target_type=order",
+    ],
+)
 def test_search_by_kind_reads_no_month_outside_of_its_window(
     query: str, admin_visitor: house.Visitor
 ) -> None:

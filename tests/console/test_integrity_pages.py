@@ -128,6 +128,23 @@ def test_sealed_log_shows_size_root_key_and_runs(admin_visitor: house.Visitor) -
     assert _offences(text) == []
 
 
+@pytest.mark.django_db(transaction=True, databases=["default", "audit", "owner"])
+def test_log_that_ended_is_told_with_its_reason_and_who_agreed() -> None:
+    visitor = house.visitor(permissions=(house.AUDIT,))
+    before = page(visitor.client)
+    sql.execute(
+        "INSERT INTO audit_ended_log (epoch, size, frontier, root, reason, approved_by)"
+        " VALUES (7, 1234, '', %s, 'failover lost <b>four</b> events', %s)",
+        (b"0" * 32, ["ana@example.com", "sofia@example.com"]), using="owner",
+    )  # fmt: skip
+
+    answer = visitor.client.get(PAGE, headers=ENGLISH).content.decode()
+
+    assert "Logs that ended" not in before
+    assert "failover lost &lt;b&gt;four&lt;/b&gt; events" in answer
+    assert "ana@example.com, sofia@example.com" in answer
+
+
 def test_page_costs_at_most_twelve_statements(admin_visitor: house.Visitor) -> None:
     record(3)
     sequencer.drain()
