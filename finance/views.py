@@ -87,10 +87,10 @@ class CommissionProofView(APIView):
     )
     def get(self, request: Request, commission_id: UUID) -> HttpResponse:
         """Return the proof of the sale's entry in the vendor's own book (C2SP tlog-proof)."""
-        row = selectors.commission(commission_id, reader=_reader(request))
-        proof = proofs.of_event(row.entry_id).text()
-        trail_pages.record_proof(row.entry_id, by=actor.of(request))
-        return text_file(f"{row.entry_id}.tlog-proof", proof)
+        entry = selectors.sale_entry(commission_id, reader=_reader(request))
+        proof = proofs.of_event(entry).text()
+        trail_pages.record_proof(entry, by=actor.of(request))
+        return text_file(f"{entry}.tlog-proof", proof)
 
 
 class EarningsView(APIView):

@@ -15,6 +15,7 @@ from monitoring import checkpoints, events, sequencer
 from monitoring.models import AuditEvent
 from tests.factories.accounts import AdminFactory, BuyerFactory, VendorFactory
 from tests.factories.administration import Caller
+from tests.factories.finance import CommissionFactory
 from tests.finance.conftest import MACHINE, form, order_body, vendor  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.django_db(databases=["default", "audit"], transaction=True)
@@ -37,6 +38,12 @@ def test_before_the_sale_is_sealed_it_says_when_to_come_back(sale: Commission) -
     answer = Caller(sale.vendor).get(f"commissions/{sale.pk}/proof")
 
     assert (answer.status_code, answer.json()["error_code"]) == (409, "NOT_SEALED_YET")
+
+
+def test_a_commission_without_a_posting_has_none(transactional_db: None) -> None:
+    row = CommissionFactory.create(entry_id=None)
+
+    assert Caller(row.vendor).get(f"commissions/{row.pk}/proof").status_code == 404
 
 
 def test_it_convinces_whoever_has_the_logs_key(sale: Commission) -> None:
