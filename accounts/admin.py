@@ -85,7 +85,7 @@ class UserAdmin(ConsoleModelAdmin):
     """Accounts: who they are, whether they may enter, how well they prove themselves."""
 
     group, position = "people", 10
-    personal = ("contact", "identity")
+    personal_classes = ("contact", "identity")
     summary = gettext_lazy("Everybody who has an account, newest first.")
     empty = gettext_lazy("Accounts appear here when people register or `create_admin` is run.")
     list_display = ("who", "state", "factor", "last_login", "created_at")
@@ -247,7 +247,7 @@ class VendorProfileAdmin(ConsoleModelAdmin):
     """Shops."""
 
     group, position = "people", 20
-    personal = ("business", "location")
+    personal_classes = ("business", "location")
     summary = gettext_lazy("The shops that sell here, newest first.")
     empty = gettext_lazy("Vendors appear here when they register or their orders are imported.")
     list_display = ("shop", "vendor_status", "city", "created_at")
