@@ -18,7 +18,10 @@ from monitoring import spool
 LAG_SECONDS = 60
 UNSIGNED_SECONDS = 120
 
-_append_only: set[str] = {"audit_event", "audit_leaf", "audit_checkpoint", "audit_cosignature"}
+_append_only: set[str] = {
+    "audit_event", "audit_leaf", "audit_checkpoint", "audit_cosignature", "audit_ended_log",
+    "audit_receipt_match",
+}  # fmt: skip
 
 WARNINGS = frozenset({"audit"})
 """Checks that warn and keep nobody from working: refusing work would not make the trail any faster."""

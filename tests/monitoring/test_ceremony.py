@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from django.core.management.base import CommandError
 from django.db import DatabaseError, transaction
 
 from mestore.lib import actor, merkle, notes, sql
+from mestore.servers import postgres
 from monitoring import (
     audit,
     ceremony,
@@ -36,24 +38,29 @@ pytestmark = pytest.mark.django_db(databases=["default", "audit", "owner"], tran
 BY = actor.system("test")
 REASON = "the failover lost its tail"
 TWO = ("staff 7", "staff 9")
+EMPTIED = (
+    "audit_event, audit_pending, audit_tree, audit_leaf, audit_tile, audit_checkpoint, audit_cosignature"
+)
+DUMPED = [f"{name}*" for name in EMPTIED.split(", ")]
 COMMAND = (f"--reason={REASON}", *(f"--approved-by={name}" for name in TWO))
 
 
 def restored(superuser_dsn: str, lost: int) -> None:
-    """A database with five leaves, from before the witness saw more: the newest backup."""
+    """The trail as a dump of five leaves has it, from before the witness saw more."""
     grow(5)
-    tiles, frontier = log.tile_row(0, 0, 5), log.state().frontier.dump()
+    dump = tool("pg_dump", superuser_dsn, "--data-only", *(f"--table=public.{name}" for name in DUMPED))
     grow(lost)
     cosigning.ask_all()
-    tamper(
-        superuser_dsn,
-        "DELETE FROM audit_cosignature",
-        "DELETE FROM audit_checkpoint WHERE size > 5",
-        "DELETE FROM audit_event WHERE id IN (SELECT event_id FROM audit_leaf WHERE leaf_index >= 5)",
-        "DELETE FROM audit_leaf WHERE leaf_index >= 5",
-        ("UPDATE audit_tile SET hashes = %s", (tiles,)),
-        ("UPDATE audit_tree SET size = 5, frontier = %s", (frontier,)),
-    )
+    tamper(superuser_dsn, f"TRUNCATE {EMPTIED}")
+    tool("psql", superuser_dsn, "--quiet", "--set=ON_ERROR_STOP=1", "--single-transaction", given=dump)
+    assert log.state().size == 5
+
+
+def tool(name: str, dsn: str, *arguments: str, given: str = "") -> str:
+    command = [str(postgres.find_binaries() / name), *arguments, f"--dbname={dsn}"]
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def first_leaf() -> dict[str, Any]:
