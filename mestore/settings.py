@@ -67,6 +67,8 @@ AUDIT_RECEIPTS = env.text(
     "MESTORE_AUDIT_RECEIPTS", "where receipts of the audit trail go: stderr, a file, or off",
     default="off" if MESTORE_ENV == "test" else "stderr",
 )  # fmt: skip
+if AUDIT_RECEIPTS not in {"stderr", "off"} and not AUDIT_RECEIPTS.startswith("/"):
+    env.complain("MESTORE_AUDIT_RECEIPTS is neither stderr, off, nor the whole path of a file.")
 AUDIT_SPOOL = env.text("MESTORE_AUDIT_SPOOL", "folder for sign-in events while the trail refuses", default="")
 AUDIT_ANCHOR_DIR = env.text("MESTORE_AUDIT_ANCHOR_DIR", "folder for hourly checkpoints", default="")
 # Where the audit trail is sent: "https://host/path" or "syslog+tls://host:port".
