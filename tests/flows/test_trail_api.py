@@ -302,6 +302,19 @@ def test_an_actors_month_is_found_by_index(transactional_db: None) -> None:
     assert len(rows) == 51
 
 
+def test_what_no_index_leads_to_is_searched_a_month_back(transactional_db: None) -> None:
+    """Otherwise a code that never occurs would read every row of every year."""
+    now = dt.datetime.now(dt.UTC)
+    for asked in ({"code": "x"}, {"outcome": "FAILURE"}, {"category": "FINANCIAL"}, {"target_id": "t"}):
+        since = trail_pages._since(trail_pages.Wanted(**asked))
+        assert since is not None
+        assert now - since > dt.timedelta(days=29)
+        until = trail_pages.Wanted(**asked, until=now - dt.timedelta(days=90))
+        assert trail_pages._since(until) == now - dt.timedelta(days=120)
+    for asked in ({}, {"actor": "a"}, {"code": "x", "actor": "a"}, {"target_type": "t", "target_id": "t"}):
+        assert trail_pages._since(trail_pages.Wanted(**asked)) is None
+
+
 # Months are prepared from the last one on; the trail refuses what happened before.
 MANY = """
 INSERT INTO audit_event (id, occurred_at, type, outcome, actor_kind, actor_id, canon, leaf_hash)
