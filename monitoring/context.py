@@ -2,8 +2,9 @@
 
 The setting `mestore.ctx` rides on the BEGIN that is sent anyway, in the same message. It is local to the
 transaction: it ends with it, so a pooled connection carries nothing to the next one that borrows it, and
-reads outside of transactions set nothing. A row changed where it is not set was changed by somebody who went
-around the application: the database's own role is named instead.
+reads outside of transactions set nothing; a single statement that writes there carries it in front
+(`monitoring/database/acting.py`). A row changed where it is not set was changed by somebody who went around
+the application: the database's own role is named instead.
 
 A request is bound by `ContextMiddleware` and asked at each BEGIN who is signed in by then. Jobs and commands
 act as the program they run in, or as who `acting` says.
@@ -75,21 +76,30 @@ def current() -> Actor:
     return actor.system(_program()) if request is None else _of(request)
 
 
+def setting(*, within_parameters: bool = False) -> sql.Composed:
+    """Return the statement that tells a transaction who acts.
+
+    `within_parameters`: the statement that it goes with has some, where a percent sign is written twice.
+    """
+    text = _text(current())
+    return _SET.format(sql.Literal(text.replace("%", "%%") if within_parameters else text))
+
+
 def begin(connection: Any) -> None:
     """Begin a transaction on a psycopg connection and tell it who acts, in one message.
 
     A connection that broke is left as it is: the transaction's first statement says so.
     """
-    setting = _SET.format(sql.Literal(_text(current())))
+    told = setting()
     if any(
         option is not None
         for option in (connection.isolation_level, connection.read_only, connection.deferrable)
     ):
-        connection.execute(setting)  # psycopg's own BEGIN knows the options
+        connection.execute(told)  # psycopg's own BEGIN knows the options
         return
     if connection.pgconn.status != ConnStatus.OK:
         return
-    result = connection.pgconn.exec_(_BEGIN.format(setting).as_bytes(connection))
+    result = connection.pgconn.exec_(_BEGIN.format(told).as_bytes(connection))
     if result.status != ExecStatus.COMMAND_OK and connection.pgconn.status == ConnStatus.OK:
         raise OperationalError("the database refused to begin a transaction")
 

@@ -9,6 +9,7 @@ from django.db.backends.postgresql import base
 
 from monitoring import context
 from monitoring.database import liveness, prepared, statistics
+from monitoring.database.acting import ActingCursor
 from monitoring.database.exhaustion import is_pool_exhausted
 
 # The aliases whose transactions change rows that are captured; what `audit` writes says itself who acts.
@@ -23,6 +24,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
     """
 
     _taken_at: float | None = None
+
+    def get_connection_params(self) -> dict[str, Any]:
+        """Return how to connect, with the cursor that says who acts."""
+        params = super().get_connection_params()
+        if self.alias in CAPTURED:
+            params["cursor_factory"] = ActingCursor
+        return params
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Take a connection from the pool, or open one, and note how long that took."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from psycopg import errors
 from accounts.models import Permission, User
 from mestore.lib import ids, sql
 from mestore.lib.actor import Actor
+from mestore.management.commands import worker
 from monitoring import capture, context, events, sequencer
 from monitoring.database.counting import count_statements
 from monitoring.models import AuditEvent
@@ -385,6 +387,31 @@ class TestContext:
             Permission.objects.filter(pk=1).update(requires_mfa=True)
 
         assert len(sent) == 1
+
+    def test_of_a_single_statement_outside_of_a_transaction_goes_in_front_of_it(self) -> None:
+        by = person(session_id="it's 100% \\ strange; %s")
+        user = UserFactory.create()
+        with count_statements("default") as sent, context.acting(by):
+            changed = User.objects.filter(pk=user.pk).update(language="en")
+            row = sql.fetch_one(
+                "UPDATE accounts_user SET language = 'es' WHERE id = %s RETURNING '100%%', language",
+                [user.pk],
+            )
+            sql.execute("DELETE FROM accounts_user")
+            assert sql.fetch_one("SELECT coalesce(current_setting('mestore.ctx', true), '')") == ("",)
+
+        assert (changed, row, len(sent)) == (1, ("100%", "es"), 4)
+        found = [*captured("capture.update"), *captured("capture.delete")]
+        assert [(event.actor_id, event.session_id) for event in found] == [(by.id, by.session_id)] * 3
+
+    def test_of_a_job_is_the_job(self) -> None:
+        user = UserFactory.create()
+        job = SimpleNamespace(job=SimpleNamespace(task_name="accounts.some_job"))
+
+        worker.in_its_own_name(lambda: User.objects.filter(pk=user.pk).update(language="en"), job, None)
+
+        (event,) = captured("capture.update")
+        assert document(event)["actor"] == {"kind": "system", "name": "accounts.some_job", "role": "SYSTEM"}
 
     def test_of_a_request_is_who_is_signed_in_when_the_transaction_begins(self) -> None:
         user = UserFactory.create()

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.django_connector import DjangoConnector
 
-from monitoring import sequencer
+from mestore.lib import actor
+from monitoring import context, sequencer
 
 DEFAULT_CONCURRENCY = 4
 STOP_SECONDS = 20.0
@@ -52,6 +53,12 @@ class Command(BaseCommand):
             )
 
 
+def in_its_own_name(call_next: Callable[[], Any], job: Any, _worker: Any) -> Any:
+    """Let what a job changes name the job as its actor."""
+    with context.acting(actor.system(job.job.task_name)):
+        return call_next()
+
+
 @contextlib.contextmanager
 def _sequencing() -> Iterator[None]:
     """Give events their place in the signed log meanwhile, in a thread: it must not wait for jobs."""
@@ -72,5 +79,6 @@ async def _run(working: Any, **options: Any) -> None:
             shutdown_graceful_timeout=STOP_SECONDS,
             # What a job was about is in the audit trail; a finished job has nothing more to say.
             delete_jobs="successful",
+            task_middleware=[in_its_own_name],
             **options,
         )
