@@ -96,3 +96,9 @@ def remove(owner_id: UUID, filter_id: UUID) -> None:
     gone, _tables = SavedFilter.objects.filter(owner_id=owner_id, pk=filter_id).delete()
     if not gone:
         raise NoSuchFilter
+
+
+def forget(owner_id: UUID) -> int:
+    """Forget everything that a person keeps: their account is erased. Return how many filters there were."""
+    gone, _tables = SavedFilter.objects.filter(owner_id=owner_id).delete()
+    return gone

@@ -17,6 +17,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from accounts import deletion
 from mestore.lib import actor, ids, merkle, notes, sql
 from mestore.lib.actor import Actor
 from mestore.lib.console import figures
@@ -25,6 +26,7 @@ from monitoring.models import AuditEvent, SavedFilter
 from sessions_security.models import StepUpProof
 from tests.console import house
 from tests.console.test_pages import STATEMENTS, _offences, _statements
+from tests.factories.accounts import BuyerFactory
 
 pytestmark = pytest.mark.django_db(databases=["default", "audit"])
 
@@ -248,6 +250,17 @@ def test_same_name_replaces_and_the_twenty_first_is_refused(admin_visitor: house
     with pytest.raises(saved_filters.TooManyFilters):
         saved_filters.save(owner, name="one more", given={"outcome": "SUCCESS"})
     assert SavedFilter.objects.count() == saved_filters.MOST
+
+
+def test_filters_of_an_erased_account_go_with_it() -> None:
+    user = BuyerFactory.create(is_active=False, deleted_at=timezone.now())
+    other = ids.uuid7()
+    for owner in (user.pk, other):
+        saved_filters.save(owner, name="mine", given={"actor_id": "somebody"})
+
+    deletion.erase(user.pk, reason="asked for by its owner", confirmed=True, by=BY)
+
+    assert [kept.owner_id for kept in SavedFilter.objects.all()] == [other]
 
 
 @pytest.mark.parametrize(

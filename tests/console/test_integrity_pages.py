@@ -28,6 +28,7 @@ from monitoring import (
     cosigning,
     events,
     evidence,
+    export_cursors,
     integrity,
     integrity_figures,
     jobs,
@@ -474,6 +475,21 @@ def test_waiting_messages_are_counted_by_channel_without_their_contents(
     assert "eva@example.com" not in text
     (line,) = jobs.messages()
     assert (line.channel, line.many, line.again, line.attempts) == ("mail", 1, 1, 3)
+
+
+def test_receiver_of_the_export_is_shown_with_how_far_behind_it_is(admin_visitor: house.Visitor) -> None:
+    record(3)
+    sequencer.drain()
+    held = export_cursors.take("siem-1", by=BY)
+    assert held is not None
+    export_cursors.fail(held, "<b>timeout</b>")
+
+    answer = admin_visitor.client.get(JOBS, headers=ENGLISH).content.decode()
+
+    assert "siem-1" in answer
+    assert "&lt;b&gt;timeout&lt;/b&gt;" in answer
+    (kept,) = export_cursors.every()
+    assert kept.behind >= 3
 
 
 def test_ids_of_nothing_lead_nowhere(admin_visitor: house.Visitor) -> None:
