@@ -140,8 +140,9 @@ def _batch(wanted: Wanted, place: Place, most: int) -> Batch | None:
     """Return the next batch of one log; None at its end."""
     last = checkpoints.last(place.epoch)
     if last is None or place.index >= last.size:
-        if last is not None and place.index > last.size:
-            raise BadPlace("the log is not that long yet")
+        # A log that ended may have lost what was delivered of it: the next one says so, and goes on.
+        if place.index > (last.size if last is not None else 0) and place.epoch == log.state().epoch:
+            raise BadPlace("the log is not that long")
         return None
     before = _frontier(place)
     grown, records, at = replace(before, hashes=list(before.hashes)), list[Record](), place.index

@@ -15,7 +15,7 @@ import binascii
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
@@ -42,6 +42,10 @@ class Format(StrEnum):
 
 class BatchError(ValueError):
     """The file is not what left the house. The sentence says what is wrong, and where."""
+
+
+class NotSignedByLog(BatchError):
+    """None of the keys that are known signed it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ class Trailer:
         try:
             parsed = notes.parse(note)
             if not parsed.times(signed_by):
-                raise BatchError("the log did not sign this batch")
+                raise NotSignedByLog("the log did not sign this batch")
             return cls._of(parsed.text, signed_by)
         except (NoteError, ValueError, TypeError, merkle.ProofError, binascii.Error) as error:
             raise (
@@ -161,10 +165,11 @@ class _Lines:
     leaves: list[bytes] = field(default_factory=list)
 
 
-def verify(lines: Iterable[str], form: Format, *, signed_by: Verifier) -> Verified:
+def verify(lines: Iterable[str], form: Format, *, signed_by: Sequence[Verifier]) -> Verified:
     """Return what an exported file holds when every batch of it is whole and follows the one before.
 
-    `lines` keep their line ends. Raises BatchError with the first thing that is wrong.
+    `lines` keep their line ends. `signed_by` are the keys of the logs, for a file that goes on in the log
+    after one that ended. Raises BatchError with the first thing that is wrong.
     """
     found, waiting, last = Verified(), _Lines(), None
     for line in _without_heading(lines, form):
@@ -172,10 +177,10 @@ def verify(lines: Iterable[str], form: Format, *, signed_by: Verifier) -> Verifi
         if sealed is None:
             _take(waiting, line, form)
             continue
-        trailer = Trailer.read(sealed.note, signed_by=signed_by)
+        trailer, key = _trailer(sealed.note, signed_by)
         _check(trailer, waiting, form)
         _follows(last, trailer)
-        found.checkpoint_size = _leads_to(sealed, trailer, signed_by)
+        found.checkpoint_size = _leads_to(sealed, trailer, key)
         found.log, found.end = trailer.log, trailer.end
         found.begin = trailer.begin if last is None else found.begin
         found.batches, found.records = found.batches + 1, found.records + trailer.records
@@ -185,6 +190,15 @@ def verify(lines: Iterable[str], form: Format, *, signed_by: Verifier) -> Verifi
     if last is None:
         raise BatchError("the file holds no batch")
     return found
+
+
+def _trailer(note: str, keys: Sequence[Verifier]) -> tuple[Trailer, Verifier]:
+    for key in keys:
+        try:
+            return Trailer.read(note, signed_by=key), key
+        except NotSignedByLog:
+            continue
+    raise NotSignedByLog("the log did not sign this batch")
 
 
 def _check(trailer: Trailer, lines: _Lines, form: Format) -> None:
@@ -213,10 +227,19 @@ def _demand_order(indexes: list[int], trailer: Trailer, where: str) -> None:
 def _follows(before: Trailer | None, trailer: Trailer) -> None:
     if before is None:
         return
+    if trailer.log != before.log:
+        _begins(before, trailer)
+        return
     if trailer.begin != before.end:
         raise BatchError(f"between the leaves {before.end} and {trailer.begin} batches are missing or mixed")
     if trailer.before.root() != before.root:
         raise BatchError(f"the log forked at {trailer.begin} leaves")
+
+
+def _begins(before: Trailer, trailer: Trailer) -> None:
+    """After one log ended another begins, and its first event says how large that one was."""
+    if trailer.begin != 0:
+        raise BatchError(f"between {before.log} and {trailer.log} batches are missing or mixed")
 
 
 def _leads_to(sealed: Sealed, trailer: Trailer, signed_by: Verifier) -> int:

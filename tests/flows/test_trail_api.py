@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mestore.lib import actor, ids, merkle, notes, sql
 from monitoring import audit, checkpoints, events, log, sequencer, trail_pages
 from monitoring.database.counting import count_statements
 from monitoring.models import AuditEvent
+from monitoring.trail_pages import Wanted
 from tests.factories.accounts import AdminFactory, BuyerFactory, grant
 from tests.factories.administration import Caller, acting
 from tests.monitoring.people import ADDRESS, EMAIL, person
@@ -152,7 +154,7 @@ def test_a_page_costs_the_same_however_long_it_is(reader: Caller) -> None:
     counts = []
     for limit in (1, 50):
         with count_statements("default") as sent:
-            trail_pages.read(trail_pages.Wanted(), limit=limit, cursor=None, by=BY)
+            trail_pages.read(Wanted(), limit=limit, cursor=None, by=BY)
         counts.append(len(sent))
 
     assert counts[0] == counts[1] <= 3
@@ -292,7 +294,7 @@ def test_an_export_that_makes_no_sense_is_not_asked_for(reader: Caller, wrong: d
 def test_an_actors_month_is_found_by_index(transactional_db: None) -> None:
     """Events of many months and actors: the page reads an index of each month, and no table whole."""
     sql.execute(MANY)
-    wanted = trail_pages.Wanted(actor="actor-7", since=dt.datetime.now(dt.UTC) - dt.timedelta(days=20))
+    wanted = Wanted(actor="actor-7", since=dt.datetime.now(dt.UTC) - dt.timedelta(days=20))
     rows = trail_pages._narrowed(wanted).order_by("-occurred_at", "-id")[:51]
 
     plan = rows.explain(analyze=True, format="json")
@@ -305,14 +307,15 @@ def test_an_actors_month_is_found_by_index(transactional_db: None) -> None:
 def test_what_no_index_leads_to_is_searched_a_month_back(transactional_db: None) -> None:
     """Otherwise a code that never occurs would read every row of every year."""
     now = dt.datetime.now(dt.UTC)
-    for asked in ({"code": "x"}, {"outcome": "FAILURE"}, {"category": "FINANCIAL"}, {"target_id": "t"}):
-        since = trail_pages._since(trail_pages.Wanted(**asked))
+    rare = Wanted(code="x"), Wanted(outcome="FAILURE"), Wanted(category="FINANCIAL"), Wanted(target_id="t")
+    for wanted in rare:
+        since = trail_pages._since(wanted)
         assert since is not None
         assert now - since > dt.timedelta(days=29)
-        until = trail_pages.Wanted(**asked, until=now - dt.timedelta(days=90))
+        until = replace(wanted, until=now - dt.timedelta(days=90))
         assert trail_pages._since(until) == now - dt.timedelta(days=120)
-    for asked in ({}, {"actor": "a"}, {"code": "x", "actor": "a"}, {"target_type": "t", "target_id": "t"}):
-        assert trail_pages._since(trail_pages.Wanted(**asked)) is None
+    led = Wanted(), Wanted(actor="a"), Wanted(code="x", actor="a"), Wanted(target_type="t", target_id="t")
+    assert [trail_pages._since(wanted) for wanted in led] == [None] * 4
 
 
 # Months are prepared from the last one on; the trail refuses what happened before.

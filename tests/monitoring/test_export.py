@@ -15,7 +15,17 @@ from django.db import transaction
 
 from mestore.lib import actor, spreadsheets, sql
 from mestore.lib.notes import Signer
-from monitoring import audit, checkpoints, events, export, export_batches, export_cursors, log, sequencer
+from monitoring import (
+    audit,
+    ceremony,
+    checkpoints,
+    events,
+    export,
+    export_batches,
+    export_cursors,
+    log,
+    sequencer,
+)
 from monitoring.export import BadPlace, Batch, Place, Wanted
 from monitoring.export_batches import BatchError, Format, Window
 from monitoring.log import LogDamaged
@@ -23,7 +33,7 @@ from monitoring.models import AuditEvent
 from tests.monitoring.people import ADDRESS, AGENT, EMAIL, person
 from tests.monitoring.test_verification import tamper
 
-pytestmark = pytest.mark.django_db(databases=["default", "audit"], transaction=True)
+pytestmark = pytest.mark.django_db(databases=["default", "audit", "owner"], transaction=True)
 
 BY = actor.system("test")
 EDIT = """
@@ -54,7 +64,7 @@ def file_of(batches: list[Batch], form: Format) -> list[str]:
 
 
 def verify(lines: list[str], form: Format = Format.JSONL) -> export_batches.Verified:
-    return export_batches.verify(lines, form, signed_by=checkpoints.verifier(1))
+    return export_batches.verify(lines, form, signed_by=[checkpoints.verifier(1)])
 
 
 # --- Complete and in order --------------------------------------------------------------------------------
@@ -126,6 +136,30 @@ def test_a_cursor_beyond_the_log_is_refused(place: Place) -> None:
         made(after=place)
 
 
+def test_after_the_end_of_a_log_the_next_one_follows() -> None:
+    old = seal(600)
+    begun = ceremony.begin_new_log(
+        reason="the failover lost its tail", approved_by=("staff 7", "staff 9"), by=BY
+    )
+    seal(7)
+    keys = [checkpoints.verifier(begun.old_epoch), checkpoints.verifier(begun.epoch)]
+
+    batches = made()
+    lines = file_of(batches, Format.JSONL)
+    found = export_batches.verify(lines, Format.JSONL, signed_by=keys)
+
+    assert [str(batch.place) for batch in batches] == ["1:0", "1:500", "2:0"]
+    assert found.records == old + log.state().size
+    # What the old log lost was delivered all the same: the cursor goes on in the new one.
+    assert made(after=Place(1, old + 50))[0].place == Place(2, 0)
+    with pytest.raises(BatchError, match="did not sign"):
+        export_batches.verify(lines, Format.JSONL, signed_by=keys[:1])
+    with pytest.raises(BatchError, match="missing or mixed"):
+        export_batches.verify(
+            lines[:501] + file_of(made(after=Place(2, 3)), Format.JSONL), Format.JSONL, signed_by=keys
+        )
+
+
 # --- What a forger does -----------------------------------------------------------------------------------
 
 
@@ -170,7 +204,7 @@ def test_another_key_signs_nothing() -> None:
     other = Signer.of_seed(checkpoints.origin(1), bytes(32)).verifier
 
     with pytest.raises(BatchError, match="did not sign"):
-        export_batches.verify(lines, Format.JSONL, signed_by=other)
+        export_batches.verify(lines, Format.JSONL, signed_by=[other])
 
 
 def test_a_checkpoint_of_a_shorter_log_is_refused() -> None:

@@ -94,7 +94,7 @@ class Receiver:
 
     def whole(self, form: Format = Format.OCSF) -> export_batches.Verified:
         lines = [line for body in self.bodies for line in body.splitlines(keepends=True)]
-        return export_batches.verify(lines, form, signed_by=checkpoints.verifier(1))
+        return export_batches.verify(lines, form, signed_by=[checkpoints.verifier(1)])
 
 
 @pytest.fixture
@@ -418,7 +418,7 @@ def test_syslog_carries_every_event_and_trailer(collector: Collector, form: Form
 
     received = [one for content in collector.received for one in messages(content)]
     lines = [one.split(" ", 7)[7] + "\n" for one in received]
-    found = export_batches.verify(lines, form, signed_by=checkpoints.verifier(1))
+    found = export_batches.verify(lines, form, signed_by=[checkpoints.verifier(1)])
     assert (found.records, found.batches) == (size, 2)
     head = received[0].split(" ")
     assert head[0] in {"<109>1", "<110>1"}

@@ -64,7 +64,9 @@ class Command(BaseCommand):
         parser.add_argument("--personal", action="store_true", help="with personal values")
         parser.add_argument("--by", default="", help="account in whose name this is done")
         parser.add_argument("--verify", metavar="FILE", help="check a file and export nothing")
-        parser.add_argument("--key", default="", help="the log's public key")
+        parser.add_argument(
+            "--key", action="append", default=[], help="the log's public key; once for each log"
+        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Export or verify. Raises CommandError with the reason."""
@@ -78,8 +80,9 @@ class Command(BaseCommand):
         except errors.MeStoreError as error:
             raise CommandError(str(error.message)) from error
 
-    def _verify(self, path: Path, form: Format, key: str) -> None:
-        signed_by = Verifier.parse(key) if key else checkpoints.verifier(log.state().epoch)
+    def _verify(self, path: Path, form: Format, keys: list[str]) -> None:
+        epochs = range(1, log.state().epoch + 1) if not keys else ()
+        signed_by = [Verifier.parse(key) for key in keys] or [checkpoints.verifier(one) for one in epochs]
         with path.open(encoding="utf-8", newline="\n") as lines:
             found = export_batches.verify(lines, form, signed_by=signed_by)
         self.stdout.write(
