@@ -9,18 +9,20 @@ from typing import Any
 import psycopg
 from django.conf import settings
 from django.db import connections
+from django.db.migrations import Migration
 from django.db.migrations.loader import MigrationLoader
 from django_redis import get_redis_connection
 from redis.exceptions import RedisError
 
 from monitoring import spool
+from monitoring.capture import CaptureTable
 
 LAG_SECONDS = 60
 UNSIGNED_SECONDS = 120
 
 _append_only: set[str] = {
     "audit_event", "audit_leaf", "audit_checkpoint", "audit_cosignature", "audit_ended_log",
-    "audit_receipt_match",
+    "audit_receipt_match", "audit_personal",
 }  # fmt: skip
 
 WARNINGS = frozenset({"audit"})
@@ -53,6 +55,13 @@ LEFT JOIN LATERAL (
     FROM pg_trigger WHERE tgrelid = g.relation AND NOT tgisinternal AND tgtype & 2 = 2 AND tgtype & 56 <> 0
 ) t ON true
 """
+# Tables whose changes are not captured by all four triggers, always.
+_NOT_CAPTURED = """
+SELECT n.name FROM unnest(%s::text[]) AS n (name)
+LEFT JOIN pg_trigger t ON t.tgrelid = to_regclass(format('public.%%I', n.name)) AND t.tgenabled = 'A'
+    AND starts_with(t.tgname::text, 'audit_capture_')
+GROUP BY 1 HAVING count(t.oid) < 4 ORDER BY 1
+"""
 
 
 def must_be_append_only(*tables: str) -> None:
@@ -62,7 +71,7 @@ def must_be_append_only(*tables: str) -> None:
 
 def checks() -> dict[str, Callable[[], str]]:
     """Return the checks by name."""
-    migrations_on_disk()  # reads many files the first time: not within the time that a check has
+    captured_tables()  # reads many files the first time: not within the time that a check has
     parameters = connections["default"].get_connection_params()
     return {
         "database": lambda: database(parameters),
@@ -120,8 +129,19 @@ def _migrations(cursor: psycopg.Cursor[Any]) -> str:
 @lru_cache(maxsize=1)
 def migrations_on_disk() -> frozenset[tuple[str, str]]:
     """Return app and name of every migration that this code brings."""
-    loader = MigrationLoader(None)
-    return frozenset(key for key, migration in loader.disk_migrations.items() if not migration.replaces)
+    return frozenset(key for key, migration in _on_disk().items() if not migration.replaces)
+
+
+@lru_cache(maxsize=1)
+def captured_tables() -> frozenset[str]:
+    """Return every table that a migration of this code puts under watch."""
+    operations = (operation for migration in _on_disk().values() for operation in migration.operations)
+    return frozenset(operation.table for operation in operations if isinstance(operation, CaptureTable))
+
+
+@lru_cache(maxsize=1)
+def _on_disk() -> dict[tuple[str, str], Migration]:
+    return dict(MigrationLoader(None).disk_migrations)
 
 
 def protection(cursor: Any) -> str:
@@ -134,4 +154,6 @@ def protection(cursor: Any) -> str:
             return f"this role may change rows of {relation}"
         if not (all_always and fires):
             return f"{relation} is not protected by triggers that always fire"
-    return ""
+    cursor.execute(_NOT_CAPTURED, [sorted(captured_tables())])
+    missing = [name for (name,) in cursor.fetchall()]
+    return f"changes of {', '.join(missing)} are not captured" if missing else ""
