@@ -463,7 +463,8 @@ NOT_WATCHED = {
     "ledger_account", "ledger_entry", "ledger_transfer",
     "sessions_security_networkreputation", "sessions_security_pendingsignin",
     "sessions_security_refreshtoken", "sessions_security_sessionsample", "sessions_security_sessionsecret",
-    "sessions_security_signinattempt", "sessions_security_signinnotice", "sessions_security_stepupproof", "sessions_security_usedproof",
+    "sessions_security_signinattempt", "sessions_security_signinnotice", "sessions_security_stepupproof",
+    "sessions_security_usedproof",
 }  # fmt: skip
 
 
