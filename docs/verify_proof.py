@@ -9,7 +9,8 @@ checkpoint that the log signed. Printed is what the event says. Exit code 0: pro
 arguments.
 
 With `--witness KEY` (may be repeated) each of these witnesses must have cosigned the checkpoint. With
-`--event FILE` the event's bytes are taken from a file instead of the proof.
+`--event FILE` the event's bytes are taken from a file instead of the proof. With `--old` and `--new` (two
+checkpoints) PROOF is the `consistency.txt` of an evidence pack: that the log only grew between them.
 """
 
 from __future__ import annotations
@@ -225,6 +226,65 @@ def verify(
     return event, index, size, seen
 
 
+def demand_growth(old: int, new: int, path: list[bytes], old_root: bytes, new_root: bytes) -> None:
+    """Check that the log of `new` leaves begins with that of `old` (RFC 9162, section 2.1.4.2)."""
+    if not 0 < old <= new or any(len(part) != 32 for part in path):
+        raise NotProved("the log never had these sizes in this order")
+    if old == new:
+        if path or old_root != new_root:
+            raise NotProved("one size has two roots")
+        return
+    if old & (old - 1) == 0:
+        path = [old_root, *path]
+    if not path or _both_roots(old - 1, new - 1, path) != (old_root, new_root):
+        raise NotProved("the log does not begin with what it was")
+
+
+def _both_roots(at: int, last: int, path: list[bytes]) -> tuple[bytes, bytes]:
+    """Return the older and the newer root that the path leads to; `at` and `last` are their last leaves."""
+    while at & 1:
+        at, last = at >> 1, last >> 1
+    before = after = path[0]
+    for part in path[1:]:
+        if last == 0:
+            raise NotProved("the proof is too long")
+        if at & 1 or at == last:
+            before = hashlib.sha256(b"\x01" + part + before).digest()
+            after = hashlib.sha256(b"\x01" + part + after).digest()
+            while not at & 1 and at:
+                at, last = at >> 1, last >> 1
+        else:
+            after = hashlib.sha256(b"\x01" + after + part).digest()
+        at, last = at >> 1, last >> 1
+    if last != 0:
+        raise NotProved("the proof is too short")
+    return before, after
+
+
+def verify_growth(proof: str, key: str, old_note: str, new_note: str) -> tuple[int, int]:
+    """Return the sizes of two checkpoints that `key` signed when the proof shows that the log only grew.
+
+    Raises NotProved.
+    """
+    sizes, roots = [], []
+    for note in (old_note, new_note):
+        text, lines, origin, size, root = parse_checkpoint(note)
+        if origin != parse_key(key)[0] or signed_at(text, lines, key) is None:
+            raise NotProved("the log did not sign this checkpoint")
+        sizes.append(size)
+        roots.append(root)
+    head, _, below = proof.partition("\n\n")
+    if head.split("\n") != [f"old {sizes[0]}", f"new {sizes[1]}"]:
+        raise NotProved("the proof is about other sizes than the checkpoints")
+    path = [decode(line, "a hash of the proof") for line in below.split("\n") if line]
+    demand_growth(sizes[0], sizes[1], path, roots[0], roots[1])
+    return sizes[0], sizes[1]
+
+
+def _read(name: str) -> str:
+    return Path(name).read_text(encoding="utf-8")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Verify what the command line names; return the exit code."""
     parser = argparse.ArgumentParser(description="Verify that an event is in the audit log, offline.")
@@ -232,8 +292,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--key", required=True, help="the log's public key: name+id+key")
     parser.add_argument("--witness", action="append", default=[], help="a witness that must have cosigned")
     parser.add_argument("--event", help="file with the event's bytes; default: those in the proof")
+    parser.add_argument("--old", help="an earlier checkpoint: PROOF is then a proof that the log only grew")
+    parser.add_argument("--new", help="the later checkpoint, for --old")
     given = parser.parse_args(arguments)
+    if bool(given.old) != bool(given.new):
+        parser.error("--old and --new belong together")
     try:
+        if given.old:
+            before, after = verify_growth(_read(given.proof), given.key, _read(given.old), _read(given.new))
+            print(f"proved: the log of {after} leaves begins with that of {before}")
+            return 0
         proof = Path(given.proof).read_text(encoding="utf-8")
         event = Path(given.event).read_bytes() if given.event else None
         found, index, size, seen = verify(proof, given.key, given.witness, event)

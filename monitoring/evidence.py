@@ -106,10 +106,8 @@ def _keys() -> str:
 
 
 def _consistency(old: int, new: int) -> str:
-    """Both sizes with their roots, and the hashes of the proof, in base64."""
-    hashes = proofs.consistency(old, new)
-    head = [f"old {old} {log.root_at(old).hex()}", f"new {new} {log.root_at(new).hex()}"]
-    return "".join(f"{line}\n" for line in [*head, "", *hashes])
+    """Both sizes, and the hashes of the proof in base64: `verify_proof.py --old` reads it."""
+    return "".join(f"{line}\n" for line in [f"old {old}", f"new {new}", "", *proofs.consistency(old, new)])
 
 
 README_EN: Final = """MeStore: evidence from the audit log
@@ -121,6 +119,7 @@ proofs/            one C2SP tlog-proof per event, with the event's own bytes ins
 verify_proof.py    checks a proof with Python 3.9 or newer and nothing else
 
     python3 verify_proof.py proofs/EVENT.tlog-proof --key 'LOG KEY' --witness 'WITNESS KEY'
+    python3 verify_proof.py consistency.txt --key 'LOG KEY' --old KEPT-BEFORE.txt --new checkpoint.txt
 
 Exit code 0: proved. 1: not proved. A proof counts for as much as the way the key came to you: take the key
 from somebody you trust, not from this file. Personal values are not in the events, only commitments to them.
@@ -134,6 +133,7 @@ proofs/            una prueba C2SP tlog-proof por evento, con los bytes del prop
 verify_proof.py    comprueba una prueba con Python 3.9 o posterior y nada más
 
     python3 verify_proof.py proofs/EVENTO.tlog-proof --key 'CLAVE DEL REGISTRO' --witness 'CLAVE DEL TESTIGO'
+    python3 verify_proof.py consistency.txt --key 'CLAVE DEL REGISTRO' --old GUARDADO.txt --new checkpoint.txt
 
 Código de salida 0: probado. 1: no probado. Una prueba vale tanto como el camino por el que recibió la clave:
 tómela de alguien de confianza, no de este archivo. Los eventos no llevan datos personales, solo compromisos.

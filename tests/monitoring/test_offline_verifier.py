@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -127,3 +128,57 @@ def test_published_vectors_of_ed25519(script: ModuleType) -> None:
 @pytest.mark.parametrize("raw", [bytes([1] + [0] * 30 + [128]), b"\xff" * 32, bytes([2] + [0] * 31)])
 def test_what_is_no_point_is_refused(script: ModuleType, raw: bytes) -> None:
     assert not script.ed25519_verifies(raw, b"", raw + bytes(32))
+
+
+# --- That the log only grew --------------------------------------------------------------------------------
+
+MANY = [merkle.leaf_hash(bytes([number])) for number in range(20)]
+
+
+def note_of(size: int, leaves: list[bytes] | None = None) -> str:
+    return Checkpoint(ORIGIN, size, merkle.root((leaves or MANY)[:size])).signed(LOG)
+
+
+def growth(old: int, new: int) -> str:
+    path = merkle.consistency_proof(old, new, lambda begin, end: merkle.root(MANY[begin:end]))
+    lines = [f"old {old}", f"new {new}", "", *(base64.b64encode(part).decode() for part in path)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def test_growth_is_proved_between_all_sizes(script: ModuleType) -> None:
+    for old in range(1, len(MANY) + 1):
+        for new in range(old, len(MANY) + 1):
+            said = script.verify_growth(growth(old, new), str(LOG.verifier), note_of(old), note_of(new))
+            assert said == (old, new)
+
+
+def test_log_that_was_rewritten_between_two_checkpoints_is_not_proved(script: ModuleType) -> None:
+    forged = [b"x" * 32, *MANY[1:]]
+    for old in range(1, len(MANY)):
+        for new in range(old + 1, len(MANY) + 1):
+            for before, after in (
+                (note_of(old, forged), note_of(new)), (note_of(old), note_of(new, forged)),
+                (note_of(new), note_of(old)),
+            ):  # fmt: skip
+                with pytest.raises(script.NotProved):
+                    script.verify_growth(growth(old, new), str(LOG.verifier), before, after)
+
+
+def test_growth_with_a_hash_too_many_or_too_few_is_not_proved(script: ModuleType) -> None:
+    whole = growth(7, 20).splitlines(keepends=True)
+    for cut in ("".join(whole[:-1]), "".join([*whole, whole[-1]]), "".join(whole[:3]), "", "old 7\n"):
+        with pytest.raises(script.NotProved):
+            script.verify_growth(cut, str(LOG.verifier), note_of(7), note_of(20))
+
+
+def test_growth_is_verified_from_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "old.txt").write_text(note_of(7), encoding="utf-8")
+    (tmp_path / "new.txt").write_text(note_of(20), encoding="utf-8")
+    named = ("--old", str(tmp_path / "old.txt"), "--new", str(tmp_path / "new.txt"))
+
+    good, swapped, half = (
+        run(tmp_path, growth(7, 20), *arguments) for arguments in (named, (*named[:3], named[1]), named[:2])
+    )
+
+    assert (good.returncode, swapped.returncode, half.returncode) == (0, 1, 2)
+    assert "the log of 20 leaves begins with that of 7" in good.stdout
