@@ -39,6 +39,10 @@ grants.register_model_permission(
 grants.register_model_permission("accounts.permission", view="permissions.read.read_only")
 # The audit trail knows no app above it, so its right is registered here.
 grants.register_model_permission("monitoring.auditevent", view="audit_logs.read.read_only")
+# Work in the background, too: whoever deals with signals deals with what failed.
+grants.register_model_permission(
+    "procrastinate.procrastinatejob", view="settings.read.read_only", change="users.update.global"
+)
 
 MoreTables = Callable[[HttpRequest, User], Iterable[Table]]
 
@@ -95,6 +99,7 @@ class UserAdmin(ConsoleModelAdmin):
     """Accounts: who they are, whether they may enter, how well they prove themselves."""
 
     group, position = "people", 10
+    personal_classes = ("contact", "identity")
     summary = gettext_lazy("Everybody who has an account, newest first.")
     empty = gettext_lazy("Accounts appear here when people register or `create_admin` is run.")
     list_display = ("who", "state", "factor", "last_login", "created_at")
@@ -277,6 +282,7 @@ class VendorProfileAdmin(ConsoleModelAdmin):
     """Shops."""
 
     group, position = "people", 20
+    personal_classes = ("business", "location")
     summary = gettext_lazy("The shops that sell here, newest first.")
     empty = gettext_lazy("Vendors appear here when they register or their orders are imported.")
     list_display = ("shop", "vendor_status", "city", "created_at")

@@ -25,7 +25,7 @@ from accounts.models import User
 from accounts.roles import Role
 from mestore.lib import errors
 from mestore.lib.actor import Actor
-from monitoring import events
+from monitoring import events, saved_filters
 
 DELETING = "users.delete.global"
 COUNTED = 1_000
@@ -195,6 +195,7 @@ def _remove(user: User) -> None:
         for relation in _relations():
             if relation.related_model in _goes_along:
                 relation.related_model._base_manager.filter(**{relation.field.name: user}).delete()
+        saved_filters.forget(user.pk)
         user.delete()
     except ProtectedError as error:
         # Something began to refer to the account since it was counted.

@@ -16,9 +16,11 @@ from accounts import access_review, approvals, delegation
 from accounts.models import AccessReview, ApprovalRequest
 from mestore.lib import crypto, guard
 from mestore.lib.actor import Actor
-from monitoring import audit, events
+from monitoring import audit, events, export
+from monitoring.export import Place, Wanted
 
 ACCESS_REVIEW = "exports.access_review"
+AUDIT_READING = "audit_logs.read.read_only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +74,27 @@ def take_access_review(review: AccessReview, *, reason: str, by: Actor) -> File 
     return wanted.file
 
 
+def ask_audit_personal(
+    wanted: Wanted, place: Place, *, limit: int, reason: str, by: Actor
+) -> ApprovalRequest:
+    """Ask a second person for an export of the audit trail with personal values.
+
+    `manage.py audit_export --personal --by ACCOUNT` uses the approval up, once, for exactly this. Raises as
+    `approvals.ask` does.
+    """
+    return approvals.ask(
+        export.PERSONAL,
+        target=export.target(place),
+        details=export.details(wanted, place, limit),
+        reason=reason,
+        by=by,
+    )
+
+
 def register() -> None:
-    """Make the procedure known; called when Django starts."""
+    """Make the procedures known; called when Django starts."""
     approvals.register(approvals.Procedure(ACCESS_REVIEW, approver=delegation.REVOKING))
+    approvals.register(approvals.Procedure(export.PERSONAL, approver=AUDIT_READING))
 
 
 def _access_review(review: AccessReview) -> _Wanted:

@@ -155,6 +155,7 @@ def _record(question: _Question, user: User | None, reason: str) -> None:
         by=question.by,
         target=_target(question, user),
         data={"purpose": question.purpose, "reason": reason},
+        may_wait=question.purpose == "api" and (user is None or not user.is_staff),
     )
 
 

@@ -41,6 +41,12 @@ class CommissionNotFound(errors.NotFound):
     message = _("Commission not found.")
 
 
+class NoEntry(errors.NotFound):
+    """A commission of before the ledger, or one that nothing was posted for yet."""
+
+    message = _("Nothing is posted for this commission.")
+
+
 class NotOwnCommission(errors.Forbidden):
     message = _("Permission denied - can only access own commissions")
 
@@ -135,6 +141,14 @@ def commission(commission_id: UUID, *, reader: User) -> Commission:
     if reader.user_type not in STAFF and row.vendor_id != reader.pk:
         raise NotOwnCommission
     return row
+
+
+def sale_entry(commission_id: UUID, *, reader: User) -> UUID:
+    """Return the ledger entry of a commission's sale. Raises as `commission` does; `NoEntry` without one."""
+    found = commission(commission_id, reader=reader).entry_id
+    if found is None:
+        raise NoEntry
+    return found
 
 
 def commission_page(

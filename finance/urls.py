@@ -25,6 +25,9 @@ def _commissions(**options: Any) -> list[URLPattern]:
 urlpatterns: list[URLPattern] = [
     path_both("orders/", views.OrdersView.as_view(), name="orders"),
     *_commissions(),
+    path_both(
+        "commissions/<uuid:commission_id>/proof", views.CommissionProofView.as_view(), name="commission-proof"
+    ),
 ]
 # The shipped front end calls these without the prefix; the published description names them once.
 commission_urlpatterns: list[URLPattern] = _commissions(schema=None)

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.http import HttpResponse
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -13,8 +14,9 @@ from rest_framework.views import APIView
 
 from finance import idempotency, list_query, order_form, orders, schemas, selectors, serializers
 from mestore.lib import actor
-from monitoring import audit, events
-from sessions_security.permissions import IsMachine, IsVendorOrStaff
+from mestore.lib.http import ExactJSONRenderer, PlainText, text_file
+from monitoring import audit, events, proofs, trail_pages
+from sessions_security.permissions import IsMachine, IsVendor, IsVendorOrStaff
 
 
 class OrdersView(APIView):
@@ -70,6 +72,25 @@ class CommissionView(APIView):
         """Return one commission: a vendor's own, or any for administrators."""
         row = selectors.commission(commission_id, reader=_reader(request))
         return Response(serializers.commission(row))
+
+
+class CommissionProofView(APIView):
+    """The proof that a vendor's sale stands in the signed log: a file that needs nobody's word any more."""
+
+    permission_classes = [IsVendor]
+    renderer_classes = [PlainText, ExactJSONRenderer]
+
+    @extend_schema(
+        operation_id="commissions_proof",
+        summary="Take the proof of a sale away",
+        responses={(200, "text/plain"): OpenApiTypes.STR},
+    )
+    def get(self, request: Request, commission_id: UUID) -> HttpResponse:
+        """Return the proof of the sale's entry in the vendor's own book (C2SP tlog-proof)."""
+        entry = selectors.sale_entry(commission_id, reader=_reader(request))
+        proof = proofs.of_event(entry).text()
+        trail_pages.record_proof(entry, by=actor.of(request))
+        return text_file(f"{entry}.tlog-proof", proof)
 
 
 class EarningsView(APIView):

@@ -60,6 +60,17 @@ def shannon_bits(text: str) -> float:
     return -sum(n / size * math.log2(n / size) for n in Counter(text).values()) if size else 0.0
 
 
+def _is_plain_address(address: str, schemes: Sequence[str]) -> bool:
+    """Say whether it names a scheme and a host, and holds nothing that would have to be kept secret."""
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError:
+        return False
+    secrets = (parts.username, parts.password, parts.query, parts.fragment)
+    return parts.scheme in schemes and bool(parts.hostname) and not any(secrets)
+
+
 def _looks_random(key: bytes) -> bool:
     """Say whether `key` may be random bytes: not typed text, not counted, not the same few bytes again.
 
@@ -144,6 +155,31 @@ class Environment:
     def listing(self, name: str, about: str, *, default: str | None = None) -> list[str]:
         """Return the parts of a comma-separated value, without blanks."""
         return [part.strip() for part in self.text(name, about, default=default).split(",") if part.strip()]
+
+    def pairs(self, name: str, about: str, *, default: str | None = None) -> list[tuple[str, str]]:
+        """Return the parts of a comma-separated value, each two words with a blank between them."""
+        found: list[tuple[str, str]] = []
+        for part in self.listing(name, about, default=default):
+            first, _blank, second = part.partition(" ")
+            if not second.strip() or " " in second.strip():
+                self.complain(f"{name} must be pairs of an address and a key, separated by commas.")
+            found.append((first, second.strip()))
+        return found
+
+    def addresses(self, name: str, about: str, *, schemes: tuple[str, ...]) -> list[str]:
+        """Return the addresses of a comma-separated value; none of them may hold a password or a query."""
+        found = self.listing(name, about, default="")
+        for address in found:
+            if not _is_plain_address(address, schemes):
+                self.complain(f"{name} must be addresses of {' or '.join(schemes)}, without user or query.")
+        return found
+
+    def one_of(self, name: str, about: str, options: tuple[str, ...]) -> str:
+        """Return one of `options`, the first where nothing is said."""
+        value = self.text(name, about, default=options[0])
+        if value not in options:
+            self.complain(f"{name} must be one of {', '.join(options)}.")
+        return value
 
     def choice(self, name: str, about: str, options: tuple[str, ...]) -> str:
         """Return one of `options`; there is no default, so that nobody runs in a mode by accident."""

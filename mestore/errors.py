@@ -23,6 +23,7 @@ from rest_framework.request import Request
 
 from mestore.lib import errors
 from mestore.lib.http import problem
+from monitoring import audit
 
 log = structlog.get_logger(__name__)
 
@@ -79,8 +80,8 @@ def from_exception(exc: BaseException) -> errors.MeStoreError:
 
 
 def is_dependency_away(exc: BaseException) -> bool:
-    """Say whether the database could not be asked: gone, restarting, or no connection free."""
-    return isinstance(exc, OperationalError | InterfaceError)
+    """Say whether the database could not be asked, or its audit trail takes nothing: then nothing is done."""
+    return isinstance(exc, OperationalError | InterfaceError) or audit.is_refused(exc)
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> HttpResponse:

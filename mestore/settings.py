@@ -55,6 +55,32 @@ MESTORE_MASTER_KEYS = env.key_ring(
 )
 MESTORE_PEPPER_KEYS = env.key_ring("MESTORE_PEPPER_KEYS", "keyed pepper of password hashes: id:base64")
 AUDIT_SIGNING_KEY = env.key("MESTORE_AUDIT_SIGNING_KEY", "Ed25519 seed that signs audit checkpoints: base64")
+AUDIT_ORIGIN = env.text(
+    "MESTORE_AUDIT_ORIGIN", "name of the audit log in its checkpoints",
+    default=f"{urlsplit(PUBLIC_URL).hostname or 'localhost'}/audit",
+)  # fmt: skip
+# Each "https://host:port name+id+key"; what a witness cosigned cannot be rewritten without its noticing.
+AUDIT_WITNESSES = env.pairs("MESTORE_AUDIT_WITNESSES", "witnesses of the audit log", default="")
+AUDIT_WITNESS_CA = env.text("MESTORE_AUDIT_WITNESS_CA", "PEM file that signed the witnesses", default="")
+# Receipts of what was committed to the audit trail: log lines, or a file that something else ships.
+AUDIT_RECEIPTS = env.text(
+    "MESTORE_AUDIT_RECEIPTS", "where receipts of the audit trail go: stderr, a file, or off",
+    default="off" if MESTORE_ENV == "test" else "stderr",
+)  # fmt: skip
+if AUDIT_RECEIPTS not in {"stderr", "off"} and not AUDIT_RECEIPTS.startswith("/"):
+    env.complain("MESTORE_AUDIT_RECEIPTS is neither stderr, off, nor the whole path of a file.")
+AUDIT_SPOOL = env.text("MESTORE_AUDIT_SPOOL", "folder for sign-in events while the trail refuses", default="")
+AUDIT_ANCHOR_DIR = env.text("MESTORE_AUDIT_ANCHOR_DIR", "folder for hourly checkpoints", default="")
+# Where the audit trail is sent: "https://host/path" or "syslog+tls://host:port".
+AUDIT_PUSH = env.addresses(
+    "MESTORE_AUDIT_PUSH", "where the audit trail is sent", schemes=("https", "syslog+tls")
+)
+AUDIT_PUSH_FORMAT = env.one_of(
+    "MESTORE_AUDIT_PUSH_FORMAT", "form in which the audit trail is sent", ("ocsf", "jsonl")
+)
+AUDIT_PUSH_CA = env.text("MESTORE_AUDIT_PUSH_CA", "PEM file that signed the receivers", default="")
+AUDIT_PUSH_TOKEN = env.text("MESTORE_AUDIT_PUSH_TOKEN", "bearer token for HTTPS receivers", default="")
+AUDIT_CHECKPOINT_SECONDS = 5  # new leaves wait so long for a signature at most
 METRICS_TOKEN = env.secret("MESTORE_METRICS_TOKEN", "bearer token that opens /metrics and health details")
 
 # --- Databases (PostgreSQL) -------------------------------------------------------------------------------
@@ -152,6 +178,7 @@ MIDDLEWARE = [
     "mestore.middleware.RequestLogMiddleware",
     "mestore.middleware.SecurityHeadersMiddleware",
     "mestore.middleware.EdgeMiddleware",
+    "monitoring.context.ContextMiddleware",
     "mestore.middleware.RequestBoundsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -383,6 +410,9 @@ STEP_UP: dict[str, dict[str, Any]] = {
     "lockouts.change": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "signals.archive_critical": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "clients.manage": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
+    "audit.reveal": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
+    "audit.verify": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
+    "jobs.park": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "keys.rotate": {"methods": ["passkey"], "max_age_seconds": 300, "device_bound": True},
     "break_glass.seal": {"methods": ["passkey"], "max_age_seconds": 300, "device_bound": True},
     # Going on from elsewhere: only a proof from there counts, so its age is that of the request.

@@ -14,12 +14,14 @@ import accounts.api.urls
 import accounts.console_urls
 import accounts.urls
 import finance.urls
+import monitoring.console_urls
 import sessions_security.console_urls
 import sessions_security.credential_urls
 import sessions_security.registration_urls
 import sessions_security.second_person_urls
 import sessions_security.session_urls
 import sessions_security.signal_urls
+import sessions_security.trail_urls
 import sessions_security.urls
 from mestore import api_docs, middleware
 from monitoring import health, metrics
@@ -107,6 +109,7 @@ urlpatterns = [
     path("api/v1/", include(sessions_security.second_person_urls)),
     path("api/v1/", include(sessions_security.session_urls)),
     path("api/v1/", include(sessions_security.signal_urls)),
+    path("api/v1/", include(sessions_security.trail_urls)),
     # The shipped front end calls these on the bare host (contract, decision 17).
     path("", include((finance.urls.commission_urlpatterns, "finance"), namespace="commissions-alias")),
     path(
@@ -117,5 +120,6 @@ urlpatterns = [
     path("security/not-me/<str:token>/", notice_views.NotMe.as_view(), name="not-me"),
     path("admin/", include(sessions_security.console_urls)),
     path("admin/", include(accounts.console_urls)),
+    path("admin/", include(monitoring.console_urls)),
     path("admin/", admin.site.urls),
 ]

@@ -8,8 +8,10 @@ class MonitoringConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Say where people's data keys stand, for the rotation of the master key."""
+        """Say where people's data keys stand, for the rotation of the master key, and note who reads."""
         from mestore.lib import resealing
-        from monitoring import subjects
+        from mestore.lib.console import reading as pages
+        from monitoring import reading, subjects
 
         resealing.register(subjects.SEALED)
+        pages.register(reading.note)

@@ -8,9 +8,11 @@ All three send one statement: the event and its place in the queue of what is no
 There is no chain head and no counter to wait for, so writers never wait for each other.
 
 When the trail cannot be written, nothing is done behind its back:
-* `record`, `record_many`: the database error reaches the caller's transaction, which rolls back;
+* `record`, `record_many`: the database's error reaches the caller's transaction, which rolls back; where the
+  table of the trail refuses the row it is `NotRecorded` (503);
 * `record_refusal`: `SecurityServiceFailure` (503) leaves the function. A caller about to refuse refuses with
-  that error; nobody may go on as if the refusal had been recorded.
+  that error; nobody may go on as if the refusal had been recorded. The one exception are refused sign-ins at
+  the public entrance (monitoring/spool.py).
 """
 
 from __future__ import annotations
@@ -22,20 +24,42 @@ from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import structlog
 from django.db import Error as DatabaseError
-from django.db import IntegrityError, InterfaceError, OperationalError, connections
+from django.db import (
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    ProgrammingError,
+    connections,
+    transaction,
+)
 
 from mestore.lib import crypto, errors, ids, sql
 from mestore.lib.actor import Actor
-from monitoring import events, leaves, subjects
+from monitoring import events, leaves, receipts, spool, subjects
 from monitoring.leaves import Entry, Target
 
-__all__ = ["Entry", "NotInTransaction", "Target", "record", "record_many", "record_refusal", "together"]
+__all__ = [
+    "Entry",
+    "NotInTransaction",
+    "NotRecorded",
+    "Target",
+    "is_refused",
+    "record",
+    "record_many",
+    "record_refusal",
+    "record_through",
+    "replay_spool",
+    "together",
+]
 
 log = structlog.get_logger("mestore.audit")
 
 WRITER_PURPOSE = "audit-writer"
+_CANON = 11  # where a prepared row has its canonical bytes
 # What waits for the end of the block of `together` that runs in this thread.
 _gathered: ContextVar[list[tuple[Any, ...]] | None] = ContextVar("gathered", default=None)
 
@@ -74,6 +98,12 @@ WITH event AS (
 INSERT INTO audit_pending (id, occurred_at) SELECT id, occurred_at FROM event
 """
 
+_IS_THERE = "SELECT 1 FROM audit_event WHERE id = %s AND occurred_at = %s"
+
+
+class NotRecorded(errors.SecurityServiceFailure):
+    """The trail does not take the event, so what it tells about does not happen either."""
+
 
 class NotInTransaction(RuntimeError):
     """An event was to be recorded outside of the transaction of its change: a mistake in the calling code."""
@@ -98,7 +128,8 @@ def record(
     entry = Entry(event, by, target, data, personal, subject)
     gathered = _gathered.get()
     if gathered is None:
-        return _write_one(entry, using="default")
+        with _refusals_named():
+            return _write_one(entry, using="default")
     (row,) = _prepare([entry])
     gathered.append(row)
     event_id: UUID = row[0]
@@ -115,6 +146,17 @@ def record_many(rows: Sequence[Entry]) -> None:
         _write_many(prepared)
     else:
         gathered.extend(prepared)
+
+
+def record_through(alias: str, entry: Entry) -> tuple[UUID, bytes]:
+    """Record `entry` in the transaction of another connection; return its id and leaf hash.
+
+    For what the owner of the tables does. Raise as `record` does.
+    """
+    if not connections[alias].in_atomic_block:
+        raise NotInTransaction("the event belongs inside the transaction of the change it tells about")
+    (row,) = _prepare([entry])
+    return _write_row(row, entry, using=alias), leaves.leaf_hash(row[_CANON])
 
 
 @contextmanager
@@ -147,24 +189,80 @@ def record_refusal(
     data: Mapping[str, Any] | None = None,
     personal: Mapping[str, Any] | None = None,
     subject: str | None = None,
+    may_wait: bool = False,
 ) -> UUID:
     """Record a refusal or failure at once, whatever becomes of the current transaction; return its id.
 
-    Raise `errors.SecurityServiceFailure` when it cannot be written: the caller answers with that.
+    With `may_wait`, for an event of `spool.MAY_WAIT`: should the table of the trail refuse it while the
+    database answers, it waits on this machine's disk. Raise `errors.SecurityServiceFailure` when it cannot be
+    written: the caller answers with that.
     """
     entry = Entry(event, by, target, data, personal, subject)
+    row: tuple[Any, ...] | None = None
     try:
-        return _write_one(entry, using="audit")
+        (row,) = _prepare([entry])
+        return _write_row(row, entry, using="audit")
     except (DatabaseError, crypto.Unreadable) as error:
+        if may_wait and row is not None and _waits(row):
+            log.critical("audit_event_spooled", audit_event=event, error=type(error).__name__)
+            return UUID(str(row[0]))
         log.critical("audit_refusal_not_written", audit_event=event, error=type(error).__name__)
         raise errors.SecurityServiceFailure from error
 
 
+def replay_spool() -> int:
+    """Write to the trail what waits on this machine's disk; return how many. For a worker.
+
+    An event that the trail has already (a worker was killed, or another one was faster) is only taken off the
+    disk. Raises django.db.Error when the trail still refuses: then the rest waits on.
+    """
+    replayed = 0
+    for file, row in spool.every():
+        try:
+            with transaction.atomic():
+                sql.execute(_INSERT_ONE, row)
+                receipts.promise([(row[0], row[_CANON])], using="default")
+        except IntegrityError:
+            if not sql.fetch_one(_IS_THERE, (row[0], row[1])):
+                raise
+        spool.forget(file)
+        replayed += 1
+    return replayed
+
+
+def _waits(row: tuple[Any, ...]) -> bool:
+    """Put an event onto the disk if the database answers; say whether it is there."""
+    try:
+        sql.fetch_one("SELECT 1", using="audit")
+        spool.keep(row)
+    except (DatabaseError, OSError) as error:
+        log.critical("audit_event_not_spooled", error=type(error).__name__)
+        return False
+    return True
+
+
 def _write_many(rows: Sequence[tuple[Any, ...]]) -> None:
     # Column by column: fifteen arrays, whatever the number of events.
-    written = sql.execute(_INSERT_MANY, [list(column) for column in zip(*rows, strict=True)])
+    with _refusals_named():
+        written = sql.execute(_INSERT_MANY, [list(column) for column in zip(*rows, strict=True)])
     if written != len(rows):
         raise subjects.SubjectErased("one of the subjects")
+    receipts.promise([(row[0], row[_CANON]) for row in rows], using="default")
+
+
+@contextmanager
+def _refusals_named() -> Iterator[None]:
+    try:
+        yield
+    except (IntegrityError, ProgrammingError, InternalError) as error:
+        log.critical("audit_event_not_written", error=type(error).__name__)
+        raise NotRecorded from error
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether a statement failed because the database's own triggers could not write to the trail."""
+    cause = error.__cause__
+    return isinstance(cause, psycopg.Error) and cause.diag.table_name == "audit_event"
 
 
 def _demand_transaction() -> None:
@@ -174,6 +272,10 @@ def _demand_transaction() -> None:
 
 def _write_one(entry: Entry, *, using: str) -> UUID:
     (row,) = _prepare([entry])
+    return _write_row(row, entry, using=using)
+
+
+def _write_row(row: tuple[Any, ...], entry: Entry, *, using: str) -> UUID:
     event_id: UUID = row[0]
     try:
         written = sql.execute(_INSERT_ONE, row, using=using)
@@ -184,6 +286,7 @@ def _write_one(entry: Entry, *, using: str) -> UUID:
         written = _write_again(row, using)
     if written != 1:
         raise subjects.SubjectErased(entry.subject or entry.by.id or "")
+    receipts.promise([(event_id, row[_CANON])], using=using)
     return event_id
 
 

@@ -284,6 +284,21 @@ EXPORT_MADE: Final = _event(
     "export.made", Category.AUDIT, _SUCCESS, "A file about many people left, as a second person approved.",
     retention=_FOR_EVER,
 )  # fmt: skip
+AUDIT_EXPORT_BEGUN: Final = _event(
+    "audit.export.begun", Category.DATA_EXPORT, Outcome.PENDING,
+    "Events of the audit trail began to leave as a file.", retention=_FOR_EVER,
+)  # fmt: skip
+AUDIT_EXPORTED: Final = _event(
+    "audit.export.finished", Category.DATA_EXPORT, _SUCCESS,
+    "Events of the audit trail left as a file; its digest is kept.", retention=_FOR_EVER,
+)  # fmt: skip
+AUDIT_DESTINATION_ADDED: Final = _event(
+    "audit.destination_added", Category.DATA_EXPORT, _SUCCESS,
+    "A place that events of the audit trail are sent to was used for the first time.", retention=_FOR_EVER,
+)  # fmt: skip
+AUDIT_READ: Final = _event(
+    "audit.read", Category.AUDIT, _SUCCESS, "Events of the audit trail were read over the API.",
+)  # fmt: skip
 ACCESS_REVIEW_FINISHED: Final = _event(
     "access_review.finished", Category.AUDIT, _SUCCESS, "A review ended; its outcome is fixed by a seal.",
     retention=_FOR_EVER,
@@ -463,6 +478,39 @@ USER_ERASED: Final = _event(
 )
 USER_DETAILS_READ: Final = _event(
     "user.details_read", Category.AUDIT, _SUCCESS, "What is known about a person was read over the API."
+)
+AUDIT_PROOF_DOWNLOADED: Final = _event(
+    "audit.proof_downloaded", Category.AUDIT, _SUCCESS, "The proof of one event left the house as a file."
+)
+AUDIT_VALUES_REVEALED: Final = _event(
+    "audit.values_revealed", Category.AUDIT, _SUCCESS,
+    "The personal values of one event of the trail were shown to somebody, who said why.", retention=_LONG,
+)  # fmt: skip
+AUDIT_EVIDENCE_MADE: Final = _event(
+    "audit.evidence_made", Category.DATA_EXPORT, _SUCCESS,
+    "A pack of checkpoints, keys and proofs left the house as a file.", retention=_LONG,
+)  # fmt: skip
+AUDIT_VERIFIED: Final = _event(
+    "audit.verified", Category.AUDIT, _SUCCESS,
+    "The log was verified: it says what was signed, and the trail says what the log says.", retention=_LONG,
+)  # fmt: skip
+AUDIT_VERIFICATION_FAILED: Final = _event(
+    "audit.verification_failed", Category.AUDIT, _FAILURE,
+    "Verifying the log found something that is not as it was signed.", retention=_FOR_EVER,
+)  # fmt: skip
+AUDIT_REQUEUED: Final = _event(
+    "audit.requeued", Category.AUDIT, _SUCCESS,
+    "An event that had been taken out of the queue of the log was put back by a person.",
+    retention=_FOR_EVER,
+)  # fmt: skip
+AUDIT_VERIFICATION_ASKED: Final = _event(
+    "audit.verification_asked", Category.AUDIT, Outcome.PENDING, "Somebody asked for the log to be verified."
+)
+JOB_RETRIED: Final = _event(
+    "job.retried", Category.SYSTEM_CONFIG, _SUCCESS, "A background job that had failed was put back in line."
+)
+JOB_PARKED: Final = _event(
+    "job.parked", Category.SYSTEM_CONFIG, _SUCCESS, "A background job that waited was taken out of the line."
 )
 USER_REGISTERED: Final = _event(
     "user.registered", _PEOPLE, _SUCCESS, "Somebody opened an account of their own.", retention=_LONG
@@ -653,6 +701,30 @@ CLIENT_PUBLIC_KEY_REMOVED: Final = _event(
 PROOF_REFUSED: Final = _event(
     "auth.proof.refused", Category.SECURITY, _BLOCKED,
     "A proof of possession was missing, wrong or used before.",
+)  # fmt: skip
+
+# --- Changes of rows: the database writes these itself, whatever changed the row -----------------------------
+CAPTURED_INSERT: Final = _event(
+    "capture.insert", Category.AUDIT, _SUCCESS, "A row appeared in a watched table.", retention=_LONG
+)
+CAPTURED_UPDATE: Final = _event(
+    "capture.update", Category.AUDIT, _SUCCESS, "A row of a watched table was changed.", retention=_LONG
+)
+CAPTURED_DELETE: Final = _event(
+    "capture.delete", Category.AUDIT, _SUCCESS, "A row of a watched table was deleted.", retention=_LONG
+)
+CAPTURED_TRUNCATE: Final = _event(
+    "capture.truncate",
+    Category.AUDIT,
+    _SUCCESS,
+    "A watched table was emptied with TRUNCATE.",
+    retention=_LONG,
+)
+
+AUDIT_LOG_BEGUN: Final = _event(
+    "audit.log_begun", Category.AUDIT, _SUCCESS,
+    "The signed log was ended as it stood, after a loss that two people admitted, and a new one began.",
+    retention=_FOR_EVER,
 )  # fmt: skip
 
 # --- Orders and money -------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Is this process alive, and may it be given work?
 
 * `/livez`: the process answers. Nothing else is asked, so a database that is away restarts nobody.
-* `/readyz`: the process can do its duty: database, Redis, migrations, protection of append-only tables.
+* `/readyz`: the process can do its duty: database, Redis, migrations, protection of append-only tables. It
+  `warn`s, and is given work all the same, while the audit trail lags behind or waits on the disk.
 * `/health`: the same word in the envelope that older clients read.
 
 Strangers get one word; what exactly is wrong is told to those who carry the operator's token.
@@ -27,7 +28,7 @@ CACHE_SECONDS = 1.0
 TIMEOUT_SECONDS = 0.5
 API_VERSION = "1.0.0"
 
-PASS, FAIL = "pass", "fail"
+PASS, WARN, FAIL = "pass", "warn", "fail"
 
 # The middleware that adds these to every other answer runs behind this one.
 _FIXED_HEADERS = {
@@ -64,7 +65,7 @@ def readyz_view(request: HttpRequest) -> HttpResponse:
     body: dict[str, object] = {"status": report.word}
     if carries_metrics_token(request):
         body["checks"] = {
-            name: [{"status": FAIL if why else PASS, "output": why}] for name, why in report.checks
+            name: [{"status": report.word_of(name, why), "output": why}] for name, why in report.checks
         }
         return JsonResponse(body, status=report.status, content_type="application/health+json")
     return JsonResponse(body, status=report.status)
@@ -95,11 +96,19 @@ class Report:
 
     @property
     def is_ready(self) -> bool:
-        return not any(why for _name, why in self.checks)
+        return not any(why for name, why in self.checks if name not in readiness.WARNINGS)
 
     @property
     def word(self) -> str:
-        return PASS if self.is_ready else FAIL
+        if not self.is_ready:
+            return FAIL
+        return WARN if any(why for _name, why in self.checks) else PASS
+
+    def word_of(self, name: str, why: str) -> str:
+        """Return the word of one check that failed for the reason `why`, if it did."""
+        if not why:
+            return PASS
+        return WARN if name in readiness.WARNINGS else FAIL
 
     @property
     def status(self) -> int:

@@ -24,7 +24,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from mestore.lib import crypto, errors
 from mestore.lib.http import problem
-from monitoring import alert_figures, pools
+from monitoring import alert_figures, pipeline, pools, push_figures
 from monitoring.pools import pool_statistics
 from monitoring.registry import REGISTRY
 
@@ -117,6 +117,8 @@ def metrics_view(request: HttpRequest) -> HttpResponse:
         return problem(errors.MethodNotAllowed(headers={"Allow": "GET, HEAD"}), request=request)
     pools.publish()
     alert_figures.publish()
+    push_figures.publish()
+    pipeline.publish()
     return HttpResponse(scrape(), content_type=CONTENT_TYPE_LATEST, status=HTTPStatus.OK)
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from django.db import models
 
 from monitoring.outbox import OutboxMessage
+from monitoring.saved_filters import SavedFilter
 from monitoring.signals import Signal, Watch
 
-__all__ = ["AuditEvent", "AuditPending", "OutboxMessage", "Signal", "SubjectKey", "Watch"]
+__all__ = ["AuditEvent", "AuditPending", "OutboxMessage", "SavedFilter", "Signal", "SubjectKey", "Watch"]
 
 
 class AuditEvent(models.Model):

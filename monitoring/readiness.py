@@ -9,12 +9,29 @@ from typing import Any
 import psycopg
 from django.conf import settings
 from django.db import connections
+from django.db.migrations import Migration
 from django.db.migrations.loader import MigrationLoader
 from django_redis import get_redis_connection
 from redis.exceptions import RedisError
 
-_append_only: set[str] = {"audit_event"}
+from monitoring import spool
+from monitoring.capture import CaptureTable
 
+LAG_SECONDS = 60
+UNSIGNED_SECONDS = 120
+
+_append_only: set[str] = {
+    "audit_event", "audit_leaf", "audit_checkpoint", "audit_cosignature", "audit_ended_log",
+    "audit_receipt_match", "audit_personal",
+}  # fmt: skip
+
+WARNINGS = frozenset({"audit"})
+"""Checks that warn and keep nobody from working: refusing work would not make the trail any faster."""
+
+_LAG = """
+SELECT extract(epoch FROM now() - (SELECT occurred_at FROM audit_pending ORDER BY id LIMIT 1))::int,
+       extract(epoch FROM now() - published_at)::int FROM audit_tree
+"""
 _APPLIED = "SELECT app, name FROM django_migrations"
 # Per table: is it there, may this role change rows, is any trigger not ALWAYS, and do the ALWAYS ones fire
 # before UPDATE, DELETE (8 + 16) and TRUNCATE (32)? A partition is judged like its parent.
@@ -38,6 +55,13 @@ LEFT JOIN LATERAL (
     FROM pg_trigger WHERE tgrelid = g.relation AND NOT tgisinternal AND tgtype & 2 = 2 AND tgtype & 56 <> 0
 ) t ON true
 """
+# Tables whose changes are not captured by all four triggers, always.
+_NOT_CAPTURED = """
+SELECT n.name FROM unnest(%s::text[]) AS n (name)
+LEFT JOIN pg_trigger t ON t.tgrelid = to_regclass(format('public.%%I', n.name)) AND t.tgenabled = 'A'
+    AND starts_with(t.tgname::text, 'audit_capture_')
+GROUP BY 1 HAVING count(t.oid) < 4 ORDER BY 1
+"""
 
 
 def must_be_append_only(*tables: str) -> None:
@@ -47,9 +71,13 @@ def must_be_append_only(*tables: str) -> None:
 
 def checks() -> dict[str, Callable[[], str]]:
     """Return the checks by name."""
-    migrations_on_disk()  # reads many files the first time: not within the time that a check has
+    captured_tables()  # reads many files the first time: not within the time that a check has
     parameters = connections["default"].get_connection_params()
-    return {"database": lambda: database(parameters), "redis": redis}
+    return {
+        "database": lambda: database(parameters),
+        "redis": redis,
+        "audit": lambda: audit(parameters),
+    }
 
 
 def database(parameters: dict[str, Any]) -> str:
@@ -60,9 +88,25 @@ def database(parameters: dict[str, Any]) -> str:
     try:
         with psycopg.connect(**parameters, autocommit=True) as connection, connection.cursor() as cursor:
             cursor.execute("SET statement_timeout = '400ms'")
-            return _migrations(cursor) or _protection(cursor)
+            return _migrations(cursor) or protection(cursor)
     except (psycopg.Error, OSError) as error:
         return f"database: {type(error).__name__}"
+
+
+def audit(parameters: dict[str, Any]) -> str:
+    """Say why the audit trail is behind: events wait for the signed log, or on this machine's disk."""
+    try:
+        with psycopg.connect(**parameters, autocommit=True) as connection, connection.cursor() as cursor:
+            cursor.execute("SET statement_timeout = '400ms'")
+            cursor.execute(_LAG)
+            waits, signed = cursor.fetchone() or (None, None)
+    except (psycopg.Error, OSError) as error:
+        return f"audit: {type(error).__name__}"
+    if (waits or 0) > LAG_SECONDS:
+        return f"events wait for the signed log for {waits} s"
+    if (signed or 0) > UNSIGNED_SECONDS:
+        return f"nobody has signed the log for {signed} s"
+    return "events wait on the disk of this machine" if spool.waiting() else ""
 
 
 def redis() -> str:
@@ -85,11 +129,23 @@ def _migrations(cursor: psycopg.Cursor[Any]) -> str:
 @lru_cache(maxsize=1)
 def migrations_on_disk() -> frozenset[tuple[str, str]]:
     """Return app and name of every migration that this code brings."""
-    loader = MigrationLoader(None)
-    return frozenset(key for key, migration in loader.disk_migrations.items() if not migration.replaces)
+    return frozenset(key for key, migration in _on_disk().items() if not migration.replaces)
 
 
-def _protection(cursor: psycopg.Cursor[Any]) -> str:
+@lru_cache(maxsize=1)
+def captured_tables() -> frozenset[str]:
+    """Return every table that a migration of this code puts under watch."""
+    operations = (operation for migration in _on_disk().values() for operation in migration.operations)
+    return frozenset(operation.table for operation in operations if isinstance(operation, CaptureTable))
+
+
+@lru_cache(maxsize=1)
+def _on_disk() -> dict[tuple[str, str], Migration]:
+    return dict(MigrationLoader(None).disk_migrations)
+
+
+def protection(cursor: Any) -> str:
+    """Check that nobody may change what must not change; `cursor` is the runtime role's."""
     cursor.execute(_PROTECTION, [sorted(_append_only)])
     for name, relation, exists, may_change, all_always, fires in cursor.fetchall():
         if not exists:
@@ -98,4 +154,6 @@ def _protection(cursor: psycopg.Cursor[Any]) -> str:
             return f"this role may change rows of {relation}"
         if not (all_always and fires):
             return f"{relation} is not protected by triggers that always fire"
-    return ""
+    cursor.execute(_NOT_CAPTURED, [sorted(captured_tables())])
+    missing = [name for (name,) in cursor.fetchall()]
+    return f"changes of {', '.join(missing)} are not captured" if missing else ""

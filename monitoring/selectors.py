@@ -24,6 +24,8 @@ MAX_HOURS = 31 * 24
 _ID_TOLERANCE = dt.timedelta(minutes=5)
 _TIME_ORDERED = 7
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+# The end of the year 9999, in milliseconds: Python's clock goes no further.
+_LAST_MOMENT = 253_402_214_400_000
 
 PersonalState = Literal["none", "hidden", "shown", "erased", "unreadable"]
 
@@ -169,7 +171,7 @@ def event_detail(event_id: UUID, *, reveal_personal: bool) -> EventDetail:
 
     Raise `EventNotFound`.
     """
-    event = _find(event_id)
+    event = find(event_id)
     document = json.loads(bytes(event.canon))
     if event.pii_ct is None:
         return EventDetail(event, document, {}, "none")
@@ -188,9 +190,10 @@ def _older_than(chosen: QuerySet[AuditEvent], after: Position | None) -> QuerySe
     )
 
 
-def _find(event_id: UUID) -> AuditEvent:
+def find(event_id: UUID) -> AuditEvent:
+    """Return an event by its id. Raise `EventNotFound`."""
     # The id tells the month, so that one partition is searched and not all of them.
-    if event_id.version == _TIME_ORDERED:
+    if event_id.version == _TIME_ORDERED and event_id.int >> 80 < _LAST_MOMENT:
         moment = dt.datetime.fromtimestamp((event_id.int >> 80) / 1000, dt.UTC)
         near = (moment - _ID_TOLERANCE, moment + _ID_TOLERANCE)
         found = AuditEvent.objects.filter(id=event_id, occurred_at__range=near).first()

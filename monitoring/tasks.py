@@ -7,8 +7,11 @@ from uuid import UUID
 import structlog
 from procrastinate.contrib.django import app
 
-from mestore.lib import sql
-from monitoring import alert_notices, delivery
+from mestore.lib import actor, sql
+from monitoring import alert_notices, anchors, audit, delivery, pipeline, verifications
+from monitoring.push_jobs import audit_push, audit_push_to  # noqa: F401 - found here by the worker
+from monitoring.verification_jobs import verify_log  # noqa: F401 - asked for in the console
+from monitoring.verifications import Mode, Plan
 
 MONTHS_AHEAD = 12
 
@@ -54,3 +57,48 @@ def tell_of_signals(timestamp: int) -> int:  # noqa: ARG001 - the scheduler pass
 def forget_signals(timestamp: int) -> int:  # noqa: ARG001 - the scheduler passes it
     """Delete what was archived long ago, and old evidence."""
     return alert_notices.forget()
+
+
+@app.periodic(cron="* * * * *", periodic_id="audit_verify_tail")
+@app.task(
+    name="monitoring.audit_verify_tail", queueing_lock="audit_verify_tail", lock="audit_verify",
+    pass_context=False,
+)  # fmt: skip
+def audit_verify_tail(timestamp: int) -> None:  # noqa: ARG001 - the scheduler passes it
+    """Verify what came to the audit log since the last good run; what is found is signalled."""
+    verifications.verify(
+        Plan(most=verifications.MOST_AT_ONCE, is_scheduled=True), by=actor.system("audit_verify_tail")
+    )
+
+
+@app.periodic(cron="37 7 * * *", periodic_id="audit_verify_full")
+@app.task(name="monitoring.audit_verify_full", queueing_lock="audit_verify_full", pass_context=False)
+def audit_verify_full(timestamp: int) -> None:  # noqa: ARG001 - the scheduler passes it
+    """Verify the audit log as a whole, at night in Bogota."""
+    verifications.forget()
+    verifications.verify(Plan(Mode.FULL, is_scheduled=True), by=actor.system("audit_verify_full"))
+
+
+@app.periodic(cron="* * * * *", periodic_id="watch_audit_trail")
+@app.task(
+    name="monitoring.watch_audit_trail", queueing_lock="watch_audit_trail", lock="watch_audit_trail",
+    pass_context=False,
+)  # fmt: skip
+def watch_audit_trail(timestamp: int) -> int:  # noqa: ARG001 - the scheduler passes it
+    """Raise signals about what is late on the way to the signed log and the witnesses."""
+    return pipeline.watch()
+
+
+@app.periodic(cron="* * * * *", periodic_id="replay_spool")
+@app.task(name="monitoring.replay_spool", queueing_lock="replay_spool", pass_context=False)
+def replay_spool(timestamp: int) -> int:  # noqa: ARG001 - the scheduler passes it
+    """Write to the trail what waits on this machine's disk."""
+    return audit.replay_spool()
+
+
+@app.periodic(cron="7 * * * *", periodic_id="anchor_checkpoint")
+@app.task(name="monitoring.anchor_checkpoint", queueing_lock="anchor_checkpoint", pass_context=False)
+def anchor_checkpoint(timestamp: int) -> bool:  # noqa: ARG001 - the scheduler passes it
+    """Keep the newest checkpoint outside of the database; say so when no witness does."""
+    pipeline.tell_unwatched()
+    return anchors.keep_newest() is not None

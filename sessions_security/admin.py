@@ -120,6 +120,7 @@ class UserSessionAdmin(ConsoleModelAdmin):
     """Who is signed in, from where, how well proved, until when."""
 
     group, position = "watch", 10
+    personal_classes = ("device", "network")
     summary = gettext_lazy("Browsers and tokens that are or were signed in, newest first.")
     empty = gettext_lazy("A session appears here with each sign-in.")
     secret_fields = ("bound_key",)

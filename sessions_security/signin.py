@@ -456,8 +456,9 @@ def _refuse_wrong_entrance(user: User, purpose: Purpose, by: Actor) -> None:
 
 def _refuse(user: User, why: str, by: Actor) -> UUID:
     return audit.record_refusal(
-        events.SIGN_IN_REFUSED, by=by, target=("user", str(user.pk)), subject=str(user.pk), data={"why": why}
-    )
+        events.SIGN_IN_REFUSED, by=by, target=("user", str(user.pk)), subject=str(user.pk), data={"why": why},
+        may_wait=user.user_type in {Role.BUYER, Role.VENDOR},
+    )  # fmt: skip
 
 
 def _token_hash(mfa_token: str) -> bytes:

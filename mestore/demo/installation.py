@@ -18,6 +18,7 @@ from mestore.servers.storage import write_private
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_FOLDER = ROOT / ".demo"
 STATE = "state.json"
+ORIGIN = "localhost/audit"
 # The last of them: a demo of an older schema is migrated, one of this schema starts without asking.
 MIGRATED_PACKAGES = ("accounts", "finance", "monitoring", "sessions_security")
 
@@ -63,6 +64,10 @@ def environment(folder: Path, state: State, addresses: dict[str, str], port: int
             "MESTORE_PUBLIC_URL": f"http://localhost:{port}",
             "MESTORE_ALLOWED_HOSTS": "localhost,127.0.0.1",
             "MESTORE_STATIC_ROOT": str(folder / "static"),
+            "MESTORE_AUDIT_ORIGIN": ORIGIN,
+            "MESTORE_AUDIT_RECEIPTS": str(folder / "receipts.jsonl"),
+            "MESTORE_AUDIT_SPOOL": str(folder / "spool"),
+            "MESTORE_AUDIT_ANCHOR_DIR": str(folder / "anchors"),
         }
     )
 

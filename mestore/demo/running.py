@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from mestore import servers
-from mestore.demo import installation
+from mestore.demo import installation, watching
 from mestore.demo.installation import ROOT, State
 from mestore.servers.storage import write_private
 
@@ -51,6 +51,7 @@ class Demo:
     servers: servers.Servers
     variables: dict[str, str]
     env_file: Path
+    witness: watching.Witness
 
     def description(self) -> dict[str, Any]:
         """Where everything is and who may come in."""
@@ -99,9 +100,13 @@ def start(folder: Path, *, port: int, orders: int | None) -> Demo:
                 "No redis-server here: caches stay in one process. Install the package redis-server for more."
             )
         variables = installation.environment(folder, state, addresses, port)
+        witness = watching.prepare(
+            folder, origin=installation.ORIGIN, signing_key=variables["MESTORE_AUDIT_SIGNING_KEY"]
+        )
+        variables["MESTORE_AUDIT_WITNESSES"] = witness.configured
         env_file = installation.write_env_file(folder, variables)
         _prepare(folder, state, variables, orders)
-        demo = Demo(folder, port, state, private, variables, env_file)
+        demo = Demo(folder, port, state, private, variables, env_file, witness)
         _serve(demo)
     except BaseException:
         private.stop()
@@ -152,7 +157,7 @@ def _prepare(folder: Path, state: State, variables: dict[str, str], orders: int 
 
 
 def _serve(demo: Demo) -> None:
-    say("Starting the web server and the worker")
+    say("Starting the web server, the witness of the audit log and the worker")
     metrics = demo.folder / "metrics"
     shutil.rmtree(metrics, ignore_errors=True)  # gauges of processes that are gone
     metrics.mkdir(mode=0o700)
@@ -166,6 +171,7 @@ def _serve(demo: Demo) -> None:
         if demo.servers.control("status", "web") is None or time.monotonic() > deadline:
             raise DemoError(f"the web server does not answer: {_last_words(demo.servers.log('web'))}")
         time.sleep(0.05)
+    demo.servers.run("witness", demo.witness.command, cwd=ROOT, env=watching.environment())
     # Nothing that a request needs waits for the worker: it starts when the web server is up.
     manage = [sys.executable, str(ROOT / "manage.py")]
     demo.servers.run("worker", [*manage, "worker"], cwd=ROOT, env=environment)

@@ -103,6 +103,52 @@ def lines(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """One row of a ranking: its name (or a link) and how many."""
+
+    name: Text
+    value: int
+
+
+def ranked(
+    *,
+    title: Text,
+    subtitle: Text,
+    rows: Sequence[Rank],
+    name_header: Text,
+    value_header: Text,
+    exact: Callable[[int], str] = str,
+    note: Text = "",
+) -> SafeString:
+    """Rows with a bar each, in the order given: the drawing is a table already.
+
+    Raises ValueError for a negative value.
+    """
+    if any(row.value < 0 for row in rows):
+        raise ValueError("charts begin at zero: no negative values")
+    top = max((row.value for row in rows), default=0) or 1
+    body = format_html_join(
+        "",
+        '<tr><th scope="row">{}</th><td class="rank-bar"><svg width="100%" height="10" aria-hidden="true" '
+        'focusable="false"><rect class="chart-1" width="{}%" height="10" rx="1.5"/></svg></td>'
+        '<td class="num">{}</td></tr>',
+        ((row.name, round(100 * row.value / top, 2), exact(row.value)) for row in rows),
+    )
+    return format_html(
+        '<figure class="chart"><figcaption><h2>{}</h2><p>{}</p></figcaption>'
+        '<table class="ranks"><thead><tr><th scope="col" colspan="2">{}</th>'
+        '<th scope="col" class="num">{}</th>'
+        "</tr></thead><tbody>{}</tbody></table>{}</figure>",
+        title,
+        subtitle,
+        name_header,
+        value_header,
+        body,
+        format_html('<p class="second">{}</p>', note) if note else "",
+    )
+
+
 def axis(highest: int) -> list[int]:
     """The numbers of the axis: 0 and at most three round steps, the last not below `highest`.
 

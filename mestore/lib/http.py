@@ -22,7 +22,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from rest_framework.parsers import BaseParser
-from rest_framework.renderers import JSONRenderer
+from rest_framework.renderers import BaseRenderer, JSONRenderer
 from typing_extensions import override
 
 from mestore.lib import errors
@@ -146,6 +146,22 @@ class ExactJSONRenderer(JSONRenderer):
         return b"" if data is None else dumps(data)
 
 
+class PlainText(BaseRenderer):
+    """Lets a program ask for text where an answer is one (`text_file`); errors are problems as everywhere."""
+
+    media_type = "text/plain"
+    format = "txt"
+
+    @override
+    def render(
+        self,
+        data: Any,
+        accepted_media_type: str | None = None,
+        renderer_context: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        return b"" if data is None else str(data).encode()
+
+
 # Bodies
 
 
@@ -264,6 +280,15 @@ def attachment(name: str, content: bytes) -> HttpResponse:
     """Return an answer whose CSV is kept as a file called `name` (plain ASCII), and by no cache."""
     response = HttpResponse(content, content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{name}"'
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def text_file(name: str, content: str) -> HttpResponse:
+    """Return an answer whose text is kept as a file called `name` (plain ASCII; none: shown), by no cache."""
+    response = HttpResponse(content, content_type="text/plain; charset=utf-8")
+    if name:
+        response["Content-Disposition"] = f'attachment; filename="{name}"'
     response["Cache-Control"] = "no-store"
     return response
 

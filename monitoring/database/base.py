@@ -7,8 +7,13 @@ from typing import Any
 
 from django.db.backends.postgresql import base
 
+from monitoring import context
 from monitoring.database import liveness, prepared, statistics
+from monitoring.database.acting import ActingCursor
 from monitoring.database.exhaustion import is_pool_exhausted
+
+# The aliases whose transactions change rows that are captured; what `audit` writes says itself who acts.
+CAPTURED = frozenset({"default", "owner"})
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -19,6 +24,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
     """
 
     _taken_at: float | None = None
+
+    def get_connection_params(self) -> dict[str, Any]:
+        """Return how to connect, with the cursor that says who acts."""
+        params = super().get_connection_params()
+        if self.alias in CAPTURED:
+            params["cursor_factory"] = ActingCursor
+        return params
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Take a connection from the pool, or open one, and note how long that took."""
@@ -54,6 +66,14 @@ class DatabaseWrapper(base.DatabaseWrapper):
         statistics.OPENED.labels(alias=self.alias).inc()
         prepared.install(connection)
         return bool(super()._configure_connection(connection))  # type: ignore[misc]  # not in the stubs
+
+    def _set_autocommit(self, autocommit: bool) -> None:
+        # Django turns autocommit off where a transaction begins, and psycopg would send its BEGIN with the
+        # first statement: it is sent here, with who acts in the same message.
+        super()._set_autocommit(autocommit)  # type: ignore[misc]  # not in the stubs
+        if not autocommit and self.alias in CAPTURED:
+            with self.wrap_database_errors:
+                context.begin(self.connection)
 
     def prepared_cursor(self) -> Any:
         """Return a cursor whose statements the server prepares, counted and checked like any other."""

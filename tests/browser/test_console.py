@@ -117,6 +117,8 @@ def test_every_page_is_clean_in_both_themes_and_both_widths(visit: Visit) -> Non
     addresses = ["/admin/", *lists, *_details(page, lists, visit.address)]
     buyer = BuyerFactory.create()
     addresses.append(f"/admin/accounts/user/do/?action=deactivate&pk={buyer.pk}")
+    addresses += ["/admin/integrity/", "/admin/integrity/verify/", "/admin/integrity/evidence/"]
+    addresses.append("/admin/monitoring/auditevent/?outcome=FAILURE&actor_id=nobody")
 
     assert len(addresses) > 2 * len(lists)
     for scheme in ("light", "dark"):

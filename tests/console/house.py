@@ -11,6 +11,7 @@ from django.contrib import admin
 from django.db import transaction
 from django.test import Client
 from django.utils import timezone
+from procrastinate.contrib.django import app
 
 from accounts.models import (
     AccessDecision,
@@ -122,6 +123,7 @@ def oversight(about: User) -> None:
     )
     review = AccessReview.objects.create(started_by=asker, started_by_label=asker.email)
     AccessReviewItem.objects.create(review=review, grant=about.grants.all()[0])
+    app.configure_task("house.job", allow_unknown=True).defer()
     alerts.raise_signal(
         "detector.spray", entity=("network", f"192.0.2.{about.pk.int % 250}"), evidence={"accounts": 30}
     )

@@ -288,4 +288,4 @@ class TestFiguresOfTheApps:
         (opened,) = monitoring_panels.standing(_Viewer("monitoring.view_auditevent"))
 
         assert closed.link == ""
-        assert opened.link == "/admin/monitoring/auditevent/"
+        assert opened.link == "/admin/integrity/"

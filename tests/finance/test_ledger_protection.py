@@ -225,7 +225,7 @@ def test_every_protecting_trigger_is_always_on(owner: Connection) -> None:
         [[*TABLES, "finance_order", "finance_commission"]],
     ).fetchall()
 
-    assert len(states) == 10
+    assert len(states) == 19
     assert {state for _name, state in states} == {"A"}
 
 
@@ -272,3 +272,32 @@ def test_check_names_what_was_broken_behind_every_guard(superuser_dsn: str, post
 
     assert found.broken == found.forged == (posted.entry_id,)
     assert not found.is_balanced
+
+
+@pytest.mark.parametrize("fixture", ["owner", "superuser"])
+def test_entry_written_around_the_posting_function_is_a_leaf_in_the_name_of_who_wrote_it(
+    request: pytest.FixtureRequest, fixture: str, posted: Posting
+) -> None:
+    connection: Connection = request.getfixturevalue(fixture)
+    debit, credit, *_rest = accounts(connection, posted)
+
+    entry = forge(connection, posted.book, 1, 700, [[debit, credit, "COP", 700]])
+
+    rows = connection.execute(
+        """SELECT e.actor_kind, e.actor_id, e.writer_mac, convert_from(e.canon, 'UTF8')::jsonb
+           FROM audit_event e JOIN audit_pending p USING (id)
+           WHERE e.type = 'finance.ledger_entry.posted' AND e.target_id = %s""",
+        [str(entry)],
+    ).fetchall()
+    ((kind, who, mac, told),) = rows
+    assert (kind, who, mac) == ("database", connection.info.user, None)
+    assert (told["id"], told["control_total"], told["actor"]["id"]) == (str(entry), 700, connection.info.user)
+    assert [transfer[3:] for transfer in told["transfers"]] == [["COP", 700]]
+
+
+def test_entry_that_was_posted_has_one_leaf(runtime: Connection, posted: Posting) -> None:
+    leaves = runtime.execute(
+        "SELECT count(*) FROM audit_event WHERE target_id = %s", [str(posted.entry_id)]
+    ).fetchone()
+
+    assert leaves == (1,)

@@ -154,6 +154,22 @@ def test_it_answers_and_holds_the_orders_asked_for(first: Running, port: int) ->
     assert get(port, "/admin/") in {302, 200}
 
 
+def test_its_log_is_cosigned_by_a_witness_that_is_a_process_of_its_own(first: Running) -> None:
+    newest = """SELECT count(*) FROM audit_cosignature w JOIN audit_tree t ON t.epoch = w.epoch
+                WHERE w.witness = 'witness.demo'"""
+    deadline = time.monotonic() + 60
+
+    with psycopg.connect(first.said["database_url"], autocommit=True) as connection:
+        while not (row := connection.execute(newest).fetchone()) or not row[0]:
+            assert time.monotonic() < deadline, "the witness cosigned nothing"
+            connection.execute("SELECT pg_sleep(0.2)")
+
+    folder = Path(first.said["env_file"]).parent
+    assert (folder / "witness" / "key").stat().st_mode & 0o777 == 0o600
+    assert list((folder / "witness" / "memory").glob("*.checkpoint"))
+    assert (folder / "receipts.jsonl").stat().st_mode & 0o777 == 0o600
+
+
 def test_its_env_file_is_private_and_serves_other_commands(first: Running) -> None:
     file = Path(first.said["env_file"])
 

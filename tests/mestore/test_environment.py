@@ -208,6 +208,33 @@ def test_boolean_and_choice_take_only_their_words() -> None:
     assert len(env.problems) == 2
 
 
+def test_addresses_hold_no_secret_and_are_of_a_kind_that_is_named() -> None:
+    good = ["https://siem.example/in", "syslog+tls://collector.example:6514"]
+    bad = [
+        "http://siem.example", "syslog://collector.example", "https://", "siem.example", "https://u:p@siem.example",
+        "https://siem.example/?token=x", "https://siem.example:port", "https://siem.example/#x",
+    ]  # fmt: skip
+    kinds = ("https", "syslog+tls")
+
+    env = environment(GOOD=", ".join(good), BAD=",".join(bad))
+
+    assert env.addresses("GOOD", "receivers", schemes=kinds) == good
+    assert env.addresses("NONE", "receivers", schemes=kinds) == []
+    assert env.problems == []
+    env.addresses("BAD", "receivers", schemes=kinds)
+    assert len(env.problems) == len(bad)
+
+
+def test_one_of_takes_the_first_where_nothing_is_said() -> None:
+    env = environment(SECOND="jsonl", WRONG="xml")
+
+    assert env.one_of("FIRST", "form", ("ocsf", "jsonl")) == "ocsf"
+    assert env.one_of("SECOND", "form", ("ocsf", "jsonl")) == "jsonl"
+    assert env.problems == []
+    env.one_of("WRONG", "form", ("ocsf", "jsonl"))
+    assert len(env.problems) == 1
+
+
 def test_every_question_is_remembered() -> None:
     env = environment(A="1", B="x,y")
 

@@ -165,7 +165,10 @@ def test_migration_can_be_undone_and_done_again(owner_dsn: str) -> None:
     runtime = settings.DATABASES["default"]["USER"]
 
     with psycopg.connect(owner_dsn) as connection:
-        for step in (migration.LOCK_TIMEOUT, migration.DROP, migration.TABLES, migration.PROTECTION):
+        connection.execute(migration.LOCK_TIMEOUT)
+        connection.execute(importlib.import_module("monitoring.migrations.0009_export_cursor").DROP)
+        connection.execute(importlib.import_module("monitoring.migrations.0005_log").DROP)
+        for step in (migration.DROP, migration.TABLES, migration.PROTECTION):
             connection.execute(step)
         connection.execute(migration.RUNTIME_ROLE, [runtime])
         connection.execute(migration.GRANTS)

@@ -84,6 +84,7 @@ class TestReadyz:
         assert body["checks"] == {
             "database": [{"status": "pass", "output": ""}],
             "redis": [{"status": "pass", "output": ""}],
+            "audit": [{"status": "pass", "output": ""}],
         }
 
     @pytest.mark.parametrize("view", [health.readyz_view, health.health_view])
@@ -172,6 +173,15 @@ class TestDatabase:
             f"ALTER TABLE audit_event ENABLE ALWAYS TRIGGER {trigger}",
         ):
             assert "not protected" in readiness.database(_parameters())
+
+    @pytest.mark.parametrize("state", ["DISABLE TRIGGER", "ENABLE TRIGGER"])
+    def test_capture_that_can_be_silenced_is_noticed(self, owner_dsn: str, state: str) -> None:
+        with _undone(
+            owner_dsn,
+            f"ALTER TABLE accounts_grant {state} audit_capture_delete",
+            "ALTER TABLE accounts_grant ENABLE ALWAYS TRIGGER audit_capture_delete",
+        ):
+            assert readiness.database(_parameters()) == "changes of accounts_grant are not captured"
 
     @pytest.mark.parametrize("right", ["UPDATE", "DELETE", "TRUNCATE", "UPDATE (outcome)"])
     def test_right_that_is_too_wide_is_noticed(self, owner_dsn: str, right: str) -> None:

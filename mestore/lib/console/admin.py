@@ -27,7 +27,7 @@ from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from mestore.lib.console import actions, display, refreshing, search
+from mestore.lib.console import actions, display, reading, refreshing, search
 from mestore.lib.console.actions import ReasonAction
 from mestore.lib.console.display import EMPTY
 from mestore.lib.console.figures import Panel, Table
@@ -46,8 +46,9 @@ class ConsoleModelAdmin(ModelAdmin):  # type: ignore[type-arg]  # not generic at
     `group` and `position` place it in the sidebar (unless it is reached from another page only), `summary` is
     the sentence under its name, `sections` the titled groups of values of one row, `labels` the names of
     columns that have none of their own. `secret_fields` adds to what type and name already give away
-    (`secrecy.is_secret`). A method in `list_display` or `sections` decides by itself what it prints; a column
-    is printed only when it is not secret.
+    (`secrecy.is_secret`). `personal_classes` names what kinds of personal values a row's page shows
+    ("contact"): each view of it is recorded. A method in `list_display` or `sections` decides by itself what
+    it prints; a column is printed only when it is not secret.
     """
 
     group: ClassVar[str] = ""
@@ -57,6 +58,7 @@ class ConsoleModelAdmin(ModelAdmin):  # type: ignore[type-arg]  # not generic at
     summary: ClassVar[str | Promise] = ""
     empty: ClassVar[str | Promise] = ""
     secret_fields: ClassVar[tuple[str, ...]] = ()
+    personal_classes: ClassVar[tuple[str, ...]] = ()
     open_lookups: ClassVar[tuple[str, ...]] = ()
     orderings: ClassVar[tuple[Ordering, ...]] = ()
     search_in: ClassVar[tuple[SearchField, ...]] = ()
@@ -203,6 +205,8 @@ class ConsoleModelAdmin(ModelAdmin):  # type: ignore[type-arg]  # not generic at
         row = self.get_object(request, unquote(object_id))
         if row is None:
             raise Http404(_("There is no such row, or it is gone."))
+        if self.personal_classes:
+            reading.note(request, self.model._meta.db_table, str(row.pk), self.personal_classes)
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,

@@ -161,7 +161,8 @@ class KeysetChangeList(ChangeList):
 
     @property
     def filter_groups(self) -> list[tuple[str, list[Any]]]:
-        return [(str(spec.title), list(spec.choices(self))) for spec in self.filter_specs]
+        groups = [(str(spec.title), list(spec.choices(self))) for spec in self.filter_specs]
+        return [(title, choices) for title, choices in groups if choices]
 
     @property
     def headers(self) -> list[tuple[str, str, bool]]:

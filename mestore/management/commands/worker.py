@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.django_connector import DjangoConnector
+
+from mestore.lib import actor
+from monitoring import context, sequencer
 
 DEFAULT_CONCURRENCY = 4
 STOP_SECONDS = 20.0
@@ -15,7 +21,8 @@ STOP_SECONDS = 20.0
 
 class Command(BaseCommand):
     help = (
-        "Run background jobs (every app's tasks.py) until SIGTERM or SIGINT; running jobs may finish first. "
+        "Run background jobs (every app's tasks.py) and the audit log's sequencer until SIGTERM or SIGINT; "
+        "running jobs may finish first. "
         "Any number of workers may run, on any number of machines. Example: manage.py worker --concurrency 4"
     )
 
@@ -32,8 +39,10 @@ class Command(BaseCommand):
         connector = app.connector
         if not isinstance(connector, DjangoConnector):
             raise TypeError("the job queue's app was not set up by Django")
+        if options["once"]:
+            sequencer.drain()
         # The worker listens for new jobs, for which it needs connections of its own.
-        with app.replace_connector(connector.get_worker_connector()) as working:
+        with _sequencing(), app.replace_connector(connector.get_worker_connector()) as working:
             asyncio.run(
                 _run(
                     working,
@@ -44,6 +53,25 @@ class Command(BaseCommand):
             )
 
 
+def in_its_own_name(call_next: Callable[[], Any], job: Any, _worker: Any) -> Any:
+    """Let what a job changes name the job as its actor."""
+    with context.acting(actor.system(job.job.task_name)):
+        return call_next()
+
+
+@contextlib.contextmanager
+def _sequencing() -> Iterator[None]:
+    """Give events their place in the signed log meanwhile, in a thread: it must not wait for jobs."""
+    stop = threading.Event()
+    thread = threading.Thread(target=sequencer.run, args=(stop,), name="sequencer")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
 async def _run(working: Any, **options: Any) -> None:
     async with working.open_async():
         await working.run_worker_async(
@@ -51,5 +79,6 @@ async def _run(working: Any, **options: Any) -> None:
             shutdown_graceful_timeout=STOP_SECONDS,
             # What a job was about is in the audit trail; a finished job has nothing more to say.
             delete_jobs="successful",
+            task_middleware=[in_its_own_name],
             **options,
         )
