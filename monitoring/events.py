@@ -703,7 +703,7 @@ PROOF_REFUSED: Final = _event(
     "A proof of possession was missing, wrong or used before.",
 )  # fmt: skip
 
-# --- Changes of rows: the database writes these itself, whatever changed the row -----------------------------
+# --- Changes of rows: the database writes these itself, whatever changed the row ---------------------------
 CAPTURED_INSERT: Final = _event(
     "capture.insert", Category.AUDIT, _SUCCESS, "A row appeared in a watched table.", retention=_LONG
 )
