@@ -391,7 +391,7 @@ def test_console_says_why_it_is_over() -> None:
     ended = caller.get("/admin/", agent=CHROME)
 
     assert ended.status_code == 401
-    assert "another place" in ended.content.decode()
+    assert "se usó desde otro lugar" in ended.content.decode()
     assert caller.user.email not in ended.content.decode()
     assert caller.get("/admin/")["Location"].startswith("/admin/login/")
 
