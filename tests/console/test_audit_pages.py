@@ -88,7 +88,11 @@ def test_strangers_are_led_to_the_sign_in_and_the_staff_without_the_right_is_ref
 
 @pytest.mark.parametrize(
     "unknown",
-    ["00000000-0000-0000-0000-000000000001", "ffffffff-ffff-7fff-bfff-ffffffffffff", str(ids.uuid7())],
+    [
+        "00000000-0000-0000-0000-000000000001",
+        "ffffffff-ffff-7fff-bfff-ffffffffffff",
+        "01a20081-7beb-772b-816a-8e5f2d4e8e27",
+    ],
 )
 def test_what_is_no_event_is_not_found(unknown: str, admin_visitor: house.Visitor) -> None:
     client = admin_visitor.client

@@ -30,8 +30,9 @@ pytestmark = pytest.mark.django_db(databases=["default", "audit"], transaction=T
 
 READING = "audit_logs.read.read_only"
 BY = actor.system("test")
+NO_EVENT = "01a20081-8912-745f-a6fd-20cc922ec52c"
 ADDRESSES = (
-    "events", f"events/{ids.uuid7()}", f"events/{ids.uuid7()}/proof", "checkpoint", "consistency?from=1&to=1",
+    "events", f"events/{NO_EVENT}", f"events/{NO_EVENT}/proof", "checkpoint", "consistency?from=1&to=1",
     "tile/0/000.p/1",
 )  # fmt: skip
 
