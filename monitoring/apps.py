@@ -8,10 +8,14 @@ class MonitoringConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Say where people's data keys stand, for the rotation of the master key, and note who reads."""
+        """Say where people's data keys stand, for the rotation of the master key, and note who reads.
+
+        The sequencer runs in the worker alone; what it raises is looked at elsewhere, so its rules are declared
+        in every process.
+        """
         from mestore.lib import resealing
         from mestore.lib.console import reading as pages
-        from monitoring import reading, subjects
+        from monitoring import reading, sequencer, subjects  # noqa: F401  # the sequencer declares rules
 
         resealing.register(subjects.SEALED)
         pages.register(reading.note)

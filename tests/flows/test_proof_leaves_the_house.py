@@ -71,7 +71,7 @@ def test_a_proof_by_number_is_that_by_id() -> None:
 def test_a_witness_is_on_the_proof_once_it_cosigned(tmp_path: Path) -> None:
     witness = notes.Signer.of_seed("witness.example/w1", bytes([7]) * 32, cosigner=True)
     event_id, file = str(sql.fetch_all(SALE)[0][0]), tmp_path / "sale.tlog-proof"
-    with pytest.raises(CommandError, match="No witness") as refused:
+    with pytest.raises(CommandError, match="Ningún testigo") as refused:
         proof(event_id, "--with-cosignatures")
     assert refused.value.returncode == 1
     newest = checkpoints.last()
