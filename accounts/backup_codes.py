@@ -117,6 +117,7 @@ class Match:
             {"at": timezone.now(), "left": self.left, "is_low": self.left <= settings.BACKUP_CODES_LOW},
             by=by,
             second_address=True,
+            at_once=False,  # a statement less in the step that it would hold up
         )
         return self.replacement.text
 

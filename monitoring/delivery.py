@@ -76,8 +76,11 @@ def notify(
     by: Actor,
     second_address: bool = False,
     expires_at: dt.datetime | None = None,
+    at_once: bool = True,
 ) -> list[UUID]:
     """Mail `user` about something, with `second_address` at the recovery address too; return the ids.
+
+    Without `at_once` the message has no job of its own: the next run of `send_due` takes it, within a minute.
 
     An account without an address (imported, a machine) is told nothing. Belongs inside the transaction of
     the change: raises `audit.NotInTransaction` outside of one, `TemplateDoesNotExist` for an unknown name.
@@ -86,7 +89,7 @@ def notify(
     boxes = [
         Mailbox(str(user.pk), address, _language(user)) for address in dict.fromkeys(addresses) if address
     ]
-    return [mail(box, template, context, by=by, expires_at=expires_at) for box in boxes]
+    return [mail(box, template, context, by=by, expires_at=expires_at, at_once=at_once) for box in boxes]
 
 
 def mail(
@@ -96,11 +99,12 @@ def mail(
     *,
     by: Actor,
     expires_at: dt.datetime | None = None,
+    at_once: bool = True,
 ) -> UUID:
     """Mail one stored address; return the message's id. Raises as `notify` does."""
     subject, _newline, body = _render(f"mail/{template}.txt", context, to.language).partition("\n")
     payload = {"to": to.address, "subject": subject.strip(), "text": body.strip() + "\n"}
-    return _put(Channel.MAIL, template, to.owner, payload, by=by, expires_at=expires_at)
+    return _put(Channel.MAIL, template, to.owner, payload, by=by, expires_at=expires_at, at_once=at_once)
 
 
 def sms(
@@ -194,6 +198,7 @@ def _put(
     *,
     by: Actor,
     expires_at: dt.datetime | None,
+    at_once: bool = True,
 ) -> UUID:
     now = timezone.now()
     audit.record(
@@ -209,10 +214,11 @@ def _put(
         payload=json.dumps(payload),
         created_at=now,
         expires_at=min(expires_at or now + KEEP, now + KEEP),
-        next_attempt_at=now + GRACE,
+        next_attempt_at=now + GRACE if at_once else now,
     )
     message.save(force_insert=True)
-    app.configure_task(JOB).defer(message_id=str(message.pk))
+    if at_once:
+        app.configure_task(JOB).defer(message_id=str(message.pk))
     return message.pk
 
 

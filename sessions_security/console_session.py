@@ -10,7 +10,7 @@ from django.http import HttpRequest
 
 from accounts.models import User
 from mestore.lib.actor import Actor
-from sessions_security import arrivals, factor_proofs, sessions, stepup
+from sessions_security import arrivals, factor_proofs, sessions
 from sessions_security.models import UserSession
 
 BACKEND = "accounts.backends.GrantBackend"
@@ -25,13 +25,12 @@ def start(
     fresh, and its device is what the framework takes the person for verified by.
     """
     store: Any = request.session
-    session = sessions.start(user, kind="cookie", amr=amr, by=by)
+    session = sessions.start(user, kind="cookie", amr=amr, by=by, proof=proof)
     arrivals.note(session, by=by)
     store.flush()
     auth.login(request, user, backend=BACKEND)
     remember(request, proof)
     store.open(session)
-    stepup.note(session, proof)
     request.user_session = session  # type: ignore[attr-defined]  # part of what a request carries here
     return session
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from django.conf import settings
@@ -26,6 +26,9 @@ from mestore.lib.request import network_of
 from monitoring import audit, events
 from sessions_security import cutoffs, evictions, places, policy
 from sessions_security.models import MachineClient, PendingSignIn, SessionCutoff, UserSession
+
+if TYPE_CHECKING:
+    from sessions_security.factor_proofs import Proof
 
 Kind = Literal["cookie", "token"]
 BATCH = 1_000
@@ -83,6 +86,11 @@ _BEGIN = """
         VALUES (%(id)s, %(user_id)s, %(kind)s, %(amr)s, %(created_at)s, %(last_seen_at)s, %(idle_expires_at)s,
                 %(absolute_expires_at)s, %(address)s, %(network)s, %(agent)s, %(country)s, %(device_id)s,
                 %(auth_epoch)s, %(client_id)s, %(risk)s, %(bound_key)s, '', '')
+    ), proved AS (
+        INSERT INTO sessions_security_stepupproof (id, session_id, method, factor, bound_at, proved_at)
+        SELECT %(proof_id)s::uuid, %(id)s::uuid, %(method)s::text, %(factor)s::text,
+               %(bound_at)s::timestamptz, %(created_at)s::timestamptz
+        WHERE %(factor)s::text IS NOT NULL
     )
     SELECT id FROM evicted
 """
@@ -154,12 +162,14 @@ def start(
     client: MachineClient | None = None,
     risk: int = 0,
     bound_key: bytes | None = None,
+    proof: Proof | None = None,
     announce: str = events.SIGN_IN_SUCCEEDED,
 ) -> UserSession:
     """Begin a session for `user` and end the least recently seen ones above the role's limit.
 
-    `amr` names the factors proved; `risk` is what `risk.clear` said of the attempt (hundredths of a level);
-    `announce` is the event about the account that this start completes.
+    `amr` names the factors proved; `proof` is the one that counts as fresh (`stepup`); `risk` is what
+    `risk.clear` said of the attempt (hundredths of a level); `announce` is the event about the account that
+    this start completes.
     Raises `AccountChanged` when the account is not (any more) the one whose credentials were checked, and
     `NoPolicy` for a role that may have no session.
     """
@@ -189,7 +199,7 @@ def start(
             auth_epoch=user.auth_epoch,
             client=client,
         )
-        evicted = _begin(session, others=rule.max_sessions - 1)
+        evicted = _begin(session, proof, others=rule.max_sessions - 1)
         by = acting(by, session)
         audit.record_many(
             [
@@ -310,11 +320,18 @@ def acting(by: Actor, session: UserSession) -> Actor:
     )
 
 
-def _begin(session: UserSession, *, others: int) -> list[UUID]:
+def _begin(session: UserSession, proof: Proof | None, *, others: int) -> list[UUID]:
     """Write a new session, end the least recently seen beyond `others`, return their ids. One statement."""
     values = {name: getattr(session, name) for name in _BEGIN_FIELDS}
-    values["kind"] = str(session.kind)
-    rows = sql.fetch_all(_BEGIN, values | {"others": others}, prepare=True)
+    values |= {
+        "kind": str(session.kind),
+        "others": others,
+        "proof_id": ids.uuid7(),
+        "method": proof.method if proof else None,
+        "factor": proof.factor if proof else None,
+        "bound_at": proof.bound_at if proof else None,
+    }
+    rows = sql.fetch_all(_BEGIN, values, prepare=True)
     session._state.adding, session._state.db = False, "default"
     return [row[0] for row in rows]
 

@@ -36,7 +36,6 @@ from sessions_security import (
     risk,
     session_check,
     sessions,
-    stepup,
     tokens,
 )
 from sessions_security.models import MachineClient, PendingSignIn, UserSession
@@ -159,8 +158,9 @@ def with_factor(
     keys.ring()  # outside the transaction: a key made on first use must not be rolled back with it
     with transaction.atomic(), audit.together():
         replacement = proof.use(by)
-        done = open_tokens(pending.user, (PASSWORD, proof.amr), by=by, bound_key=bound_key, pending=pending)
-        stepup.note(done.session, proof)
+        done = open_tokens(
+            pending.user, (PASSWORD, proof.amr), by=by, bound_key=bound_key, pending=pending, proof=proof
+        )
     return replace(done, replacement_code=replacement)
 
 
@@ -400,6 +400,7 @@ def open_tokens(
     bound_key: bytes | None = None,
     cleared: risk.Assessment | None = None,
     pending: PendingSignIn | None = None,
+    proof: factor_proofs.Proof | None = None,
 ) -> SignedIn:
     """Start a token session for whoever proved to be `user`, by the factors that `amr` names.
 
@@ -408,7 +409,7 @@ def open_tokens(
     """
     keys.ring()
     with transaction.atomic(savepoint=False):
-        session = sessions.start(user, kind="token", amr=tuple(amr), by=by, bound_key=bound_key)
+        session = sessions.start(user, kind="token", amr=tuple(amr), by=by, bound_key=bound_key, proof=proof)
         if cleared is not None and factors.has_factor(user):
             # It came since the password was found to be enough. The account is held now: none comes any more.
             raise sessions.AccountChanged

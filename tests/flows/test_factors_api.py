@@ -231,7 +231,7 @@ def test_second_step_takes_few_statements() -> None:
 
     assert len(with_totp) <= 12, with_totp
     # The code and what takes its place, and that its owner is told of it.
-    assert len(with_backup_code) <= 14, with_backup_code
+    assert len(with_backup_code) <= 12, with_backup_code
 
 
 @committed
