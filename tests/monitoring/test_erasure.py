@@ -33,7 +33,7 @@ from monitoring import (
     subjects,
     verifications,
 )
-from monitoring.export_records import Format
+from monitoring.export_batches import Format
 from monitoring.models import AuditEvent, SubjectKey
 from monitoring.verifications import Mode, Plan
 from tests.factories.accounts import UserFactory
