@@ -23,6 +23,7 @@ from monitoring import (
     audit,
     checkpoints,
     context,
+    delivery,
     erasure,
     events,
     leaves,
@@ -223,6 +224,20 @@ class TestErased:
         told = AuditEvent.objects.filter(actor_id=str(user.pk)).order_by("-occurred_at")[:3]
         assert [row.pii_ct for row in told] == [None] * 3
         assert kept(str(user.pk)) == 0
+
+    def test_a_mail_that_is_sent_later_is_recorded_without_their_name(self) -> None:
+        user, by = person()
+        with transaction.atomic():
+            queued = delivery.notify(user, "password_changed", {}, by=by)
+        erase(str(user.pk))
+
+        assert [delivery.send(message) for message in queued] == [True]
+        with transaction.atomic():
+            (late,) = delivery.notify(user, "password_changed", {}, by=by)
+        assert delivery.send(late)
+
+        told = AuditEvent.objects.filter(type=events.MESSAGE_QUEUED).order_by("occurred_at")
+        assert [row.pii_ct is None for row in told] == [False, True]
 
     def test_an_export_with_personal_values_says_erased(self) -> None:
         user, _by = person()
