@@ -25,7 +25,7 @@ from accounts.models import User
 from accounts.roles import Role
 from mestore.lib import errors
 from mestore.lib.actor import Actor
-from monitoring import events, saved_filters
+from monitoring import audit, erasure, events, saved_filters
 
 DELETING = "users.delete.global"
 COUNTED = 1_000
@@ -125,6 +125,8 @@ def restore(user: User, *, reason: str, by: Actor) -> User:
 def erase(user_id: UUID, *, reason: str, confirmed: bool, by: Actor) -> Dependencies:
     """Remove a deleted account and all that is its own, for ever. Return what went along.
 
+    What the audit trail knows about the person is erased in the same transaction; its events stay.
+
     Raises NotConfirmed, UserNotFound, NotDeleted, StillNeeded, hierarchy.NotAllowed.
     """
     if not confirmed:
@@ -141,8 +143,10 @@ def erase(user_id: UUID, *, reason: str, confirmed: bool, by: Actor) -> Dependen
         found = dependencies(user_id)
         if found.blocking:
             raise StillNeeded(extra={"dependencies": dict(found.blocking)})
+        erasure.erase(str(row.pk), by=by, reason=reason)
         data = {"reason": reason, "role": row.user_type, "removed": found.counts}
-        hierarchy.record(events.USER_ERASED, row, by, data=data)
+        # Who did it is sealed under their own key: the person's is gone.
+        audit.record(events.USER_ERASED, by=by, target=("user", str(row.pk)), data=data)
         _remove(row)
     return found
 

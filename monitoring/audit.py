@@ -59,13 +59,14 @@ __all__ = [
 log = structlog.get_logger("mestore.audit")
 
 WRITER_PURPOSE = "audit-writer"
-_CANON = 11  # where a prepared row has its canonical bytes
+# Where a prepared row has its canonical bytes; sealed values, MAC and subject follow.
+_CANON = 11
 # What waits for the end of the block of `together` that runs in this thread.
 _gathered: ContextVar[list[tuple[Any, ...]] | None] = ContextVar("gathered", default=None)
 
 
-# An event about a person whose key was destroyed is not written: the count tells. `subject` NULL: nothing
-# personal, nothing to look up.
+# Personal values of a person whose key was destroyed are not written: the count tells, and the event is
+# written without them. `subject` NULL: nothing personal, nothing to look up.
 _INSERT_ONE = """
 WITH event AS (
     INSERT INTO audit_event (id, occurred_at, type, outcome, actor_kind, actor_id, actor_role, target_type,
@@ -98,6 +99,7 @@ WITH event AS (
 INSERT INTO audit_pending (id, occurred_at) SELECT id, occurred_at FROM event
 """
 
+_WRITTEN = "SELECT id FROM audit_event WHERE id = ANY(%s) AND occurred_at = ANY(%s)"
 _IS_THERE = "SELECT 1 FROM audit_event WHERE id = %s AND occurred_at = %s"
 
 
@@ -121,15 +123,15 @@ def record(
     """Record `event` in the current transaction and return the event's id.
 
     `data` is kept in clear for ever: no name, address or other personal value belongs there. `personal` is
-    sealed under the key of `subject` (else of the actor). Raise `NotInTransaction`, `events.UnknownEvent`,
-    `subjects.SubjectErased` when the subject's key was destroyed, and `django.db.Error`.
+    sealed under the key of `subject` (else of the actor); of a person who was erased it is left out. Raise
+    `NotInTransaction`, `events.UnknownEvent` and `django.db.Error`.
     """
     _demand_transaction()
     entry = Entry(event, by, target, data, personal, subject)
     gathered = _gathered.get()
     if gathered is None:
         with _refusals_named():
-            return _write_one(entry, using="default")
+            return UUID(str(_write_one(entry, using="default")[0]))
     (row,) = _prepare([entry])
     gathered.append(row)
     event_id: UUID = row[0]
@@ -155,8 +157,8 @@ def record_through(alias: str, entry: Entry) -> tuple[UUID, bytes]:
     """
     if not connections[alias].in_atomic_block:
         raise NotInTransaction("the event belongs inside the transaction of the change it tells about")
-    (row,) = _prepare([entry])
-    return _write_row(row, entry, using=alias), leaves.leaf_hash(row[_CANON])
+    row = _write_one(entry, using=alias)
+    return row[0], leaves.leaf_hash(row[_CANON])
 
 
 @contextmanager
@@ -201,7 +203,7 @@ def record_refusal(
     row: tuple[Any, ...] | None = None
     try:
         (row,) = _prepare([entry])
-        return _write_row(row, entry, using="audit")
+        return UUID(str(_write_row(row, using="audit")[0]))
     except (DatabaseError, crypto.Unreadable) as error:
         if may_wait and row is not None and _waits(row):
             log.critical("audit_event_spooled", audit_event=event, error=type(error).__name__)
@@ -220,8 +222,7 @@ def replay_spool() -> int:
     for file, row in spool.every():
         try:
             with transaction.atomic():
-                sql.execute(_INSERT_ONE, row)
-                receipts.promise([(row[0], row[_CANON])], using="default")
+                _write_row(row, using="default")
         except IntegrityError:
             if not sql.fetch_one(_IS_THERE, (row[0], row[1])):
                 raise
@@ -242,12 +243,24 @@ def _waits(row: tuple[Any, ...]) -> bool:
 
 
 def _write_many(rows: Sequence[tuple[Any, ...]]) -> None:
-    # Column by column: fifteen arrays, whatever the number of events.
     with _refusals_named():
-        written = sql.execute(_INSERT_MANY, [list(column) for column in zip(*rows, strict=True)])
-    if written != len(rows):
-        raise subjects.SubjectErased("one of the subjects")
+        if _insert_many(rows) != len(rows):
+            rows = _rest_without_personal(rows)
     receipts.promise([(row[0], row[_CANON]) for row in rows], using="default")
+
+
+def _insert_many(rows: Sequence[tuple[Any, ...]]) -> int:
+    # Column by column: fifteen arrays, whatever the number of events.
+    return sql.execute(_INSERT_MANY, [list(column) for column in zip(*rows, strict=True)])
+
+
+def _rest_without_personal(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Write those of `rows` that were not: their people were erased. Return all rows as they are now."""
+    asked = ([row[0] for row in rows], sorted({row[1] for row in rows}))
+    written = {found[0] for found in sql.fetch_all(_WRITTEN, asked)}
+    rest = {row[0]: _without_personal(row) for row in rows if row[0] not in written}
+    _insert_many(list(rest.values()))
+    return [rest.get(row[0], row) for row in rows]
 
 
 @contextmanager
@@ -270,24 +283,35 @@ def _demand_transaction() -> None:
         raise NotInTransaction("audit.record belongs inside the transaction of the change it tells about")
 
 
-def _write_one(entry: Entry, *, using: str) -> UUID:
+def _write_one(entry: Entry, *, using: str) -> tuple[Any, ...]:
     (row,) = _prepare([entry])
-    return _write_row(row, entry, using=using)
+    return _write_row(row, using=using)
 
 
-def _write_row(row: tuple[Any, ...], entry: Entry, *, using: str) -> UUID:
-    event_id: UUID = row[0]
+def _write_row(row: tuple[Any, ...], *, using: str) -> tuple[Any, ...]:
+    """Write a prepared row and return it as it was written: of an erased person without personal values."""
+    if _insert_one(row, using) != 1:
+        row = _without_personal(row)
+        _insert_one(row, using)
+    receipts.promise([(row[0], row[_CANON])], using=using)
+    return row
+
+
+def _insert_one(row: tuple[Any, ...], using: str) -> int:
     try:
-        written = sql.execute(_INSERT_ONE, row, using=using)
+        return sql.execute(_INSERT_ONE, row, using=using)
     except (OperationalError, InterfaceError):
         connection = connections[using]
         if using == "default" or connection.in_atomic_block:
             raise
-        written = _write_again(row, using)
-    if written != 1:
-        raise subjects.SubjectErased(entry.subject or entry.by.id or "")
-    receipts.promise([(event_id, row[_CANON])], using=using)
-    return event_id
+        return _write_again(row, using)
+
+
+def _without_personal(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a prepared row without its personal values, and forget the key that they were sealed under."""
+    subjects.forget(row[-1])
+    canon = leaves.without_personal(row[_CANON])
+    return (*row[:_CANON], canon, None, crypto.mac(canon, purpose=WRITER_PURPOSE), None)
 
 
 def _write_again(row: tuple[Any, ...], using: str) -> int:
@@ -306,6 +330,7 @@ def _prepare(rows: Sequence[Entry]) -> list[tuple[Any, ...]]:
     owners = [leaves.subject_of(entry, now) for entry in rows]
     wanted = {owner for owner in owners if owner is not None}
     keys = subjects.keys_for(wanted) if wanted else {}
+    owners = [owner if owner in keys else None for owner in owners]
     return [_row(entry, owner, now, at, keys) for entry, owner in zip(rows, owners, strict=True)]
 
 

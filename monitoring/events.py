@@ -486,6 +486,10 @@ AUDIT_VALUES_REVEALED: Final = _event(
     "audit.values_revealed", Category.AUDIT, _SUCCESS,
     "The personal values of one event of the trail were shown to somebody, who said why.", retention=_LONG,
 )  # fmt: skip
+AUDIT_SUBJECT_ERASED: Final = _event(
+    "audit.subject_erased", Category.AUDIT, _SUCCESS,
+    "What the trail knew about a person was erased: their key and the values beside events.", retention=_LONG,
+)  # fmt: skip
 AUDIT_EVIDENCE_MADE: Final = _event(
     "audit.evidence_made", Category.DATA_EXPORT, _SUCCESS,
     "A pack of checkpoints, keys and proofs left the house as a file.", retention=_LONG,

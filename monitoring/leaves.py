@@ -131,6 +131,14 @@ def canon(
     return written
 
 
+def without_personal(canon_bytes: bytes) -> bytes:
+    """Return the canonical bytes of an event as if it had no personal values."""
+    document = json.loads(canon_bytes)
+    for name in ("subject", "pii_commit"):
+        document.pop(name, None)
+    return _canonical(document)
+
+
 def leaf_hash(canon_bytes: bytes) -> bytes:
     """Return the RFC 9162 leaf hash of canonical bytes."""
     return hashlib.sha256(b"\x00" + canon_bytes).digest()

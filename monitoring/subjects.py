@@ -30,15 +30,11 @@ ON CONFLICT (subject) DO NOTHING
 """
 
 
-class SubjectErased(Exception):
-    """The person's key was destroyed: nothing about them can be sealed or read any more."""
-
-
 def keys_for(subjects: Iterable[str]) -> dict[str, bytes]:
-    """Return the data key of each subject, making those that are missing.
+    """Return the data key of each subject, making those that are missing; destroyed ones are left out.
 
-    In the common case (all known to this process) no statement is sent. Raise `SubjectErased` when one of
-    the keys was destroyed, and `django.db.Error` when the database is away.
+    In the common case (all known to this process) no statement is sent. A key of this process may have been
+    destroyed meanwhile: whoever writes asks again. Raise `django.db.Error` when the database is away.
     """
     wanted = set(subjects)
     keys = _cache.take(wanted)
@@ -50,8 +46,9 @@ def keys_for(subjects: Iterable[str]) -> dict[str, bytes]:
             wrapped = [_wrap(subject, os.urandom(KEY_BYTES)) for subject in absent]
             sql.execute(_INSERT, [absent, wrapped], using="audit")
             found |= _read(absent)
-        _cache.put(found)
-        keys |= found
+        living = {subject: key for subject, key in found.items() if key is not None}
+        _cache.put(living)
+        keys |= living
     return keys
 
 
@@ -66,12 +63,17 @@ def forget_cached_keys() -> None:
     _cache.clear()
 
 
-def _read(subjects: Iterable[str]) -> dict[str, bytes]:
+def forget(subject: str) -> None:
+    """Take one person's key out of this process's cache."""
+    _cache.drop(subject)
+
+
+def _read(subjects: Iterable[str]) -> dict[str, bytes | None]:
+    """The keys that the table knows; None for a destroyed one."""
     rows = sql.fetch_all(_SELECT, [sorted(subjects)], using="audit")
-    for subject, wrapped in rows:
-        if wrapped is None:
-            raise SubjectErased(subject)
-    return {subject: _unwrap(subject, bytes(wrapped)) for subject, wrapped in rows}
+    return {
+        subject: None if wrapped is None else _unwrap(subject, bytes(wrapped)) for subject, wrapped in rows
+    }
 
 
 def _wrap(subject: str, key: bytes) -> bytes:
@@ -133,6 +135,10 @@ class _Cache:
             self._keys.update(keys)
             while len(self._keys) > self._size:
                 self._keys.popitem(last=False)
+
+    def drop(self, subject: str) -> None:
+        with self._lock:
+            self._keys.pop(subject, None)
 
     def clear(self) -> None:
         with self._lock:

@@ -256,6 +256,7 @@ def test_same_name_replaces_and_the_twenty_first_is_refused(admin_visitor: house
     assert SavedFilter.objects.count() == saved_filters.MOST
 
 
+@pytest.mark.django_db(transaction=True, databases=["default", "audit", "owner"])
 def test_filters_of_an_erased_account_go_with_it() -> None:
     user = BuyerFactory.create(is_active=False, deleted_at=timezone.now())
     other = ids.uuid7()

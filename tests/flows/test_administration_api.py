@@ -347,6 +347,7 @@ def test_a_deleted_account_is_out_at_once_and_comes_back(boss: Caller, path: str
     assert boss.post(f"superuser-admin/users/{target.pk}/restore").status_code == 409
 
 
+@pytest.mark.django_db(transaction=True, databases=["default", "audit"])
 def test_a_removal_for_ever_is_confirmed_twice() -> None:
     person, target = superuser(), BuyerFactory.create(is_active=False, deleted_at=timezone.now())
     path = f"superuser-admin/users/{target.pk}/permanent"

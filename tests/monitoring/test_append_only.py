@@ -166,6 +166,7 @@ def test_migration_can_be_undone_and_done_again(owner_dsn: str) -> None:
 
     with psycopg.connect(owner_dsn) as connection:
         connection.execute(migration.LOCK_TIMEOUT)
+        connection.execute(importlib.import_module("monitoring.migrations.0011_erase").DROP)
         connection.execute(importlib.import_module("monitoring.migrations.0009_export_cursor").DROP)
         connection.execute(importlib.import_module("monitoring.migrations.0005_log").DROP)
         for step in (migration.DROP, migration.TABLES, migration.PROTECTION):

@@ -16,8 +16,8 @@ from psycopg import sql as names
 from rest_framework.test import APIClient
 
 from mestore.lib import actor, errors, sql
-from monitoring import audit, events, health, pipeline, readiness, spool
-from monitoring.models import Signal
+from monitoring import audit, erasure, events, health, pipeline, readiness, spool
+from monitoring.models import AuditEvent, Signal
 from tests.factories import accounts as factories
 
 pytestmark = pytest.mark.django_db(databases=["default", "audit"], transaction=True)
@@ -67,6 +67,20 @@ def test_what_waits_is_in_the_trail_afterwards_once(owner_dsn: str, folder: Path
         (folder / name).write_bytes(content)
     assert audit.replay_spool() == 3
     assert (len(recorded()), spool.waiting()) == (3, 0)
+
+
+def test_about_a_person_erased_meanwhile_nothing_personal_comes_back(owner_dsn: str) -> None:
+    with refusing(owner_dsn):
+        kept = [refuse(subject=subject, personal={"name": "Ana"}) for subject in ("p-1", "p-2")]
+    with transaction.atomic():
+        erasure.erase("p-1", by=BY, reason="asked")
+
+    assert audit.replay_spool() == 2
+
+    gone, there = (AuditEvent.objects.get(pk=event_id) for event_id in kept)
+    assert (gone.pii_ct, there.pii_ct is None) == (None, False)
+    assert b"pii_commit" not in bytes(gone.canon)
+    assert (sorted(recorded()), spool.waiting()) == (sorted(kept), 0)
 
 
 def test_two_workers_replay_each_once(owner_dsn: str, race: Callable[..., list[Any]]) -> None:
