@@ -15,8 +15,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 def harmless(cell: str) -> str:
     """Return `cell` without control characters, as text also where it looks like a formula (ASVS 1.2.10)."""
-    is_formula = cell.startswith(FORMULA) or cell.lstrip().startswith(FORMULA)
     shown = _CONTROL.sub(" ", cell)
+    # Looked at as it will stand there: a control character in front would only have hidden the sign.
+    is_formula = cell.startswith(FORMULA) or shown.lstrip().startswith(FORMULA)
     return f"'{shown}" if is_formula else shown
 
 

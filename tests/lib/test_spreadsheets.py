@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mestore.lib import spreadsheets
 
 
 @given(st.lists(st.text(), min_size=1))
+@example(["\x08="])
+@example(["\u2028 +1"])
 def test_a_row_is_one_line_of_harmless_cells(cells: list[str]) -> None:
     text = spreadsheets.line(cells)
 
