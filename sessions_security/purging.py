@@ -4,8 +4,8 @@ Each statement walks one index from its old end, a batch at a time, from where t
 that are gone are not looked at again, however many there are. Any number of workers may do this at once
 (rows that another one holds are left to it), and a run that is cut short loses nothing but time.
 
-Not here: `Impersonation` is evidence and goes with its account; `SessionCutoff` is never deleted, for a
-session that is put back must not live again.
+Not here: counts of live sessions end where they are taken (`samples`); `Impersonation` is evidence and goes
+with its account; `SessionCutoff` is never deleted, for a session that is put back must not live again.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ KEEP: Final = timedelta(days=30)
 """How long an ended session stays listed; what could open it (secrets, tokens) goes at once."""
 KEEP_ATTEMPTS: Final = timedelta(hours=48)
 """How long attempts to sign in are remembered."""
-KEEP_COUNTS: Final = timedelta(days=400)
-"""How long the counts of live sessions are kept."""
 SWEPT: Final = timedelta(days=2)
 """How far back secrets of ended sessions are looked for; later they go with their session."""
 
@@ -59,77 +57,24 @@ class Purged:
     longest_batch_seconds: float
 
 
-_PENDING = """
-    WITH picked AS (
-        SELECT id, expires_at AS at FROM sessions_security_pendingsignin
-        WHERE expires_at >= %(after)s AND expires_at < %(before)s
-        ORDER BY expires_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
-    ), gone AS (
-        DELETE FROM sessions_security_pendingsignin t USING picked WHERE t.id = picked.id
-    )
-    SELECT count(*), count(*), max(at), %(id)s::uuid FROM picked
-"""
-_REFRESH = """
-    WITH picked AS (
-        SELECT id, expires_at AS at FROM sessions_security_refreshtoken
-        WHERE expires_at >= %(after)s AND expires_at < %(before)s
-        ORDER BY expires_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
-    ), gone AS (
-        DELETE FROM sessions_security_refreshtoken t USING picked WHERE t.id = picked.id
-    )
-    SELECT count(*), count(*), max(at), %(id)s::uuid FROM picked
-"""
-_PROOFS = """
-    WITH picked AS (
-        SELECT proof_hash, expires_at AS at FROM sessions_security_usedproof
-        WHERE expires_at >= %(after)s AND expires_at < %(before)s
-        ORDER BY expires_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
-    ), gone AS (
-        DELETE FROM sessions_security_usedproof t USING picked WHERE t.proof_hash = picked.proof_hash
-    )
-    SELECT count(*), count(*), max(at), %(id)s::uuid FROM picked
-"""
-_NOTICES = """
-    WITH picked AS (
-        SELECT id, expires_at AS at FROM sessions_security_signinnotice
-        WHERE expires_at >= %(after)s AND expires_at < %(before)s
-        ORDER BY expires_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
-    ), gone AS (
-        DELETE FROM sessions_security_signinnotice t USING picked WHERE t.id = picked.id
-    )
-    SELECT count(*), count(*), max(at), %(id)s::uuid FROM picked
-"""
-_REPUTATIONS = """
-    WITH picked AS (
-        SELECT network, expires_at AS at FROM sessions_security_networkreputation
-        WHERE expires_at >= %(after)s AND expires_at < %(before)s
-        ORDER BY expires_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
-    ), gone AS (
-        DELETE FROM sessions_security_networkreputation t USING picked WHERE t.network = picked.network
-    )
-    SELECT count(*), count(*), max(at), %(id)s::uuid FROM picked
-"""
-_ATTEMPTS = """
-    WITH picked AS (
-        SELECT id, at FROM sessions_security_signinattempt
-        WHERE at >= %(after)s AND at < %(before)s
-        ORDER BY at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
-    ), gone AS (
-        DELETE FROM sessions_security_signinattempt t USING picked WHERE t.id = picked.id
-    )
-    SELECT count(*), count(*), max(at), %(id)s::uuid FROM picked
-"""
-_COUNTS = """
-    WITH picked AS (
-        SELECT at FROM sessions_security_sessionsample
-        WHERE at >= %(after)s AND at < %(before)s
-        ORDER BY at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
-    ), gone AS (
-        DELETE FROM sessions_security_sessionsample t USING picked WHERE t.at = picked.at
-    )
-    SELECT count(*), count(*), max(at), %(id)s::uuid FROM picked
-"""
-# The sessions stay for now, so the walk goes by (end, id).
+def _by_end(table: str, *, end: str = "expires_at", key: str = "id") -> sql.Query:
+    """Return the statement for rows that nothing hangs on: the index over `end` leads to their `key`."""
+    return sql.compose(
+        """
+        WITH picked AS (
+            SELECT {key} AS key, {end} AS at FROM {table}
+            WHERE {end} >= %(after)s AND {end} < %(before)s
+            ORDER BY {end} LIMIT %(batch)s FOR UPDATE SKIP LOCKED
+        ), gone AS (
+            DELETE FROM {table} t USING picked WHERE t.{key} = picked.key
+        )
+        SELECT count(*), count(*), max(at), %(id)s::uuid FROM picked
+        """,
+        table=table, end=end, key=key,
+    )  # fmt: skip
+
+
+# Here the sessions themselves are not deleted, so the walk goes by (end, id).
 _SECRETS = """
     WITH picked AS (
         SELECT id, absolute_expires_at AS at FROM sessions_security_usersession
@@ -165,15 +110,14 @@ _SESSIONS = """
     SELECT count(*), count(*), max(at), %(id)s::uuid FROM picked
 """
 KINDS: Final = (
-    Ended("pending sign-ins", _PENDING),
+    Ended("pending sign-ins", _by_end("sessions_security_pendingsignin")),
     Ended("secrets and proofs of sessions", _SECRETS, since=SWEPT),
-    Ended("refresh tokens", _REFRESH),
+    Ended("refresh tokens", _by_end("sessions_security_refreshtoken")),
     Ended("sessions", _SESSIONS, keep=KEEP),
-    Ended("proofs of possession", _PROOFS),
-    Ended("notices of sign-ins", _NOTICES),
-    Ended("reputations of networks", _REPUTATIONS),
-    Ended("attempts to sign in", _ATTEMPTS, keep=KEEP_ATTEMPTS),
-    Ended("counts of sessions", _COUNTS, keep=KEEP_COUNTS),
+    Ended("proofs of possession", _by_end("sessions_security_usedproof", key="proof_hash")),
+    Ended("notices of sign-ins", _by_end("sessions_security_signinnotice")),
+    Ended("reputations of networks", _by_end("sessions_security_networkreputation", key="network")),
+    Ended("attempts to sign in", _by_end("sessions_security_signinattempt", end="at"), keep=KEEP_ATTEMPTS),
 )
 """What ends, in the order in which it is deleted: what opens a session before the session."""
 
