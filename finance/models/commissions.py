@@ -46,6 +46,22 @@ class Commission(models.Model):
         default=CommissionStatus.PENDING.value, db_default=CommissionStatus.PENDING.value,
     )  # fmt: skip
     entry_id = models.UUIDField(_("ledger entry"), null=True, blank=True, editable=False)
+    # By which rule, as it stood: `rule_snapshot` are its terms, `rule_hash` their SHA-256.
+    rule_id = models.UUIDField(_("rule"), null=True, blank=True, editable=False)
+    rule_hash = models.BinaryField(max_length=32, null=True, editable=False)
+    rule_snapshot = models.JSONField(_("terms"), null=True, blank=True, editable=False)
+    rounding = models.CharField(_("rounding"), max_length=16, blank=True, default="", db_default="")
+    # Value added tax on the commission, and what is withheld of the vendor's money for the tax office.
+    fee_tax_minor = models.BigIntegerField(_("tax on commission"), default=0, db_default=0)
+    withheld_minor = models.BigIntegerField(_("withheld"), default=0, db_default=0)
+    # Kept by the database: how much of the base was refunded, how much commission was given back with it.
+    refunded_minor = models.BigIntegerField(_("refunded"), default=0, db_default=0, editable=False)
+    reversed_minor = models.BigIntegerField(_("given back"), default=0, db_default=0, editable=False)
+    approved_by = models.UUIDField(_("approved by"), null=True, blank=True, editable=False)
+    settled_entry_id = models.UUIDField(_("settled by"), null=True, blank=True, editable=False)
+    disputed_at = models.DateTimeField(_("disputed"), null=True, blank=True)
+    resolved_at = models.DateTimeField(_("dispute ended"), null=True, blank=True)
+    admin_notes = models.CharField(_("internal notes"), max_length=500, blank=True, default="", db_default="")
     notes = models.CharField(_("notes"), max_length=500, blank=True, default="", db_default="")
     calculated_at = models.DateTimeField(_("calculated"))
     approved_at = models.DateTimeField(_("approved"), null=True, blank=True)

@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from finance.money import MAX_MINOR, Money
-from finance.states import OrderStatus, PaymentStatus
+from finance.states import ItemStatus, OrderStatus, PaymentStatus
 
 #: `Order.source` of orders that came in through the API.
 STOREFRONT = "storefront"
@@ -55,6 +55,21 @@ class Order(models.Model):
     shipping_postal_code = models.CharField(max_length=20, blank=True, default="", db_default="")
     shipping_country = models.CharField(max_length=2, default="CO", db_default="CO")
     notes = models.CharField(max_length=1000, blank=True, default="", db_default="")
+
+    # Kept by the database: what was refunded so far.
+    refunded_minor = models.BigIntegerField(_("refunded"), default=0, db_default=0, editable=False)
+    tracking_number = models.CharField(
+        _("tracking number"), max_length=64, blank=True, default="", db_default=""
+    )
+    courier = models.CharField(_("courier"), max_length=64, blank=True, default="", db_default="")
+    estimated_delivery = models.DateField(_("estimated delivery"), null=True, blank=True)
+    # What happened to the parcel: [{"at", "status", "note"}, …], oldest first.
+    shipping_events = models.JSONField(
+        _("shipping events"), default=list, db_default=models.Value([], models.JSONField()), blank=True
+    )
+    cancellation_reason = models.CharField(
+        _("reason of the cancellation"), max_length=500, blank=True, default="", db_default=""
+    )
 
     placed_at = models.DateTimeField(_("placed"))
     confirmed_at = models.DateTimeField(_("confirmed"), null=True, blank=True)
@@ -129,6 +144,15 @@ class OrderItem(models.Model):
     quantity = models.IntegerField(_("quantity"))
     line_total_minor = models.BigIntegerField(_("line total"))
     shipping_minor = models.BigIntegerField(_("shipping"), default=0, db_default=0)
+    # The line's share of the vendor's commission (rounded once, on the whole) and the terms of the charge.
+    commission_minor = models.BigIntegerField(_("commission"), null=True, blank=True)
+    rate_ppm = models.IntegerField(_("rate (ppm)"), null=True, blank=True)
+    rule_hash = models.BinaryField(max_length=32, null=True, editable=False)
+    rounding = models.CharField(_("rounding"), max_length=16, blank=True, default="", db_default="")
+    vendor_status = models.CharField(
+        _("vendor's progress"), max_length=16, choices=[(s.value, s.value) for s in ItemStatus],
+        default=ItemStatus.PENDING.value, db_default=ItemStatus.PENDING.value,
+    )  # fmt: skip
 
     class Meta:
         verbose_name = _("order item")

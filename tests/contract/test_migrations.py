@@ -74,8 +74,10 @@ def test_every_operation_has_a_way_back(migration: migrations.Migration) -> None
 
 @pytest.mark.parametrize("migration", [m for m in own_migrations() if not m.initial], ids=str)
 def test_later_migrations_do_not_lock_out_writers(migration: migrations.Migration) -> None:
+    # A table that the same migration makes has neither rows nor writers.
+    new = {op.name_lower for op in migration.operations if isinstance(op, migrations.CreateModel)}
     for operation in migration.operations:
-        assert not isinstance(operation, BLOCKING), (
+        assert not isinstance(operation, BLOCKING) or operation.model_name_lower in new, (
             f"{operation}: expand, migrate, contract; indexes concurrently"
         )
 
