@@ -14,5 +14,8 @@ class FinanceConfig(AppConfig):
         from finance import idempotency
         from mestore.lib import resealing
 
-        readiness.must_be_append_only("ledger_account", "ledger_entry", "ledger_transfer")
+        readiness.must_be_append_only(
+            "ledger_account", "ledger_entry", "ledger_transfer", "ledger_statement_line", "ledger_reversal",
+            "ledger_period_close",
+        )  # fmt: skip
         resealing.register(idempotency.SEALED)

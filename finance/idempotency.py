@@ -10,15 +10,16 @@ failures are not.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import simplejson
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 from django.http import HttpResponse
 from django.utils.translation import gettext_lazy as _
 
+from finance import transactions
 from mestore.lib import crypto, errors, resealing, sql
 from mestore.lib.actor import Actor
 from monitoring import audit, events
@@ -103,6 +104,44 @@ def claim(route: str, key: str, request_hash: bytes, *, by: Actor) -> Claim:
         raise TwinInFlight(headers={"Retry-After": "1"})
     opened = crypto.unseal(body, purpose=_PURPOSE, bound_to=binding)
     return Claim(row_id, binding, Answer(status, opened, replayed=True))
+
+
+def once(
+    route: str,
+    *,
+    key: str,
+    identity: bytes,
+    by: Actor,
+    work: Callable[[], tuple[int, bytes]],
+    kept: Collection[type[errors.MeStoreError]] = (),
+) -> Answer:
+    """Do `work` once per caller, route and key, in one transaction with the key; return the answer to send.
+
+    `identity` are the validated values as bytes: the same key with others is refused. `work` returns status
+    and body, and changes nothing but the database: it runs again after a deadlock. A refusal of a class in
+    `kept` is stored and told again for the same key, and what `work` wrote until then is undone; any other
+    error leaves no trace of the key. Raises what `work` raises, `KeyReused` and `TwinInFlight`.
+    """
+    known = {refusal.code: refusal for refusal in kept}
+    request_hash = crypto.digest(identity)
+
+    def attempt() -> Answer | errors.MeStoreError:
+        claimed = claim(route, key, request_hash, by=by)
+        if claimed.stored is not None:
+            return refusal_from(claimed.stored, known) or claimed.stored
+        try:
+            with transaction.atomic():  # a refusal by the database ends the savepoint, not the claim
+                status, body = work()
+        except tuple(kept) as refusal:
+            store_refusal(claimed, refusal)
+            return refusal
+        sql.execute(_STORE, [status, seal(claimed, body), claimed.id])
+        return Answer(status, body)
+
+    result = transactions.run(attempt)
+    if isinstance(result, errors.MeStoreError):
+        raise result
+    return result
 
 
 def _page(after: int | None, limit: int) -> list[resealing.Value]:

@@ -17,19 +17,28 @@ import simplejson
 from django.db import IntegrityError
 from django.utils.translation import gettext_lazy as _
 
-from finance.postings import PSP_CLEARING, Posting, Transfer
+from finance.ledger_balances import Available, Balance, available, balances, balances_as_of, owed
+from finance.postings import PSP_CLEARING, SINGLE, Posting, Transfer
 from mestore.lib import crypto, errors, sql
 from mestore.lib.actor import Actor
 
 __all__ = [
     "AlreadyPosted",
+    "Available",
     "Balance",
     "Check",
+    "InsufficientFunds",
+    "OverReversed",
+    "PeriodClosed",
     "Posting",
+    "ReservationEnded",
     "Transfer",
+    "available",
     "balances",
+    "balances_as_of",
     "check",
     "currency_sums",
+    "owed",
     "post_many",
 ]
 
@@ -38,18 +47,10 @@ _SHOWN_PROBLEMS: Final = 100
 
 _POST = """
 SELECT count(public.ledger_post(e.book, e.entry, e.kind, e.occurred_at, e.source, e.transfers,
-                                decode(e.mac, 'hex'), %s::jsonb))
+                                decode(e.mac, 'hex'), %s::jsonb, e.reverses, e.whole))
 FROM jsonb_to_recordset(%s::jsonb) AS e (
-    book uuid, entry uuid, kind text, occurred_at timestamptz, source text, transfers jsonb, mac text)
-"""
-
-_BALANCES = """
-SELECT a.kind, a.provider, a.currency,
-       (SELECT coalesce(sum(t.amount), 0) FROM ledger_transfer t
-        WHERE t.book_id = a.book_id AND t.debit = a.id AND t.phase IN ('single', 'post')),
-       (SELECT coalesce(sum(t.amount), 0) FROM ledger_transfer t
-        WHERE t.book_id = a.book_id AND t.credit = a.id AND t.phase IN ('single', 'post'))
-FROM ledger_account a WHERE a.book_id = %s ORDER BY a.currency, a.kind, a.provider
+    book uuid, entry uuid, kind text, occurred_at timestamptz, source text, transfers jsonb, mac text,
+    reverses uuid, whole boolean)
 """
 
 # One look at each transfer; an account that is missing or of another currency would leave its side out.
@@ -66,7 +67,8 @@ GROUP BY t.currency ORDER BY t.currency
 _SUMS = """
 WITH e AS MATERIALIZED (SELECT book_id, id FROM ledger_entry ORDER BY id DESC LIMIT %s),
      t AS MATERIALIZED (SELECT t.book_id, t.debit, t.credit, t.amount FROM ledger_transfer t
-                        JOIN e ON e.book_id = t.book_id AND e.id = t.entry_id),
+                        JOIN e ON e.book_id = t.book_id AND e.id = t.entry_id
+                        WHERE t.phase IN ('single', 'post')),
      side AS (
         SELECT a.kind, a.currency, t.amount AS debit, 0 AS credit FROM t
         JOIN ledger_account a ON a.book_id = t.book_id AND a.id = t.debit
@@ -88,15 +90,18 @@ SELECT count(*), (array_agg(id ORDER BY id) FILTER (WHERE broken))[1:%s] FROM ch
 """
 
 _SIGNED = """
-SELECT e.book_id, e.id, e.kind, e.occurred_at, e.source_event, e.mac,
+SELECT e.book_id, e.id, e.kind, e.occurred_at, e.source_event, e.mac, v.of_entry, e.reverses IS NOT NULL,
        array_agg(d.kind ORDER BY t.seq), array_agg(c.kind ORDER BY t.seq),
        array_agg(d.provider || c.provider ORDER BY t.seq), array_agg(t.currency ORDER BY t.seq),
-       array_agg(t.amount ORDER BY t.seq)
+       array_agg(t.amount ORDER BY t.seq), array_agg(t.phase ORDER BY t.seq),
+       array_agg(r.entry_id ORDER BY t.seq)
 FROM (SELECT * FROM ledger_entry ORDER BY id DESC LIMIT %s) e
 JOIN ledger_transfer t ON t.book_id = e.book_id AND t.entry_id = e.id
 JOIN ledger_account d ON d.book_id = t.book_id AND d.id = t.debit
 JOIN ledger_account c ON c.book_id = t.book_id AND c.id = t.credit
-GROUP BY e.book_id, e.id, e.kind, e.occurred_at, e.source_event, e.mac
+LEFT JOIN ledger_transfer r ON r.book_id = t.book_id AND r.id = t.pending_id
+LEFT JOIN ledger_reversal v ON v.book_id = e.book_id AND v.entry_id = e.id
+GROUP BY e.book_id, e.id, e.kind, e.occurred_at, e.source_event, e.mac, v.of_entry, e.reverses
 """
 
 
@@ -107,20 +112,44 @@ class AlreadyPosted(errors.Conflict):
     message = _("This event is already in the ledger.")
 
 
-@dataclass(frozen=True, slots=True)
-class Balance:
-    """What went in and out of one account of a book. Amounts are minor units."""
+class InsufficientFunds(errors.Conflict):
+    """The account that money would leave does not hold it, or holds it reserved for something else."""
 
-    kind: str
-    provider: str
-    currency: str
-    debit: int
-    credit: int
+    code = "INSUFFICIENT_FUNDS"
+    message = _("The available balance does not cover this amount.")
 
-    @property
-    def net(self) -> int:
-        """Credits less debits: what is owed, for an account of something owed."""
-        return self.credit - self.debit
+
+class PeriodClosed(errors.Conflict):
+    """The books of that time are closed: what is found now is posted with a moment of now."""
+
+    code = "PERIOD_CLOSED"
+    message = _("The accounting period is closed.")
+
+
+class OverReversed(errors.Conflict):
+    """More would be taken back than the entry moved, or it was taken back wholly before."""
+
+    code = "OVER_REVERSED"
+    message = _("More would be taken back than was posted.")
+
+
+class ReservationEnded(errors.Conflict):
+    """The reservation was posted or given up before, or never was one of these accounts."""
+
+    code = "RESERVATION_ENDED"
+    message = _("This reservation has ended.")
+
+
+_REFUSALS: Final[dict[str | None, type[errors.Conflict]]] = {
+    "ledger_entry_source_event_once": AlreadyPosted,
+    "ledger_guarded_balance_covered": InsufficientFunds,
+    "ledger_entry_period_open": PeriodClosed,
+    "ledger_reversal_within_original": OverReversed,
+    "ledger_entry_reversed_once": OverReversed,
+    "ledger_transfer_resolved_once": ReservationEnded,
+    "ledger_transfer_resolves_its_own": ReservationEnded,
+    "ledger_transfer_phase_resolves": ReservationEnded,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +178,10 @@ class Check:
 def post_many(postings: Sequence[Posting], *, by: Actor) -> None:
     """Post all of them with one statement, in the transaction of what they tell about.
 
-    Missing accounts are opened. Raises `AlreadyPosted` when one of the events is in its book already, and
-    `django.db.IntegrityError` for anything else that the database refuses; either way nothing is posted.
+    Missing accounts are opened. Raises `AlreadyPosted` when one of the events is in its book already,
+    `InsufficientFunds`, `PeriodClosed`, `OverReversed`, `ReservationEnded`, and `django.db.IntegrityError`
+    for anything else that the database refuses. Either way nothing is posted, and the transaction, or the
+    savepoint around this call, must be given up.
     """
     if not postings:
         return
@@ -165,17 +196,9 @@ def post_many(postings: Sequence[Posting], *, by: Actor) -> None:
         sql.fetch_one(_POST, [simplejson.dumps(actor), simplejson.dumps(rows)])
     except IntegrityError as error:
         diagnosis = getattr(error.__cause__, "diag", None)
-        if getattr(diagnosis, "constraint_name", None) == "ledger_entry_source_event_once":
-            raise AlreadyPosted from error
+        if refusal := _REFUSALS.get(getattr(diagnosis, "constraint_name", None)):
+            raise refusal from error
         raise
-
-
-def balances(book: UUID) -> list[Balance]:
-    """Return every account of one book with its sums, derived from the transfers."""
-    return [
-        Balance(kind, provider, currency, int(debit), int(credit))
-        for kind, provider, currency, debit, credit in sql.fetch_all(_BALANCES, [book])
-    ]
 
 
 def currency_sums() -> dict[str, int]:
@@ -204,18 +227,32 @@ def _row(posting: Posting) -> dict[str, Any]:
         "kind": posting.kind,
         "occurred_at": _moment(posting.occurred_at),
         "source": posting.source,
-        "transfers": [list(transfer) for transfer in posting.transfers],
+        "transfers": [_columns(transfer) for transfer in posting.transfers],
         "mac": crypto.mac(_signed_bytes(posting), purpose=MAC_PURPOSE).hex(),
+        "reverses": None if posting.reverses is None else str(posting.reverses),
+        "whole": posting.whole,
     }
 
 
+def _columns(transfer: Transfer) -> list[Any]:
+    """The transfer as `ledger_post` takes it: phase and reservation only where there are any."""
+    columns: list[Any] = list(transfer[:5])
+    if transfer.phase != SINGLE:
+        columns += [transfer.phase, None if transfer.reserved_by is None else str(transfer.reserved_by)]
+    return columns
+
+
 def _signed_bytes(posting: Posting) -> bytes:
-    """The entry as unambiguous bytes: book, id, kind, moment, source, then every transfer in order."""
+    """The entry as unambiguous bytes: book, id, kind, moment, source, transfers, what it reverses."""
     parts: list[str | bytes | UUID | int] = [
         posting.book, posting.entry_id, posting.kind, _moment(posting.occurred_at), posting.source,
     ]  # fmt: skip
-    for debit, credit, provider, currency, amount in posting.transfers:
+    for debit, credit, provider, currency, amount, phase, reserved_by in posting.transfers:
         parts += (debit, credit, provider if PSP_CLEARING in {debit, credit} else "", currency, amount)
+        if phase != SINGLE:
+            parts += ("phase", phase, "" if reserved_by is None else reserved_by)
+    if posting.reverses is not None:
+        parts += ("reverses", posting.reverses, int(posting.whole))
     return crypto.row_binding(*parts)
 
 
@@ -228,8 +265,8 @@ def _moment(value: datetime) -> str:
 
 def _forged(rows: Iterable[tuple[Any, ...]]) -> Iterable[UUID]:
     """Yield the ids of entries whose MAC is not that of their rows."""
-    for book, entry_id, kind, occurred_at, source, mac, *columns in rows:
+    for book, entry_id, kind, occurred_at, source, mac, reverses, whole, *columns in rows:
         transfers = [Transfer(*values) for values in zip(*columns, strict=True)]
-        posting = Posting(book, entry_id, kind, occurred_at, source, transfers)
+        posting = Posting(book, entry_id, kind, occurred_at, source, transfers, reverses, whole)
         if not crypto.verify_mac(_signed_bytes(posting), mac, purpose=MAC_PURPOSE):
             yield entry_id

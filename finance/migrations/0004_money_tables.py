@@ -103,7 +103,7 @@ class Migration(migrations.Migration):
                 (
                     "former_secret",
                     mestore.lib.fields.EncryptedField(
-                        editable=False, null=True, verbose_name="former secret"
+                        editable=False, default="", verbose_name="former secret"
                     ),
                 ),
                 (
@@ -174,7 +174,7 @@ class Migration(migrations.Migration):
                 (
                     "holder_document",
                     mestore.lib.fields.EncryptedField(
-                        editable=False, null=True, verbose_name="holder's document number"
+                        editable=False, default="", verbose_name="holder's document number"
                     ),
                 ),
                 ("number", mestore.lib.fields.EncryptedField(editable=False, verbose_name="number")),
@@ -592,7 +592,7 @@ class Migration(migrations.Migration):
                 ("layout", models.CharField(max_length=16, verbose_name="layout")),
                 ("payout_count", models.IntegerField(verbose_name="payouts")),
                 ("total_minor", models.BigIntegerField(verbose_name="total")),
-                ("file", mestore.lib.fields.EncryptedField(editable=False, null=True, verbose_name="file")),
+                ("file", mestore.lib.fields.EncryptedField(editable=False, default="", verbose_name="file")),
                 (
                     "file_digest",
                     models.BinaryField(max_length=32, null=True, verbose_name="SHA-256 of the file"),
@@ -1219,11 +1219,9 @@ class Migration(migrations.Migration):
                 name="dispute_status_known",
             ),
         ),
-        migrations.AddConstraint(
+        migrations.AddIndex(
             model_name="payoutapproval",
-            constraint=models.UniqueConstraint(
-                fields=("payout", "approver", "content_hash"), name="payout_approval_once"
-            ),
+            index=models.Index(fields=["payout", "id"], name="payout_approval_by_payout"),
         ),
         migrations.AddIndex(
             model_name="payout",

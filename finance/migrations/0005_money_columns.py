@@ -64,7 +64,9 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="commission",
             name="rule_snapshot",
-            field=models.JSONField(blank=True, editable=False, null=True, verbose_name="terms"),
+            field=models.TextField(
+                blank=True, db_default="", default="", editable=False, verbose_name="terms"
+            ),
         ),
         migrations.AddField(
             model_name="commission",

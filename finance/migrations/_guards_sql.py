@@ -293,6 +293,15 @@ BEGIN
             USING ERRCODE = 'check_violation', TABLE = 'finance_payoutapproval',
                   CONSTRAINT = 'payout_approval_of_content';
     END IF;
+    -- When it was given is not said by who gives it. The payout's row is held, so two at once are not both the first.
+    NEW.approved_at := clock_timestamp();
+    PERFORM FROM public.finance_payoutapproval a
+    WHERE a.payout_id = NEW.payout_id AND a.approver_id = NEW.approver_id AND a.content_hash = NEW.content_hash
+      AND a.approved_at > now() - interval '24 hours';
+    IF FOUND THEN
+        RAISE EXCEPTION 'this approval was given already'
+            USING ERRCODE = 'unique_violation', TABLE = 'finance_payoutapproval', CONSTRAINT = 'payout_approval_once';
+    END IF;
     RETURN NEW;
 END $$;
 CREATE TRIGGER finance_payout_guard BEFORE INSERT OR UPDATE ON public.finance_payout

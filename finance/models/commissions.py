@@ -49,7 +49,8 @@ class Commission(models.Model):
     # By which rule, as it stood: `rule_snapshot` are its terms, `rule_hash` their SHA-256.
     rule_id = models.UUIDField(_("rule"), null=True, blank=True, editable=False)
     rule_hash = models.BinaryField(max_length=32, null=True, editable=False)
-    rule_snapshot = models.JSONField(_("terms"), null=True, blank=True, editable=False)
+    # Canonical JSON as text: the bytes that were hashed.
+    rule_snapshot = models.TextField(_("terms"), blank=True, default="", db_default="", editable=False)
     rounding = models.CharField(_("rounding"), max_length=16, blank=True, default="", db_default="")
     # Value added tax on the commission, and what is withheld of the vendor's money for the tax office.
     fee_tax_minor = models.BigIntegerField(_("tax on commission"), default=0, db_default=0)

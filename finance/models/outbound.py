@@ -21,7 +21,7 @@ class WebhookEndpoint(models.Model):
     name = models.CharField(_("name"), max_length=100, unique=True)
     url = models.CharField(_("address"), max_length=500)
     secret = EncryptedField(_("secret"))
-    former_secret = EncryptedField(_("former secret"), null=True)
+    former_secret = EncryptedField(_("former secret"), default="")
     former_until = models.DateTimeField(_("former secret until"), null=True, blank=True)
     # Types of event that are wanted; empty: all.
     event_types = models.JSONField(

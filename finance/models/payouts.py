@@ -38,7 +38,7 @@ class BankAccount(models.Model):
     holder_document_type = models.CharField(
         _("holder's document"), max_length=8, blank=True, default="", db_default=""
     )
-    holder_document = EncryptedField(_("holder's document number"), null=True)
+    holder_document = EncryptedField(_("holder's document number"), default="")
     number = EncryptedField(_("number"))
     number_index = models.BinaryField(max_length=32, editable=False)
     last_four = models.CharField(_("last digits"), max_length=4)
@@ -83,7 +83,7 @@ class PayoutBatch(models.Model):
     layout = models.CharField(_("layout"), max_length=16)
     payout_count = models.IntegerField(_("payouts"))
     total_minor = models.BigIntegerField(_("total"))
-    file = EncryptedField(_("file"), null=True)
+    file = EncryptedField(_("file"), default="")
     file_digest = models.BinaryField(_("SHA-256 of the file"), max_length=32, null=True, editable=False)
     created_by = models.UUIDField(_("made by"), null=True, editable=False)
     created_at = models.DateTimeField(_("made"), db_default=Now())
@@ -197,7 +197,9 @@ class PayoutChange(models.Model):
 
 
 class PayoutApproval(models.Model):
-    """One person's yes to exactly one content. Append-only; a trigger refuses makers and stale contents."""
+    """One person's yes to exactly one content, good for a day. Append-only; a trigger refuses makers, stale
+    contents and a second yes while the first counts.
+    """
 
     id = models.BigAutoField(primary_key=True)
     payout = models.ForeignKey(
@@ -214,11 +216,7 @@ class PayoutApproval(models.Model):
     class Meta:
         verbose_name = _("approval of a payout")
         verbose_name_plural = _("approvals of payouts")
-        constraints: ClassVar = [
-            models.UniqueConstraint(
-                fields=["payout", "approver", "content_hash"], name="payout_approval_once"
-            ),
-        ]
+        indexes: ClassVar = [models.Index(fields=["payout", "id"], name="payout_approval_by_payout")]
 
     def __str__(self) -> str:
         return f"{self.payout_id} {self.approver_id}"

@@ -186,7 +186,7 @@ def test_the_entry_is_a_leaf_of_the_audit_trail() -> None:
         "finance.ledger_entry.posted", str(made.entry_id), BY.id, "SYSTEM", "req_1",
     )  # fmt: skip
     assert bytes(leaf) == hashlib.sha256(b"\x00" + bytes(canon)).digest()
-    assert told["transfers"] == [list(transfer) for transfer in made.transfers]
+    assert told["transfers"] == [list(transfer[:5]) for transfer in made.transfers]
     assert (told["book"], told["source"], told["control_total"]) == (str(made.book), made.source, 13_400_000)
     assert sql.fetch_all("SELECT 1 FROM audit_pending WHERE id = %s", [made.entry_id])
 
