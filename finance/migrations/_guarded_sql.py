@@ -265,7 +265,11 @@ DECLARE
 BEGIN
     SELECT e.control_total INTO v_original FROM public.ledger_entry e
     WHERE e.book_id = p_book AND e.id = p_of FOR NO KEY UPDATE;
-    SELECT coalesce(sum(r.amount), 0), coalesce(max(r.seq), 0) INTO v_before, v_last
+    -- What was taken back and itself undone later (a refund that failed) can be taken back again.
+    SELECT coalesce(sum(r.amount - coalesce((
+               SELECT sum(u.amount) FROM public.ledger_reversal u
+               WHERE u.book_id = r.book_id AND u.of_entry = r.entry_id), 0)), 0), coalesce(max(r.seq), 0)
+    INTO v_before, v_last
     FROM public.ledger_reversal r WHERE r.book_id = p_book AND r.of_entry = p_of;
     IF v_original IS NULL OR v_before + p_amount > v_original OR (p_whole AND p_amount <> v_original) THEN
         RAISE EXCEPTION 'more would be taken back than ledger entry % holds', p_of
