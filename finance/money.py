@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from enum import StrEnum
 from typing import Final
 
 #: The largest amount that one row may hold, in minor units; the database checks the same bound.
@@ -37,6 +38,14 @@ EXPONENTS: Final[dict[str, int]] = {
     for decimals, codes in ((0, _NONE), (2, _TWO), (3, _THREE), (4, _FOUR))
     for code in codes.split()
 }
+
+
+class Rounding(StrEnum):
+    """How a rounded amount came about; stored with it. Ties go away from zero, always."""
+
+    HALF_UP = "half_up"  # to the currency's minor unit
+    HALF_UP_WHOLE = "half_up_whole"  # to whole units: pesos without centavos
+
 
 _LITERAL: Final = re.compile(r"(0|[1-9][0-9]{0,14})(?:\.([0-9]{1,4}))?", re.ASCII)
 
@@ -153,21 +162,52 @@ def to_decimal(minor: int, currency: str) -> Decimal:
     return Decimal(text_of(minor, currency))
 
 
-def share_of(minor: int, ppm: int) -> int:
-    """Return `ppm` parts per million of `minor`, half-up; a negative amount mirrors the positive one."""
-    if type(minor) is not int or type(ppm) is not int:
+def on_increment(minor: int, increment: int) -> tuple[int, int]:
+    """Split an amount into what can be moved in steps of `increment` and the residue that is carried on.
+
+    The two add up to the amount; a negative amount mirrors the positive one. Raises `MoneyError`.
+    """
+    if type(minor) is not int or type(increment) is not int:
+        raise MoneyError("amount_not_integer", "Amounts and increments are whole numbers.")
+    if increment < 1:
+        raise MoneyError("increment_invalid", "An increment is at least one minor unit.")
+    residue = abs(minor) % increment
+    residue = -residue if minor < 0 else residue
+    return minor - residue, residue
+
+
+def step_of(rounding: Rounding, currency: str) -> int:
+    """Return to how many minor units a policy rounds: 1, or one whole unit. Raises `MoneyError`."""
+    decimals = exponent(currency)
+    step: int = 10**decimals if rounding is Rounding.HALF_UP_WHOLE else 1
+    return step
+
+
+def share_of(minor: int, ppm: int, step: int = 1) -> int:
+    """Return `ppm` parts per million of `minor`, half-up to a multiple of `step` minor units.
+
+    A negative amount mirrors the positive one. Raises `MoneyError`.
+    """
+    if type(minor) is not int or type(ppm) is not int or type(step) is not int:
         raise MoneyError("amount_not_integer", "Amounts and rates are whole numbers.")
-    if ppm < 0:
+    if ppm < 0 or step < 1:
         raise MoneyError("rate_invalid", "A rate is not negative.")
-    size = (abs(minor) * ppm * 2 + PPM) // (2 * PPM)
+    whole = PPM * step
+    size = (abs(minor) * ppm * 2 + whole) // (2 * whole) * step
     return -size if minor < 0 else size
 
 
-def commission_of(minor: int, ppm: int) -> int:
-    """Return the commission on `minor` at a rate between 0 and 1, half-up. Raises `MoneyError`."""
+def commission_of(minor: int, ppm: int, step: int = 1) -> int:
+    """Return the commission on `minor` at a rate between 0 and 1, half-up to a multiple of `step`.
+
+    An amount that is itself no multiple of `step` is refused: with whole pesos nothing costs centavos.
+    Raises `MoneyError`.
+    """
     if ppm > PPM:
         raise MoneyError("rate_invalid", "A commission rate is between 0 and 1.")
-    return share_of(minor, ppm)
+    if step > 1 and on_increment(minor, step)[1]:
+        raise MoneyError("amount_off_increment", "The amount is not a whole number of the smallest steps.")
+    return share_of(minor, ppm, step)
 
 
 def capped_fee(fee_minor: int, sale_minor: int) -> int:
@@ -207,6 +247,17 @@ def allocate(total: int, weights: Sequence[int]) -> list[int]:
     for index in sorted(range(len(weights)), key=lambda i: (-rests[i], i))[:missing]:
         parts[index] += 1
     return [-part for part in parts] if total < 0 else parts
+
+
+def allocate_steps(total: int, weights: Sequence[int], step: int) -> list[int]:
+    """Split as `allocate` does, into parts that are multiples of `step`. Raises `MoneyError`."""
+    if step == 1:
+        return allocate(total, weights)
+    whole, residue = on_increment(total, step)
+    if residue:
+        raise MoneyError("amount_off_increment", "The amount is not a whole number of the smallest steps.")
+    size = allocate(abs(whole) // step, weights)
+    return [-part * step if total < 0 else part * step for part in size]
 
 
 def _proportion(amount: int, part: int, whole: int) -> int:

@@ -95,6 +95,17 @@ class CommissionRule(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["vendor", "currency"], name="commission_rule_by_vendor"),
             models.Index(fields=["status", "-id"], name="commission_rule_by_status"),
+            # What a sale asks for: the rules of all vendors by their scope, and whether anybody counts.
+            models.Index(
+                fields=["currency", "product_id", "category", "order_reference"],
+                name="commission_rule_in_force",
+                condition=Q(status=RuleStatus.ACTIVE.value, vendor__isnull=True),
+            ),
+            models.Index(
+                fields=["currency", "vendor"],
+                name="commission_rule_with_tiers",
+                condition=Q(status=RuleStatus.ACTIVE.value) & ~Q(tiers=[]),
+            ),
         ]
 
     def __str__(self) -> str:

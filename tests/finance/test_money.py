@@ -11,7 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finance import money
-from finance.money import Money, MoneyError, allocate, capped_fee, commission_of, parse, reversal_of, share_of
+from finance.money import (
+    Money,
+    MoneyError,
+    Rounding,
+    allocate,
+    allocate_steps,
+    capped_fee,
+    commission_of,
+    on_increment,
+    parse,
+    reversal_of,
+    share_of,
+    step_of,
+)
 from mestore.lib.http import parse_json
 
 AMOUNTS = st.integers(min_value=0, max_value=money.MAX_MINOR)
@@ -277,3 +290,73 @@ def test_refusal_names_its_rule_to_clients(value: Any, currency: str, code: str)
         parse(value, currency)
 
     assert refused.value.code == code
+
+
+# Increments and whole units
+
+
+@pytest.mark.parametrize(
+    ("minor", "increment", "moved", "residue"),
+    [(12_345, 100, 12_300, 45), (12_300, 100, 12_300, 0), (99, 100, 0, 99), (-12_345, 100, -12_300, -45),
+     (7, 1, 7, 0)],
+)  # fmt: skip
+def test_what_cannot_be_moved_is_carried_on(minor: int, increment: int, moved: int, residue: int) -> None:
+    assert on_increment(minor, increment) == (moved, residue)
+
+
+@pytest.mark.parametrize(("minor", "increment"), [(1, 0), (1, -100), (1.5, 100), (1, "100"), (True, 1)])
+def test_an_increment_is_a_whole_number_of_at_least_one(minor: Any, increment: Any) -> None:
+    with pytest.raises(MoneyError):
+        on_increment(minor, increment)
+
+
+@pytest.mark.parametrize(
+    ("rounding", "currency", "step"),
+    [(Rounding.HALF_UP, "COP", 1), (Rounding.HALF_UP_WHOLE, "COP", 100),
+     (Rounding.HALF_UP_WHOLE, "KWD", 1000), (Rounding.HALF_UP_WHOLE, "JPY", 1)],
+)  # fmt: skip
+def test_a_policy_is_a_step(rounding: Rounding, currency: str, step: int) -> None:
+    assert step_of(rounding, currency) == step
+
+
+@pytest.mark.parametrize(
+    ("minor", "ppm", "answer"),
+    [(9_999_900, 123_450, 1_234_500), (4_999_000, 123_450, 617_100), (617_100, 190_000, 117_200),
+     (100, 500_000, 100), (100, 499_999, 0), (0, 500_000, 0)],
+)  # fmt: skip
+def test_whole_pesos(minor: int, ppm: int, answer: int) -> None:
+    assert share_of(minor, ppm, 100) == commission_of(minor, ppm, 100) == answer
+    assert share_of(-minor, ppm, 100) == -answer
+
+
+def test_centavos_are_refused_where_pesos_are_whole() -> None:
+    with pytest.raises(MoneyError) as refused:
+        commission_of(99_999, 123_450, 100)
+
+    assert refused.value.code == "amount_off_increment"
+
+
+def test_an_allocation_in_steps_splits_whole_steps() -> None:
+    assert allocate_steps(1_000, [1, 1, 1], 100) == [400, 300, 300]
+    assert allocate_steps(-1_000, [1, 1, 1], 100) == [-400, -300, -300]
+    assert allocate_steps(10, [1, 1, 1], 1) == [4, 3, 3]
+    with pytest.raises(MoneyError):
+        allocate_steps(1_050, [1, 1], 100)
+
+
+@given(st.integers(-(10**15), 10**15), st.lists(st.integers(0, 10**9), min_size=1, max_size=8).filter(any))
+def test_the_split_of_a_refund_is_the_exact_negation(total: int, weights: list[int]) -> None:
+    assert allocate(-total, weights) == [-part for part in allocate(total, weights)]
+    assert allocate_steps(-total * 100, weights, 100) == [
+        -part for part in allocate_steps(total * 100, weights, 100)
+    ]
+
+
+@given(st.integers(-(10**15), 10**15), st.integers(1, 10**6))
+def test_nothing_is_lost_between_steps(minor: int, increment: int) -> None:
+    moved, residue = on_increment(minor, increment)
+
+    assert moved + residue == minor
+    assert moved % increment == 0
+    assert abs(residue) < increment
+    assert moved * minor >= 0
