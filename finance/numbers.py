@@ -18,11 +18,25 @@ _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 def order_number(moment: datetime) -> str:
     """Return a new number `ORD-YYYYMMDD-XXXXXXXX` for an order placed at `moment`."""
-    bits = secrets.randbits(40)
-    tail = "".join(_ALPHABET[(bits >> shift) & 31] for shift in range(0, 40, 5))
-    return f"ORD-{moment.astimezone(_PLACE):%Y%m%d}-{tail}"
+    return f"ORD-{moment.astimezone(_PLACE):%Y%m%d}-{_tail()}"
 
 
 def commission_number(moment: datetime) -> str:
     """Return a new number `COM-YYYYMMDDHHMMSS-xxxxxxxx` for a commission calculated at `moment`."""
     return f"COM-{moment.astimezone(_PLACE):%Y%m%d%H%M%S}-{secrets.token_hex(4)}"
+
+
+def payout_number(moment: datetime) -> str:
+    """Return a new number `PAY-YYYYMMDD-XXXXXXXX` for a payout asked for at `moment`: 21 characters, the
+    longest reference that a bank file carries."""
+    return f"PAY-{moment.astimezone(_PLACE):%Y%m%d}-{_tail()}"
+
+
+def batch_number(moment: datetime) -> str:
+    """Return a new number `BAT-YYYYMMDD-XXXXXXXX` for a bank file made at `moment`."""
+    return f"BAT-{moment.astimezone(_PLACE):%Y%m%d}-{_tail()}"
+
+
+def _tail() -> str:
+    bits = secrets.randbits(40)
+    return "".join(_ALPHABET[(bits >> shift) & 31] for shift in range(0, 40, 5))

@@ -18,7 +18,10 @@ log = structlog.get_logger("mestore.finance")
 ATTEMPTS: Final = 3
 _SERIALIZATION: Final = {"40001", "40P01"}
 # Random numbers for people: equal by chance, another draw helps.
-_NUMBERS: Final = {"finance_order_order_number_key", "finance_commission_commission_number_key"}
+_NUMBERS: Final = {
+    "finance_order_order_number_key", "finance_commission_commission_number_key",
+    "finance_payout_payout_number_key", "finance_payoutbatch_batch_number_key",
+}  # fmt: skip
 
 
 def run(work: Callable[[], T]) -> T:

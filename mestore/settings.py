@@ -413,6 +413,12 @@ STEP_UP: dict[str, dict[str, Any]] = {
     "audit.reveal": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "audit.verify": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "jobs.park": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
+    # Money and where it goes: no password and no backup code opens these, a vendor sets a factor up first.
+    "bank.change": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
+    "payout.request": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
+    "payout.approve": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
+    "payout.export": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
+    "bank.reveal": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "keys.rotate": {"methods": ["passkey"], "max_age_seconds": 300, "device_bound": True},
     "break_glass.seal": {"methods": ["passkey"], "max_age_seconds": 300, "device_bound": True},
     # Going on from elsewhere: only a proof from there counts, so its age is that of the request.
@@ -556,6 +562,70 @@ COMMISSION_BASE = "goods"  # the items' total without tax and shipping
 IVA_PPM = {"COP": 190_000}  # value added tax on goods; currencies not named here carry none
 # Flat charge and the goods' total from which it is free, in minor units.
 SHIPPING = {"COP": {"flat_minor": 1_500_000, "free_from_minor": 20_000_000}}
+
+# Settlement: days after which a sale's money becomes available, counted from its confirmation or its delivery.
+SETTLEMENT_HOLD_DAYS = env.integer(
+    "MESTORE_SETTLEMENT_HOLD_DAYS", "days before a sale is settled", default=7, minimum=0, maximum=365
+)
+SETTLEMENT_HOLD_FROM = env.one_of(
+    "MESTORE_SETTLEMENT_HOLD_FROM", "what the hold is counted from", ("confirmed", "delivered")
+)
+# Commissions up to these amounts (minor units) are approved by the settlement itself; what is larger, or in a
+# currency that is not named, waits for a person.
+COMMISSION_AUTO_APPROVE = env.boolean(
+    "MESTORE_COMMISSION_AUTO_APPROVE", "approve small commissions at settlement", default=True
+)
+COMMISSION_REVIEW_ABOVE = {"COP": 50_000_000, "BRL": 100_000, "USD": 20_000, "EUR": 20_000}
+
+# Payouts. Least and most of one payout in major units, by currency (contract 2.6); none in others.
+PAYOUT_BOUNDS = {"COP": ("10000", "50000000"), "USD": ("10", "12000"), "EUR": ("10", "12000")}
+# Who agrees: so many people below an amount (major units), the last line for what is above; lead: one of them
+# is a finance lead. A currency without lines needs the strictest of all.
+PAYOUT_TIERS: dict[str, list[dict[str, Any]]] = {
+    "COP": [
+        {"below": "2000000", "approvals": 1, "lead": False},
+        {"below": "50000000", "approvals": 2, "lead": False},
+        {"below": None, "approvals": 3, "lead": True},
+    ],
+    "USD": [
+        {"below": "500", "approvals": 1, "lead": False},
+        {"below": "12000", "approvals": 2, "lead": False},
+        {"below": None, "approvals": 3, "lead": True},
+    ],
+}
+BANK_ACCOUNT_COOLING_HOURS = env.integer(
+    "MESTORE_BANK_ACCOUNT_COOLING_HOURS", "hours before money may go to a new bank account",
+    default=72, minimum=1, maximum=720,
+)  # fmt: skip
+PAYOUT_REQUEST_DAYS = env.integer(
+    "MESTORE_PAYOUT_REQUEST_DAYS", "days after which a payout that was not sent is given up",
+    default=10, minimum=1, maximum=60,
+)  # fmt: skip
+PAYOUT_ANSWER_DAYS = env.integer(
+    "MESTORE_PAYOUT_ANSWER_DAYS", "days without the bank's answer after which a payout's outcome is unknown",
+    default=3, minimum=1, maximum=30,
+)  # fmt: skip
+PAYOUT_FILE_HOURS = env.integer(
+    "MESTORE_PAYOUT_FILE_HOURS", "hours in which a bank file must be handed over", default=24, minimum=1, maximum=72
+)
+# Batch runs: for whom `manage.py payouts run` asks (nobody, or every vendor with a usable account), and the
+# least amount of such a payout in major units.
+PAYOUT_RUN_FOR = env.one_of("MESTORE_PAYOUT_RUN_FOR", "for whom batch payouts are asked", ("nobody", "everybody"))
+PAYOUT_RUN_LEAST = {"COP": "50000", "USD": "50", "EUR": "50"}
+PAYOUT_BATCH_SIZE = 500
+# Who pays, as bank files name them.
+PAYOUT_PAYER = {
+    "name": env.text("MESTORE_PAYOUT_PAYER_NAME", "who pays, in bank files", default="MeStore"),
+    "document": env.text("MESTORE_PAYOUT_PAYER_DOCUMENT", "the payer's tax id, digits only", default=""),
+    "account": env.text("MESTORE_PAYOUT_PAYER_ACCOUNT", "the account payouts are paid from", default=""),
+    "account_type": env.one_of(
+        "MESTORE_PAYOUT_PAYER_ACCOUNT_TYPE", "its kind", ("AHORROS", "CORRIENTE")
+    ),
+}
+
+# Hosts (`name` or `name:port`) to which events for the storefront may be sent. Empty: to nobody.
+WEBHOOK_HOSTS = env.listing("MESTORE_WEBHOOK_HOSTS", "hosts that take the storefront's events", default="")
+WEBHOOK_CA = env.text("MESTORE_WEBHOOK_CA", "PEM file that signed those hosts", default="")
 
 # --- API --------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {

@@ -749,6 +749,21 @@ IMPORT_FINISHED: Final = _event("import.finished", _MONEY, _SUCCESS, "An import 
 IMPORT_REJECTED: Final = _event(
     "import.rejected", _MONEY, Outcome.PARTIAL, "Lines of an import were rejected."
 )
+EVENT_REPLAYED: Final = _event(
+    "storefront_event.replayed", _MONEY, _SUCCESS, "An event was sent to the storefront again."
+)
+ENDPOINT_CREATED: Final = _event(
+    "storefront_endpoint.created", Category.SYSTEM_CONFIG, _SUCCESS, "An address for the storefront's events was entered."
+)
+ENDPOINT_ROTATED: Final = _event(
+    "storefront_endpoint.rotated", Category.SYSTEM_CONFIG, _SUCCESS, "The secret that signs the storefront's events changed."
+)
+ENDPOINT_OPENED: Final = _event(
+    "storefront_endpoint.opened", Category.SYSTEM_CONFIG, _SUCCESS, "An address for the storefront's events was opened again."
+)
+ENDPOINT_CLOSED: Final = _event(
+    "storefront_endpoint.closed", Category.SYSTEM_CONFIG, _SUCCESS, "An address gets no events of the storefront any more."
+)
 COMMISSION_CALCULATED: Final = _event(
     "commission.calculated",
     _MONEY,
@@ -760,6 +775,85 @@ LEDGER_ENTRY_POSTED: Final = _event(
     "finance.ledger_entry.posted", _MONEY, _SUCCESS,
     "An entry was written to the ledger. The database writes this event itself.", retention=_FOR_EVER,
 )  # fmt: skip
+SETTLEMENT_STARTED: Final = _event(
+    "settlement.started", _MONEY, Outcome.PENDING, "A settlement of what is due began.", retention=_LONG
+)
+SETTLEMENT_FINISHED: Final = _event(
+    "settlement.finished", _MONEY, _SUCCESS,
+    "A settlement ended; money whose hold is over is available to its vendors.", retention=_LONG,
+)  # fmt: skip
+PERIOD_CLOSED: Final = _event(
+    "period.closed", _MONEY, _SUCCESS,
+    "The books were closed up to a moment: nothing of before is posted any more.", retention=_FOR_EVER,
+)  # fmt: skip
+JOURNAL_POSTED: Final = _event(
+    "journal.posted", _MONEY, _SUCCESS,
+    "A manual journal was posted after a second person's approval.", retention=_FOR_EVER,
+)  # fmt: skip
+STATEMENT_TAKEN: Final = _event(
+    "statement.taken", Category.DATA_EXPORT, _SUCCESS,
+    "Somebody of the staff took a vendor's statement out of the house.", retention=_LONG,
+)  # fmt: skip
+MONEY_VERIFIED: Final = _event(
+    "money.verified", _MONEY, _SUCCESS, "The invariants of money were verified.", retention=_LONG
+)
+MONEY_VERIFY_FAILED: Final = _event(
+    "money.verify_failed", _MONEY, _FAILURE,
+    "Verifying the invariants of money found rows that do not add up.", retention=_FOR_EVER,
+)  # fmt: skip
+SNAPSHOTS_REBUILT: Final = _event(
+    "ledger.snapshots_rebuilt", _MONEY, _SUCCESS,
+    "The sums behind balances were thrown away and taken anew.", retention=_LONG,
+)  # fmt: skip
+BANK_ACCOUNT_ADDED: Final = _event(
+    "bank_account.added", _MONEY, _SUCCESS, "A vendor's bank account was entered; its cooling-off began.",
+    retention=_LONG,
+)  # fmt: skip
+BANK_ACCOUNT_REMOVED: Final = _event(
+    "bank_account.removed", _MONEY, _SUCCESS, "No money goes to this bank account any more.", retention=_LONG
+)
+BANK_ACCOUNT_REVEALED: Final = _event(
+    "bank_account.revealed", Category.SECURITY, _SUCCESS,
+    "Somebody of the staff saw the whole number of a bank account, and said why.", retention=_LONG,
+)  # fmt: skip
+BANK_ACCOUNT_ALTERED: Final = _event(
+    "bank_account.altered", Category.SECURITY, _BLOCKED,
+    "A bank account is not what was entered: no payout goes there.", retention=_FOR_EVER,
+)  # fmt: skip
+PAYOUT_REQUESTED: Final = _event(
+    "payout.requested", _MONEY, Outcome.PENDING, "A payout was asked for; its amount is reserved.", retention=_LONG
+)
+PAYOUT_APPROVAL_GIVEN: Final = _event(
+    "payout.approval_given", _MONEY, _SUCCESS, "Somebody agreed to a payout.", retention=_LONG
+)
+PAYOUT_APPROVED: Final = _event(
+    "payout.approved", _MONEY, _SUCCESS, "A payout has every approval that it needs.", retention=_LONG
+)
+PAYOUT_APPROVAL_REFUSED: Final = _event(
+    "payout.approval_refused", Category.SECURITY, _BLOCKED,
+    "Somebody was not allowed to agree to a payout.", retention=_LONG,
+)  # fmt: skip
+PAYOUT_MOVED: Final = _event(
+    "payout.moved", _MONEY, _SUCCESS,
+    "A payout was held, let go on, rejected, cancelled, or went back for approval.", retention=_LONG,
+)  # fmt: skip
+PAYOUT_OUTCOME: Final = _event(
+    "payout.outcome", _MONEY, _SUCCESS,
+    "What became of a payout that was sent: paid, returned, or not known.", retention=_LONG,
+)  # fmt: skip
+PAYOUT_FILE_MADE: Final = _event(
+    "payout_file.made", _MONEY, _SUCCESS, "Approved payouts were put into a bank file.", retention=_LONG
+)
+PAYOUT_FILE_TAKEN: Final = _event(
+    "payout_file.taken", Category.DATA_EXPORT, _SUCCESS, "A bank file was handed over.", retention=_LONG
+)
+PAYOUT_FILE_DISCARDED: Final = _event(
+    "payout_file.discarded", _MONEY, Outcome.CANCELLED,
+    "A bank file was thrown away before it was handed over; its payouts are rejected.", retention=_LONG,
+)  # fmt: skip
+PAYOUT_ANSWER_READ: Final = _event(
+    "payout_file.answered", _MONEY, _SUCCESS, "The bank's answer about payouts was read.", retention=_LONG
+)
 IDEMPOTENCY_MISMATCH: Final = _event(
     "idempotency.mismatch", Category.SECURITY, _BLOCKED, "An idempotency key came again with another body."
 )

@@ -1219,6 +1219,17 @@ class Migration(migrations.Migration):
                 name="dispute_status_known",
             ),
         ),
+        migrations.AddConstraint(
+            model_name="payout",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(
+                    ("origin", "legacy"),
+                    ("state__in", ["requested", "screened", "held", "approved", "submitting"]),
+                ),
+                fields=("vendor", "bank_account", "amount_minor"),
+                name="payout_legacy_one_open",
+            ),
+        ),
         migrations.AddIndex(
             model_name="payoutapproval",
             index=models.Index(fields=["payout", "id"], name="payout_approval_by_payout"),

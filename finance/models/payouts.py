@@ -159,6 +159,15 @@ class Payout(models.Model):
                 condition=Q(state__in=[state.value for state in PayoutState]), name="payout_state_known"
             ),
             models.CheckConstraint(condition=Q(approvals_needed__gte=1), name="payout_needs_an_approval"),
+            # The natural key of the old request, which has no idempotency key.
+            models.UniqueConstraint(
+                fields=["vendor", "bank_account", "amount_minor"],
+                condition=Q(
+                    origin=PayoutOrigin.LEGACY.value,
+                    state__in=["requested", "screened", "held", "approved", "submitting"],
+                ),
+                name="payout_legacy_one_open",
+            ),
         ]
         indexes: ClassVar = [
             models.Index(fields=["vendor", "-id"], name="payout_by_vendor"),
