@@ -753,17 +753,21 @@ EVENT_REPLAYED: Final = _event(
     "storefront_event.replayed", _MONEY, _SUCCESS, "An event was sent to the storefront again."
 )
 ENDPOINT_CREATED: Final = _event(
-    "storefront_endpoint.created", Category.SYSTEM_CONFIG, _SUCCESS, "An address for the storefront's events was entered."
-)
+    "storefront_endpoint.created", Category.SYSTEM_CONFIG, _SUCCESS,
+    "An address for the storefront's events was entered.",
+)  # fmt: skip
 ENDPOINT_ROTATED: Final = _event(
-    "storefront_endpoint.rotated", Category.SYSTEM_CONFIG, _SUCCESS, "The secret that signs the storefront's events changed."
-)
+    "storefront_endpoint.rotated", Category.SYSTEM_CONFIG, _SUCCESS,
+    "The secret that signs the storefront's events changed.",
+)  # fmt: skip
 ENDPOINT_OPENED: Final = _event(
-    "storefront_endpoint.opened", Category.SYSTEM_CONFIG, _SUCCESS, "An address for the storefront's events was opened again."
-)
+    "storefront_endpoint.opened", Category.SYSTEM_CONFIG, _SUCCESS,
+    "An address for the storefront's events was opened again.",
+)  # fmt: skip
 ENDPOINT_CLOSED: Final = _event(
-    "storefront_endpoint.closed", Category.SYSTEM_CONFIG, _SUCCESS, "An address gets no events of the storefront any more."
-)
+    "storefront_endpoint.closed", Category.SYSTEM_CONFIG, _SUCCESS,
+    "An address gets no events of the storefront any more.",
+)  # fmt: skip
 COMMISSION_CALCULATED: Final = _event(
     "commission.calculated",
     _MONEY,
@@ -854,6 +858,33 @@ PAYOUT_FILE_DISCARDED: Final = _event(
 PAYOUT_ANSWER_READ: Final = _event(
     "payout_file.answered", _MONEY, _SUCCESS, "The bank's answer about payouts was read.", retention=_LONG
 )
+ORDER_MOVED: Final = _event(
+    "order.moved", _MONEY, _SUCCESS, "An order went from one state to another.", retention=_LONG
+)
+ORDER_ITEM_MOVED: Final = _event(
+    "order.item_moved", _MONEY, _SUCCESS, "A vendor said how far its line of an order is."
+)
+TRACKING_LINK_MADE: Final = _event(
+    "order.tracking_link_made", _MONEY, _SUCCESS, "A link was made with which an order can be followed."
+)
+REFUND_POSTED: Final = _event(
+    "refund.posted", _MONEY, _SUCCESS, "Money that goes back to a buyer was taken from whom it had gone to.",
+    retention=_LONG,
+)  # fmt: skip
+REFUND_ASKED: Final = _event(
+    "refund.asked", _MONEY, Outcome.PENDING, "A refund waits for a second person.", retention=_LONG
+)
+REFUND_PAID: Final = _event(
+    "refund.paid", _MONEY, _SUCCESS, "A provider confirmed that a refund reached its buyer.", retention=_LONG
+)
+REFUND_FAILED: Final = _event(
+    "refund.failed", _MONEY, _FAILURE, "A provider gave a refund up; its postings were undone.",
+    retention=_LONG,
+)  # fmt: skip
+COMMISSION_GIVEN_BACK: Final = _event(
+    "commission.given_back", _MONEY, _SUCCESS,
+    "A commission ended because all of its sale is back with the buyer.", retention=_LONG,
+)  # fmt: skip
 IDEMPOTENCY_MISMATCH: Final = _event(
     "idempotency.mismatch", Category.SECURITY, _BLOCKED, "An idempotency key came again with another body."
 )

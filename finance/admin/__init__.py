@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from accounts import grants
 from finance.admin.ledger import LedgerAccountAdmin, LedgerEntryAdmin, LedgerTransferAdmin
+from finance.admin.outbound import EventDeliveryAdmin, WebhookEndpointAdmin
 from finance.admin.sales import CommissionAdmin, OrderAdmin
 
-__all__ = ["CommissionAdmin", "LedgerAccountAdmin", "LedgerEntryAdmin", "LedgerTransferAdmin", "OrderAdmin"]
+__all__ = [
+    "CommissionAdmin",
+    "EventDeliveryAdmin",
+    "LedgerAccountAdmin",
+    "LedgerEntryAdmin",
+    "LedgerTransferAdmin",
+    "OrderAdmin",
+    "WebhookEndpointAdmin",
+]
 
 grants.register_model_permission("finance.order", view="orders.read.read_only")
 grants.register_model_permission("finance.commission", view="commissions.read.read_only")
