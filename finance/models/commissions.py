@@ -103,7 +103,16 @@ class Commission(models.Model):
             models.Index(fields=["vendor", "-calculated_at", "-id"], name="commission_by_vendor"),
             models.Index(fields=["-calculated_at", "-id"], name="commission_by_time"),
             models.Index(fields=["status", "-calculated_at", "-id"], name="commission_by_status"),
-        ]
+            # What a settlement looks for, and what it paid.
+            models.Index(
+                fields=["vendor", "currency", "calculated_at"], name="commission_to_settle",
+                condition=Q(status__in=["PENDING", "APPROVED"]),
+            ),
+            models.Index(
+                fields=["settled_entry_id"], name="commission_by_settlement",
+                condition=Q(settled_entry_id__isnull=False),
+            ),
+        ]  # fmt: skip
 
     def __str__(self) -> str:
         return self.commission_number

@@ -30,6 +30,12 @@ class SettlementRun(models.Model):
         verbose_name = _("settlement run")
         verbose_name_plural = _("settlement runs")
         indexes: ClassVar = [models.Index(fields=["-started_at", "-id"], name="settlement_run_by_start")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["finished_at"], condition=models.Q(finished_at__isnull=True), nulls_distinct=False,
+                name="settlement_run_one_at_a_time",
+            )
+        ]  # fmt: skip
 
     def __str__(self) -> str:
         return f"{self.started_at:%Y-%m-%d %H:%M}"
