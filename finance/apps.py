@@ -11,7 +11,7 @@ class FinanceConfig(AppConfig):
 
     def ready(self) -> None:
         """Let readiness fail when the ledger could be changed; say where stored answers stand sealed."""
-        from finance import idempotency
+        from finance import idempotency, refund_approvals
         from mestore.lib import resealing
 
         readiness.must_be_append_only(
@@ -19,3 +19,4 @@ class FinanceConfig(AppConfig):
             "ledger_period_close",
         )  # fmt: skip
         resealing.register(idempotency.SEALED)
+        refund_approvals.register()

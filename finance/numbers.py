@@ -37,6 +37,11 @@ def batch_number(moment: datetime) -> str:
     return f"BAT-{moment.astimezone(_PLACE):%Y%m%d}-{_tail()}"
 
 
+def refund_number(moment: datetime) -> str:
+    """Return a new number `REF-YYYYMMDD-XXXXXXXX` for a refund posted at `moment`."""
+    return f"REF-{moment.astimezone(_PLACE):%Y%m%d}-{_tail()}"
+
+
 def _tail() -> str:
     bits = secrets.randbits(40)
     return "".join(_ALPHABET[(bits >> shift) & 31] for shift in range(0, 40, 5))

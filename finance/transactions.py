@@ -21,6 +21,7 @@ _SERIALIZATION: Final = {"40001", "40P01"}
 _NUMBERS: Final = {
     "finance_order_order_number_key", "finance_commission_commission_number_key",
     "finance_payout_payout_number_key", "finance_payoutbatch_batch_number_key",
+    "finance_refund_refund_number_key",
 }  # fmt: skip
 
 

@@ -11,7 +11,8 @@ from mestore.lib import sql
 # The first half of the lock's key: what these locks are about, among all advisory locks of the database.
 _SPACE: Final = 7016002
 _HOLD = """
-SELECT pg_advisory_xact_lock(%s, k) FROM (SELECT hashtext(v) AS k FROM unnest(%s::text[]) AS v ORDER BY 1) AS t
+SELECT pg_advisory_xact_lock(%s, k)
+FROM (SELECT hashtext(v) AS k FROM unnest(%s::text[]) AS v ORDER BY 1) AS keys
 """
 
 

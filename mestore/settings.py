@@ -415,6 +415,7 @@ STEP_UP: dict[str, dict[str, Any]] = {
     "jobs.park": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     # Money and where it goes: no password and no backup code opens these, a vendor sets a factor up first.
     "bank.change": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
+    "refund.post": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "payout.request": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "payout.approve": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "payout.export": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
@@ -568,6 +569,14 @@ ROUNDING = {"COP": "half_up"}
 IVA_PPM = {"COP": 190_000}  # value added tax on goods; currencies not named here carry none
 # Flat charge and the goods' total from which it is free, in minor units.
 SHIPPING = {"COP": {"flat_minor": 1_500_000, "free_from_minor": 20_000_000}}
+
+# What one person of the staff may refund alone, in minor units; above it, and in currencies that are not named,
+# a second one agrees. The storefront's machine account is bound by its orders alone.
+REFUND_ALONE_UP_TO = {"COP": 100_000_000, "BRL": 200_000, "USD": 40_000, "EUR": 40_000}
+# Days for which a link works with which an order can be followed without signing in.
+TRACKING_LINK_DAYS = env.integer(
+    "MESTORE_TRACKING_LINK_DAYS", "days a link to follow an order works", default=30, minimum=1, maximum=365
+)
 
 # Settlement: days after which a sale's money becomes available, counted from its confirmation or its delivery.
 SETTLEMENT_HOLD_DAYS = env.integer(

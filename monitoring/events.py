@@ -749,6 +749,18 @@ IMPORT_FINISHED: Final = _event("import.finished", _MONEY, _SUCCESS, "An import 
 IMPORT_REJECTED: Final = _event(
     "import.rejected", _MONEY, Outcome.PARTIAL, "Lines of an import were rejected."
 )
+DISPUTE_OPENED: Final = _event(
+    "dispute.opened", _MONEY, _SUCCESS, "A vendor disputes a commission.", retention=_LONG
+)
+DISPUTE_REVIEWED: Final = _event(
+    "dispute.reviewed", _MONEY, _SUCCESS, "Somebody looks at a dispute.", retention=_LONG
+)
+DISPUTE_RESOLVED: Final = _event(
+    "dispute.resolved", _MONEY, _SUCCESS, "A dispute was decided for the vendor.", retention=_LONG
+)
+DISPUTE_REFUSED: Final = _event(
+    "dispute.refused", _MONEY, _SUCCESS, "A dispute was decided against the vendor.", retention=_LONG
+)
 EVENT_REPLAYED: Final = _event(
     "storefront_event.replayed", _MONEY, _SUCCESS, "An event was sent to the storefront again."
 )
@@ -775,6 +787,24 @@ COMMISSION_CALCULATED: Final = _event(
     "The commission of one vendor on one order was fixed.",
     retention=_LONG,
 )
+COMMISSION_APPROVED: Final = _event(
+    "commission.approved", _MONEY, _SUCCESS, "A pending commission was approved.", retention=_LONG
+)
+RULE_PROPOSED: Final = _event(
+    "commission_rule.proposed", _MONEY, Outcome.PENDING, "A commission rule was proposed.", retention=_LONG
+)
+RULE_APPROVED: Final = _event(
+    "commission_rule.approved", _MONEY, _SUCCESS,
+    "A commission rule was approved by a second person and is in force from its beginning.", retention=_LONG,
+)  # fmt: skip
+RULE_WITHDRAWN: Final = _event(
+    "commission_rule.withdrawn", _MONEY, Outcome.CANCELLED,
+    "A commission rule was withdrawn before it began.", retention=_LONG,
+)  # fmt: skip
+RULE_ENDED: Final = _event(
+    "commission_rule.ended", _MONEY, _SUCCESS,
+    "A commission rule was ended, now or at a moment to come.", retention=_LONG,
+)  # fmt: skip
 LEDGER_ENTRY_POSTED: Final = _event(
     "finance.ledger_entry.posted", _MONEY, _SUCCESS,
     "An entry was written to the ledger. The database writes this event itself.", retention=_FOR_EVER,
