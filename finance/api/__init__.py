@@ -1,0 +1,1 @@
+"""Money over HTTP: one module per topic, its shapes beside it."""

@@ -1,0 +1,284 @@
+"""Payouts from the request to the bank and back, with the wrong cases first."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+
+from accounts.models import User, VendorProfile
+from finance import (
+    bank_accounts,
+    ledger,
+    payout_approvals,
+    payout_batches,
+    payout_ends,
+    payout_outcomes,
+    payouts,
+)
+from finance.ledger_balances import available, balances
+from finance.models import Payout, PayoutChange
+from finance.payout_states import (
+    AccountNotUsable,
+    DebtOpen,
+    PayoutNotFound,
+    VendorNotPayable,
+    WrongState,
+)
+from finance.postings import PLATFORM_BOOK
+from finance.states import PayoutState
+from tests.factories.accounts import VendorFactory
+from tests.factories.administration import acting
+from tests.finance.payout_house import (
+    REASON,
+    SYSTEM,
+    account,
+    approve,
+    approver,
+    asked,
+    cop,
+    file_of,
+    fund,
+    hand_over,
+    indebt,
+    sent,
+    vendor_with,
+)
+from tests.harness.racing import race
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "audit"])
+
+
+def request(vendor: User, where: Any, amount: str = "100000", key: str = "k1") -> Any:
+    return payouts.request(
+        vendor, amount=cop(amount), bank_account_id=where.pk, key=key, by=acting(vendor),
+        shape=lambda payout: {"id": payout.pk, "state": payout.state},
+    )  # fmt: skip
+
+
+def free(vendor: User) -> int:
+    return available(vendor.pk, "COP").free
+
+
+def book(of: Any) -> dict[str, int]:
+    return {row.kind: row.net for row in balances(of)}
+
+
+def test_fifty_payouts_of_one_balance_make_one() -> None:
+    vendor, where = vendor_with("100000")
+    outcomes = race([partial(request, vendor, where, key=f"key-{number}") for number in range(50)])
+    refused = [one for one in outcomes if isinstance(one, ledger.InsufficientFunds)]
+    accepted = [one for one in outcomes if not isinstance(one, BaseException)]
+    assert (len(accepted), len(refused)) == (1, 49), outcomes
+    assert free(vendor) == 0
+    assert Payout.objects.count() == 1
+    assert PayoutChange.objects.count() == 2  # what was refused left nothing behind
+
+
+def test_same_key_is_one_payout_and_another_body_is_refused() -> None:
+    vendor, where = vendor_with("300000")
+    outcomes = race([partial(request, vendor, where)] * 8)
+    bodies = {one.body for one in outcomes if not isinstance(one, BaseException)}
+    assert len(bodies) == 1
+    assert Payout.objects.count() == 1
+    assert request(vendor, where).replayed
+    with pytest.raises(payouts.idempotency.KeyReused):
+        request(vendor, where, "100100")
+
+
+def test_refusal_is_replayed_when_the_money_is_there() -> None:
+    vendor, where = vendor_with("10000")
+    for _again in range(2):
+        with pytest.raises(ledger.InsufficientFunds):
+            request(vendor, where)
+        fund(vendor, cop("500000"))
+    assert not Payout.objects.exists()
+    assert request(vendor, where, key="k2").status == 201
+
+
+@pytest.mark.parametrize(
+    ("amount", "code"),
+    [("9999", "amount_too_small"), ("50000001", "amount_too_large"), ("10000.50", "amount_not_in_steps")],
+)
+def test_amounts_out_of_bounds_are_named(amount: str, code: str) -> None:
+    vendor, where = vendor_with("90000000")
+    with pytest.raises(payouts.AmountRefused) as refused:
+        request(vendor, where, amount)
+    assert [(item.field, item.error_type) for item in refused.value.details or ()] == [
+        ("body -> amount", code)
+    ]
+    assert not Payout.objects.exists()
+
+
+def test_stranger_account_is_unknown() -> None:
+    vendor, _mine = vendor_with("100000")
+    _other, theirs = vendor_with("100000")
+    with pytest.raises(payouts.AccountUnknown):
+        request(vendor, theirs)
+    removed = account(vendor, "99988877766")
+    bank_accounts.remove(vendor.pk, removed.pk, by=acting(vendor))
+    with pytest.raises(payouts.AccountUnknown):
+        request(vendor, removed)
+
+
+def test_nothing_is_paid_to_who_owes_or_is_not_approved() -> None:
+    vendor, where = vendor_with("500000")
+    VendorProfile.objects.filter(user=vendor).update(vendor_status="rejected")
+    with pytest.raises(VendorNotPayable):
+        request(vendor, where, key="a")
+    VendorProfile.objects.filter(user=vendor).update(vendor_status="approved")
+    indebt(vendor, cop("1"))
+    with pytest.raises(DebtOpen):
+        request(vendor, where, key="b")
+
+
+def test_way_of_a_payout_in_the_books() -> None:
+    vendor, where = vendor_with("500000")
+    payout = asked(vendor, where, "100000")
+    assert payout.state == PayoutState.SCREENED
+    assert payout.approvals_needed == 2, "the first payout asks for one more"
+    assert free(vendor) == 40_000_000
+    approve(payout)
+    batch = file_of(payout)
+    hand_over(batch)
+    assert book(vendor.pk)["payout_in_transit"] == 10_000_000
+    answer = f"reference,outcome,amount,bank_reference\n{payout.payout_number},PAGADO,100000,BK1\n".encode()
+    assert payout_outcomes.import_answer(batch.pk, answer, by=SYSTEM).count("done") == 1
+    again = payout_outcomes.import_answer(batch.pk, answer, by=SYSTEM)
+    assert [line.result for line in again.lines] == ["unchanged"]
+    payout.refresh_from_db()
+    assert (payout.state, payout.provider_reference) == (PayoutState.PAID, "BK1")
+    assert book(PLATFORM_BOOK)["payout_in_transit"] + book(vendor.pk)["payout_in_transit"] == 0
+    assert book(PLATFORM_BOOK)["platform_bank"] == 10_000_000
+    assert [change.after for change in PayoutChange.objects.filter(payout=payout).order_by("id")] == [
+        "requested", "screened", "approved", "submitting", "in_transit", "paid",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("after_paid", [False, True])
+def test_returned_payout_is_available_again(after_paid: bool) -> None:
+    vendor, where = vendor_with("500000")
+    payout = sent(vendor, where)
+    line = f"{payout.payout_number},%s,100000\n"
+    steps = ["paid", "returned"] if after_paid else ["rejected"]
+    for step in steps:
+        content = f"reference,outcome,amount\n{line % step}".encode()
+        payout_outcomes.import_answer(payout.batch_id, content, by=SYSTEM)
+    payout.refresh_from_db()
+    assert payout.state == PayoutState.RETURNED
+    assert free(vendor) == 50_000_000
+    assert book(vendor.pk)["payout_in_transit"] == 0
+    platform = book(PLATFORM_BOOK)
+    assert set(platform.values()) <= {0}
+    assert ledger.check(signatures=True).is_balanced
+
+
+def test_answers_that_do_not_fit_change_nothing() -> None:
+    vendor, where = vendor_with("500000")
+    payout = sent(vendor, where)
+    content = (
+        "reference,outcome,amount\n"
+        f"{payout.payout_number},paid,100001\n"
+        "PAY-20200101-NOBODY00,paid,100000\n"
+        ",paid,1\n"
+        "X,perhaps,1\n"
+        "Y,paid,-1\n"
+    ).encode()
+    read = payout_outcomes.import_answer(payout.batch_id, content, by=SYSTEM)
+    assert [line.result for line in read.lines] == [
+        "amount differs", "not in this file", "unreadable: reference", "unreadable: outcome",
+        "unreadable: amount",
+    ]  # fmt: skip
+    assert len(read.open) == 5
+    payout.refresh_from_db()
+    assert payout.state == PayoutState.IN_TRANSIT
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"a,b\n1,2\n", b"reference,outcome,amount\x00\n", b""])
+def test_answer_that_cannot_be_read_is_refused(content: bytes) -> None:
+    vendor, where = vendor_with("500000")
+    payout = sent(vendor, where)
+    with pytest.raises(payout_outcomes.AnswerUnreadable):
+        payout_outcomes.import_answer(payout.batch_id, content, by=SYSTEM)
+
+
+def test_cancelled_or_rejected_frees_the_amount() -> None:
+    vendor, where = vendor_with("500000")
+    first, second = asked(vendor, where), asked(vendor, where, "150000")
+    with pytest.raises(PayoutNotFound):
+        payout_ends.cancel(first.pk, vendor_id=VendorFactory.create().pk, by=SYSTEM)
+    payout_ends.cancel(first.pk, vendor_id=vendor.pk, by=acting(vendor))
+    payout_ends.reject(second.pk, reason=REASON, by=acting(approver()))
+    assert free(vendor) == 50_000_000
+    with pytest.raises(WrongState):
+        payout_ends.cancel(first.pk, vendor_id=vendor.pk, by=acting(vendor))
+    with pytest.raises(WrongState):
+        payout_ends.cancel(sent(vendor, where).pk, vendor_id=vendor.pk, by=acting(vendor))
+
+
+def test_removing_the_account_cancels_what_was_not_sent() -> None:
+    vendor, where = vendor_with("500000")
+    payout = asked(vendor, where)
+    bank_accounts.remove(vendor.pk, where.pk, by=acting(vendor))
+    payout.refresh_from_db()
+    assert (payout.state, payout.state_reason) == (PayoutState.CANCELLED, "the bank account was removed")
+    assert free(vendor) == 50_000_000
+
+
+def test_requests_that_nobody_decides_about_expire() -> None:
+    vendor, where = vendor_with("500000")
+    payout = asked(vendor, where)
+    assert payout_ends.expire(10, by=SYSTEM) == 0
+    Payout.objects.filter(pk=payout.pk).update(expires_at="2020-01-01T00:00:00Z")
+    outcomes = race([partial(payout_ends.expire, 10, by=SYSTEM)] * 4)
+    assert sorted(one for one in outcomes if isinstance(one, int)) == [0, 0, 0, 1], outcomes
+    payout.refresh_from_db()
+    assert (payout.state, payout.state_reason) == (PayoutState.CANCELLED, "expired")
+    assert free(vendor) == 50_000_000
+
+
+def test_account_that_cools_off_holds_the_payout() -> None:
+    vendor, where = vendor_with("500000", cooled=False)
+    payout = asked(vendor, where)
+    assert payout.state == PayoutState.HELD
+    assert payout.state_reason == "screening: cooling_off, first_payout"
+    assert free(vendor) == 40_000_000
+    assert payout_approvals.screen_again(10, by=SYSTEM) == 0
+    released = payout_approvals.release(payout.pk, reason=REASON, by=acting(approver()))
+    with pytest.raises(AccountNotUsable):
+        approve(released, approver())
+
+
+def test_approve_against_cancel_has_one_winner() -> None:
+    vendor, where = vendor_with("500000")
+    first = approve(asked(vendor, where), approver())
+    last = approver()
+
+    def agree() -> Any:
+        return approve(first, last)
+
+    def withdraw() -> Any:
+        return payout_ends.cancel(first.pk, vendor_id=vendor.pk, by=acting(vendor))
+
+    outcomes = race([agree, withdraw])
+    first.refresh_from_db()
+    # Cancelled in any case: an approved payout that was not sent may still be taken back.
+    assert first.state == PayoutState.CANCELLED
+    assert not isinstance(outcomes[1], BaseException)
+    assert free(vendor) == 50_000_000
+
+
+def test_handing_over_against_throwing_away_has_one_winner() -> None:
+    vendor, where = vendor_with("500000")
+    payout = approve(asked(vendor, where))
+    batch = file_of(payout)
+    outcomes = race([
+        partial(hand_over, batch),
+        partial(payout_batches.discard, batch.pk, reason=REASON, by=SYSTEM),
+    ])  # fmt: skip
+    payout.refresh_from_db()
+    lost = [one for one in outcomes if isinstance(one, BaseException)]
+    assert [type(one) for one in lost] == [payout_batches.BatchGone]
+    assert payout.state in {PayoutState.IN_TRANSIT, PayoutState.REJECTED}
+    assert free(vendor) == (40_000_000 if payout.state == PayoutState.IN_TRANSIT else 50_000_000)
