@@ -49,7 +49,7 @@ class EarningsQuery:
 
 def read_list(parameters: Mapping[str, str]) -> ListQuery:
     """Return what a list was asked for. Raises `QueryInvalid`."""
-    reader = _Reader(parameters)
+    reader = Reader(parameters)
     limit = reader.whole("limit", DEFAULT_LIMIT, 1, LARGEST_LIMIT)
     offset = reader.whole("offset", 0, 0, None)
     if "offset" not in parameters:
@@ -71,7 +71,7 @@ def read_list(parameters: Mapping[str, str]) -> ListQuery:
 
 def read_earnings(parameters: Mapping[str, str]) -> EarningsQuery:
     """Return what earnings were asked for. Raises `QueryInvalid`."""
-    reader = _Reader(parameters)
+    reader = Reader(parameters)
     query = EarningsQuery(
         vendor_id=reader.uuid("vendor_id"),
         since=reader.moment("date_from"),
@@ -82,7 +82,9 @@ def read_earnings(parameters: Mapping[str, str]) -> EarningsQuery:
     return query
 
 
-class _Reader:
+class Reader:
+    """Reads parameters one by one and remembers each that is wrong, until `raise_if_wrong`."""
+
     def __init__(self, parameters: Mapping[str, str]) -> None:
         self.parameters = parameters
         self.errors: list[FieldError] = []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from accounts import grants
+from finance.admin.disputes import DisputeAdmin
 from finance.admin.ledger import LedgerAccountAdmin, LedgerEntryAdmin, LedgerTransferAdmin
 from finance.admin.outbound import EventDeliveryAdmin, WebhookEndpointAdmin
 from finance.admin.sales import CommissionAdmin, OrderAdmin
 
 __all__ = [
     "CommissionAdmin",
+    "DisputeAdmin",
     "EventDeliveryAdmin",
     "LedgerAccountAdmin",
     "LedgerEntryAdmin",

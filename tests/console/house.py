@@ -22,8 +22,17 @@ from accounts.models import (
     TotpDevice,
     User,
 )
-from finance import ledger, numbers, postings
-from finance.models import Commission, Order, OrderItem, OrderPayment
+from finance import ledger, numbers, sale_postings
+from finance.models import (
+    Commission,
+    Dispute,
+    EventDelivery,
+    Order,
+    OrderItem,
+    OrderPayment,
+    OutboundEvent,
+    WebhookEndpoint,
+)
 from mestore.lib import actor, ids
 from mestore.lib.actor import Actor
 from monitoring import alerts, audit, events
@@ -124,6 +133,18 @@ def oversight(about: User) -> None:
     review = AccessReview.objects.create(started_by=asker, started_by_label=asker.email)
     AccessReviewItem.objects.create(review=review, grant=about.grants.all()[0])
     app.configure_task("house.job", allow_unknown=True).defer()
+    Dispute.objects.create(
+        commission=Commission.objects.order_by("-id")[0], vendor=Commission.objects.order_by("-id")[0].vendor,
+        subject="Wrong rate", description="It says five percent.", commission_status="PENDING",
+    )  # fmt: skip
+    EventDelivery.objects.create(
+        event=OutboundEvent.objects.create(
+            type="order.confirmed", subject_type="order", subject_id="7", body="{}"
+        ),
+        endpoint=WebhookEndpoint.objects.create(
+            name=str(about.pk), url="https://x.example/", secret="whsec_"
+        ),
+    )
     alerts.raise_signal(
         "detector.spray", entity=("network", f"192.0.2.{about.pk.int % 250}"), evidence={"accounts": 30}
     )
@@ -157,10 +178,11 @@ def sale(
     OrderPayment.objects.create(
         order=order, sequence=1, method="PSE", amount_minor=total, provider="wompi", status="approved"
     )
-    part = postings.vendor_sale(
-        vendor=vendor.pk, currency=currency, goods=total, shipping=0, tax=0, rate_ppm=50_000
-    )
-    posting = postings.sale_posting(
+    part = sale_postings.VendorSale(
+        vendor.pk, currency, goods=total, shipping=0, tax=0, base=total, rate_ppm=50_000,
+        commission=total // 20,
+    )  # fmt: skip
+    posting = sale_postings.sale_posting(
         part, entry_id=ids.uuid7(), order_id=order.pk, occurred_at=moment, provider="wompi"
     )
     with transaction.atomic():
