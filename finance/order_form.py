@@ -15,7 +15,7 @@ from uuid import UUID
 from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
-from finance import cards, money, pricing
+from finance import cards, charging, money, pricing
 from finance.money import MoneyError
 from finance.states import PaymentStatus
 from mestore.lib import crypto, errors
@@ -160,8 +160,9 @@ def rules_for(currency: str) -> pricing.Rules:
     """Return tax and shipping of a currency from the settings; a currency that is not named has neither."""
     shipping = settings.SHIPPING.get(currency, {})
     return pricing.Rules(
-        settings.IVA_PPM.get(currency, 0), shipping.get("flat_minor", 0), shipping.get("free_from_minor")
-    )
+        settings.IVA_PPM.get(currency, 0), shipping.get("flat_minor", 0), shipping.get("free_from_minor"),
+        charging.step_for(currency),
+    )  # fmt: skip
 
 
 def read(body: Any) -> OrderForm:
@@ -345,6 +346,8 @@ class _Reader:
         minor = self._amount(name, currency)
         if minor == 0:
             self.wrong(name, _("The price must be greater than zero."), "greater_than")
+        if minor and money.on_increment(minor, charging.step_for(currency))[1]:
+            self.wrong(name, _("This must be a whole amount, without decimals."), "amount_off_increment")
         return minor or 0
 
     def equal(self, name: str, ours: int, currency: str) -> None:

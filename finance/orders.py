@@ -17,13 +17,14 @@ from django.db import IntegrityError
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from finance import commissions, idempotency, ledger, numbers, postings, serializers, transactions
+from finance import charging, idempotency, ledger, numbers, sale_postings, serializers, transactions
+from finance.charging import Earned, Part, PartLine, Terms
 from finance.idempotency import Answer, Claim
 from finance.models.orders import STOREFRONT
 from finance.order_form import OrderForm
-from finance.postings import VendorSale
-from finance.states import CommissionStatus, CommissionType, OrderStatus
-from mestore.lib import crypto, errors, ids, sql
+from finance.postings import Posting
+from finance.states import OrderStatus
+from mestore.lib import crypto, errors, sql
 from mestore.lib.actor import Actor
 from mestore.lib.errors import FieldError
 from mestore.lib.http import dumps
@@ -32,29 +33,42 @@ from monitoring import audit, events
 ROUTE: Final = "POST /api/v1/orders/"
 CREATED: Final = 201
 
-# What the decision needs, and the order's id, so that the answer can be stored with the order.
+# What the decision needs, and the order's id, so that the answer can be stored with the order. A sale that is
+# not refused is counted for its vendors here, where anybody counts, and learns the rules in force.
 _FACTS = """
-SELECT nextval(pg_get_serial_sequence('finance_order', 'id')),
-       (SELECT coalesce(array_agg(u.id), '{}') FROM accounts_user u
-        JOIN accounts_vendorprofile p ON p.user_id = u.id
-        WHERE u.id = ANY(%(vendors)s) AND u.user_type = 'VENDOR' AND u.is_active AND u.deleted_at IS NULL
-          AND p.vendor_status = 'approved'),
-       %(buyer)s::uuid IS NULL OR EXISTS (
-           SELECT FROM accounts_user u WHERE u.id = %(buyer)s AND u.user_type = 'BUYER' AND u.is_active
-              AND u.deleted_at IS NULL),
-       EXISTS (SELECT FROM finance_order o
-               WHERE o.source = %(source)s AND o.external_reference = %(reference)s)
+WITH facts AS MATERIALIZED (
+    SELECT nextval('finance_order_id_seq'::regclass) AS id,
+           (SELECT coalesce(array_agg(u.id), '{}') FROM accounts_user u
+            JOIN accounts_vendorprofile p ON p.user_id = u.id
+            WHERE u.id = ANY(%(vendors)s::uuid[]) AND u.user_type = 'VENDOR' AND u.is_active
+              AND u.deleted_at IS NULL AND p.vendor_status = 'approved') AS vendors,
+           %(buyer)s::uuid IS NULL OR EXISTS (
+               SELECT FROM accounts_user u WHERE u.id = %(buyer)s::uuid AND u.user_type = 'BUYER'
+                  AND u.is_active AND u.deleted_at IS NULL) AS has_buyer,
+           EXISTS (SELECT FROM finance_order o
+                   WHERE o.source = %(source)s::text
+                     AND o.external_reference = %(reference)s::text) AS is_known
+)
+SELECT f.id, f.vendors, f.has_buyer, f.is_known, t.rules, t.volumes
+FROM facts f
+LEFT JOIN LATERAL finance_sale_terms(
+    %(currency)s::text, %(at)s::timestamptz, %(month)s::date, %(since)s::timestamptz, %(parts)s::uuid[],
+    %(bases)s::bigint[], %(products)s::text[], %(categories)s::text[], %(reference)s::text) t
+    ON %(is_paid)s::boolean AND f.has_buyer AND NOT f.is_known AND f.vendors @> %(vendors)s::uuid[]
 """
 
 _WRITE = """
 WITH items AS (
     INSERT INTO finance_orderitem (order_id, line, product_id, vendor_id, name, category, unit_price_minor,
-                                   quantity, line_total_minor, shipping_minor)
+                                   quantity, line_total_minor, shipping_minor, commission_minor, rate_ppm,
+                                   rule_hash, rounding)
     SELECT %(id)s, i.line, i.product_id, i.vendor_id, i.name, i.category, i.unit_price_minor, i.quantity,
-           i.line_total_minor, i.shipping_minor
+           i.line_total_minor, i.shipping_minor, i.commission, i.rate_ppm, decode(i.rule_hash, 'hex'),
+           coalesce(i.rounding, '')
     FROM jsonb_to_recordset(%(items)s::jsonb) AS i (
         line int, product_id text, vendor_id uuid, name text, category text, unit_price_minor bigint,
-        quantity int, line_total_minor bigint, shipping_minor bigint)
+        quantity int, line_total_minor bigint, shipping_minor bigint, commission bigint, rate_ppm int,
+        rule_hash text, rounding text)
 ), payment AS (
     INSERT INTO finance_orderpayment (order_id, sequence, method, installments, amount_minor, provider,
                                       reference, status)
@@ -64,12 +78,15 @@ WITH items AS (
 ), earned AS (
     INSERT INTO finance_commission (id, commission_number, order_id, vendor_id, currency, order_amount_minor,
                                     rate_ppm, commission_amount_minor, vendor_amount_minor, commission_type,
-                                    status, entry_id, calculated_at, created_at, updated_at)
+                                    status, entry_id, rule_id, rule_hash, rule_snapshot, rounding,
+                                    fee_tax_minor, withheld_minor, calculated_at, created_at, updated_at)
     SELECT c.id, c.number, %(id)s, c.vendor_id, %(currency)s, c.base, c.rate_ppm, c.commission,
-           c.vendor_amount, c.kind, c.status, c.entry_id, %(now)s, %(now)s, %(now)s
+           c.vendor_amount, c.kind, c.status, c.entry_id, c.rule_id, decode(c.rule_hash, 'hex'),
+           c.rule_snapshot, c.rounding, c.fee_tax, c.withheld, %(now)s, %(now)s, %(now)s
     FROM jsonb_to_recordset(%(commissions)s::jsonb) AS c (
         id uuid, number text, vendor_id uuid, base bigint, rate_ppm int, commission bigint,
-        vendor_amount bigint, kind text, status text, entry_id uuid)
+        vendor_amount bigint, kind text, status text, entry_id uuid, rule_id uuid, rule_hash text,
+        rule_snapshot text, rounding text, fee_tax bigint, withheld bigint)
 ), answered AS (
     UPDATE finance_idempotencykey SET status = %(answer_status)s, body = %(answer)s WHERE id = %(claim)s
 )
@@ -112,16 +129,6 @@ _RACES: Final[dict[str | None, type[errors.MeStoreError]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Earned:
-    """One commission to be: its ids and the sale it is charged on."""
-
-    id: UUID
-    number: str
-    entry_id: UUID
-    sale: VendorSale
-
-
-@dataclass(frozen=True, slots=True)
 class PlacedOrder:
     """An order as it is written and told."""
 
@@ -158,12 +165,13 @@ def _place(form: OrderForm, key: str, request_hash: bytes, by: Actor) -> Answer 
     claim = idempotency.claim(ROUTE, key, request_hash, by=by)
     if claim.stored is not None:
         return idempotency.refusal_from(claim.stored, _REFUSALS) or claim.stored
-    order_id, refusal = _decide(form)
+    now = timezone.now()
+    order_id, refusal, terms = _decide(form, now)
     if refusal is not None:
         idempotency.store_refusal(claim, refusal)
         audit.record(events.ORDER_REFUSED, by=by, data={"code": refusal.code, "currency": form.currency})
         return refusal
-    order = _order(order_id, form)
+    order = _order(order_id, form, terms, now)
     body = dumps(serializers.order_placed(order))
     _write(order, claim, body)
     ledger.post_many([_posting(order, earned) for earned in order.earned], by=by)
@@ -171,39 +179,48 @@ def _place(form: OrderForm, key: str, request_hash: bytes, by: Actor) -> Answer 
     return Answer(CREATED, body)
 
 
-def _decide(form: OrderForm) -> tuple[int, errors.MeStoreError | None]:
-    """Return the order's id to be, and why it is refused, if it is."""
-    order_id, vendors, has_buyer, is_known = sql.fetch_one(
-        _FACTS,
-        {
-            "vendors": form.vendor_ids, "buyer": form.buyer_id, "source": STOREFRONT,
-            "reference": form.external_reference,
-        },
-    ) or (0, [], False, False)  # fmt: skip
+def _decide(form: OrderForm, now: datetime) -> tuple[int, errors.MeStoreError | None, Terms]:
+    """Return the order's id to be, why it is refused, if it is, and by which terms it is charged."""
+    asked = charging.question(
+        parts_of(form), currency=form.currency, reference=form.external_reference, at=now
+    ) | {
+        "vendors": form.vendor_ids, "buyer": form.buyer_id, "source": STOREFRONT,
+        "reference": form.external_reference, "is_paid": form.is_paid,
+    }  # fmt: skip
+    order_id, vendors, has_buyer, is_known, rules, volumes = sql.fetch_one(_FACTS, asked, prepare=True) or (
+        0, [], False, False, None, None,
+    )  # fmt: skip
+    terms = charging.terms_from(rules, volumes)
     if unknown := set(form.vendor_ids) - set(vendors):
-        return order_id, VendorRefused(
-            details=[
-                FieldError(
-                    f"body -> items -> {index} -> vendor_id", VendorRefused.message, "vendor_not_authorized"
-                )
-                for index, line in enumerate(form.lines)
-                if line.vendor_id in unknown
-            ]
-        )
+        details = [
+            FieldError(
+                f"body -> items -> {index} -> vendor_id", VendorRefused.message, "vendor_not_authorized"
+            )
+            for index, line in enumerate(form.lines)
+            if line.vendor_id in unknown
+        ]
+        return order_id, VendorRefused(details=details), terms
     if not has_buyer:
-        return order_id, BuyerRefused(
-            details=[FieldError("body -> buyer_id", BuyerRefused.message, "buyer_not_found")]
-        )
-    return order_id, OrderKnown() if is_known else None
+        details = [FieldError("body -> buyer_id", BuyerRefused.message, "buyer_not_found")]
+        return order_id, BuyerRefused(details=details), terms
+    return order_id, OrderKnown() if is_known else None, terms
 
 
-def _order(order_id: int, form: OrderForm) -> PlacedOrder:
-    now = timezone.now()
+def parts_of(form: OrderForm) -> list[Part]:
+    """Return what each vendor sells in an order, by the order of their first lines."""
+    lines: dict[UUID, list[PartLine]] = {part.vendor: [] for part in form.price.parts}
+    for number, (line, shipping) in enumerate(zip(form.lines, form.price.line_shipping, strict=True), 1):
+        lines[line.vendor_id].append(PartLine(number, line.product_id, line.category, line.total, shipping))
+    return [Part(part.vendor, part.tax, tuple(lines[part.vendor])) for part in form.price.parts]
+
+
+def _order(order_id: int, form: OrderForm, terms: Terms, now: datetime) -> PlacedOrder:
     earned: tuple[Earned, ...] = ()
     if form.is_paid:
-        sales = [commissions.charge(part, currency=form.currency) for part in form.price.parts]
+        policy = charging.policy_for(form.currency)
         earned = tuple(
-            Earned(ids.uuid7(), numbers.commission_number(now), ids.uuid7(), sale) for sale in sales
+            charging.earn(part, terms, policy, at=now, reference=form.external_reference)
+            for part in parts_of(form)
         )
     status = OrderStatus.CONFIRMED if form.is_paid else OrderStatus.PENDING
     return PlacedOrder(order_id, numbers.order_number(now), status, now, form, earned)
@@ -220,21 +237,23 @@ def _write(order: PlacedOrder, claim: Claim, body: bytes) -> None:
             "subtotal_minor": form.price.subtotal, "tax_minor": form.price.tax,
             "shipping_total_minor": form.price.shipping, "total_minor": form.price.total, "notes": form.notes,
             "confirmed_at": order.placed_at if form.is_paid else None, **form.shipping,
-            "items": simplejson.dumps(_item_rows(form)),
+            "items": simplejson.dumps(_item_rows(order)),
             "payments": simplejson.dumps([_payment_row(form)] if form.payment else []),
-            "commissions": simplejson.dumps([_commission_row(earned) for earned in order.earned]),
+            "commissions": simplejson.dumps([charging.commission_row(earned) for earned in order.earned]),
             "answer_status": CREATED, "answer": idempotency.seal(claim, body), "claim": claim.id,
         },
     )  # fmt: skip
 
 
-def _item_rows(form: OrderForm) -> list[Mapping[str, Any]]:
+def _item_rows(order: PlacedOrder) -> list[Mapping[str, Any]]:
+    form = order.form
+    charged = {row["line"]: row for earned in order.earned for row in charging.line_terms(earned)}
     return [
         {
             "line": number, "product_id": line.product_id, "vendor_id": str(line.vendor_id),
             "name": line.name, "category": line.category, "unit_price_minor": line.unit_price,
             "quantity": line.quantity,
-            "line_total_minor": line.total, "shipping_minor": shipping,
+            "line_total_minor": line.total, "shipping_minor": shipping, **charged.get(number, {}),
         }
         for number, (line, shipping) in enumerate(zip(form.lines, form.price.line_shipping, strict=True), 1)
     ]  # fmt: skip
@@ -245,19 +264,9 @@ def _payment_row(form: OrderForm) -> Mapping[str, Any]:
     return {} if payment is None else {name: getattr(payment, name) for name in payment.__slots__}
 
 
-def _commission_row(earned: Earned) -> Mapping[str, Any]:
-    sale = earned.sale
-    return {
-        "id": str(earned.id), "number": earned.number, "vendor_id": str(sale.vendor), "base": sale.base,
-        "rate_ppm": sale.rate_ppm, "commission": sale.commission, "vendor_amount": sale.vendor_amount,
-        "kind": CommissionType.STANDARD.value, "status": CommissionStatus.PENDING.value,
-        "entry_id": str(earned.entry_id),
-    }  # fmt: skip
-
-
-def _posting(order: PlacedOrder, earned: Earned) -> postings.Posting:
+def _posting(order: PlacedOrder, earned: Earned) -> Posting:
     payment = order.form.payment
-    return postings.sale_posting(
+    return sale_postings.sale_posting(
         earned.sale,
         entry_id=earned.entry_id,
         order_id=order.id,
@@ -272,13 +281,5 @@ def _events(order: PlacedOrder, by: Actor) -> list[audit.Entry]:
         "total_minor": order.form.price.total, "vendors": len(order.form.price.parts),
     }  # fmt: skip
     recorded = [audit.Entry(events.ORDER_RECORDED, by, ("order", str(order.id)), told)]
-    for earned in order.earned:
-        figures = {
-            "number": earned.number, "order_id": order.id, "vendor_id": str(earned.sale.vendor),
-            "currency": earned.sale.currency, "base_minor": earned.sale.base,
-            "rate_ppm": earned.sale.rate_ppm,
-            "commission_minor": earned.sale.commission, "entry_id": str(earned.entry_id),
-        }  # fmt: skip
-        target = ("commission", str(earned.id))
-        recorded.append(audit.Entry(events.COMMISSION_CALCULATED, by, target, figures))
+    recorded.extend(charging.event_of(earned, order.id, by) for earned in order.earned)
     return recorded

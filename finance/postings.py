@@ -12,8 +12,6 @@ from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from finance.money import MoneyError, commission_of
-
 #: The platform's own book; a vendor's book has the vendor's user id.
 PLATFORM_BOOK: Final = UUID(int=0)
 
@@ -81,63 +79,3 @@ class Posting:
     def control_total(self) -> int:
         """The sum of all amounts: what the database compares at commit."""
         return sum(transfer.amount for transfer in self.transfers)
-
-
-@dataclass(frozen=True, slots=True)
-class VendorSale:
-    """One vendor's part of an order, with the commission on it. All amounts in minor units of `currency`."""
-
-    vendor: UUID
-    currency: str
-    goods: int
-    shipping: int
-    tax: int
-    base: int
-    rate_ppm: int
-    commission: int
-
-    @property
-    def vendor_amount(self) -> int:
-        """What remains of the base: base = commission + vendor amount."""
-        return self.base - self.commission
-
-
-def vendor_sale(
-    *, vendor: UUID, currency: str, goods: int, shipping: int, tax: int, rate_ppm: int, base: str = "goods"
-) -> VendorSale:
-    """Work out one vendor's part: the commission is rounded once, here, on the whole of the vendor's goods.
-
-    `base` is what the rate applies to: "goods", or "total" (goods, tax and shipping). The commission is taken
-    from the goods' money, so it is never more than that. Raises `MoneyError` for amounts below zero.
-    """
-    if goods <= 0 or shipping < 0 or tax < 0:
-        raise MoneyError("sale_invalid", "A sale has goods, and no part of it is negative.")
-    if base not in {"goods", "total"}:
-        raise MoneyError("base_unknown", "The commission base is either goods or total.")
-    whole = goods if base == "goods" else goods + shipping + tax
-    commission = min(commission_of(whole, rate_ppm), goods)
-    return VendorSale(vendor, currency, goods, shipping, tax, whole, rate_ppm, commission)
-
-
-def sale_posting(
-    sale: VendorSale, *, entry_id: UUID, order_id: int, occurred_at: datetime, provider: str
-) -> Posting:
-    """Return the entry of one vendor's sale: what the buyer paid, split by whom it is owed to.
-
-    Parts that are zero post no row. `provider` holds the money until it is settled.
-    """
-    parts = (
-        (VENDOR_PENDING, sale.goods - sale.commission),
-        (PLATFORM_FEE, sale.commission),
-        (SHIPPING_PAYABLE, sale.shipping),
-        (TAX_PAYABLE_GOODS, sale.tax),
-    )
-    transfers = tuple(
-        Transfer(PSP_CLEARING, credit, provider, sale.currency, amount) for credit, amount in parts if amount
-    )
-    return Posting(sale.vendor, entry_id, SALE, occurred_at, sale_source(order_id), transfers)
-
-
-def sale_source(order_id: int) -> str:
-    """The natural key of an order's sale in each vendor's book: a second sale is refused."""
-    return f"order/{order_id}/sale"

@@ -6,16 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from finance.money import allocate, share_of
+from finance.money import allocate_steps, share_of
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Tax and shipping of one currency: a rate on goods, a flat charge, and from which total it is free."""
+    """Tax and shipping of one currency: a rate on goods, a flat charge, and from which total it is free.
+
+    `step` is the smallest amount, in minor units: 100 where pesos are whole.
+    """
 
     tax_ppm: int = 0
     shipping_flat: int = 0
     shipping_free_from: int | None = None
+    step: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +58,28 @@ def price(lines: Sequence[tuple[UUID, int]], rules: Rules) -> Price:
     for vendor, amount in lines:
         goods[vendor] = goods.get(vendor, 0) + amount
     subtotal = sum(goods.values())
-    tax = share_of(subtotal, rules.tax_ppm)
+    tax = share_of(subtotal, rules.tax_ppm, rules.step)
     is_free = rules.shipping_free_from is not None and subtotal >= rules.shipping_free_from
     shipping = 0 if is_free else rules.shipping_flat
     weights = list(goods.values())
     parts = tuple(
         VendorPart(vendor, amount, tax_part, shipping_part)
         for (vendor, amount), tax_part, shipping_part in zip(
-            goods.items(), allocate(tax, weights), allocate(shipping, weights), strict=True
+            goods.items(), allocate_steps(tax, weights, rules.step),
+            allocate_steps(shipping, weights, rules.step), strict=True,
         )
-    )
-    return Price(
-        subtotal, tax, shipping, _line_shipping(lines, {part.vendor: part.shipping for part in parts}), parts
-    )
+    )  # fmt: skip
+    by_vendor = {part.vendor: part.shipping for part in parts}
+    return Price(subtotal, tax, shipping, _line_shipping(lines, by_vendor, rules.step), parts)
 
 
-def _line_shipping(lines: Sequence[tuple[UUID, int]], by_vendor: Mapping[UUID, int]) -> tuple[int, ...]:
+def _line_shipping(
+    lines: Sequence[tuple[UUID, int]], by_vendor: Mapping[UUID, int], step: int
+) -> tuple[int, ...]:
     shares = [0] * len(lines)
     for vendor, shipping in by_vendor.items():
         places = [index for index, (owner, _amount) in enumerate(lines) if owner == vendor]
-        for place, share in zip(places, allocate(shipping, [lines[i][1] for i in places]), strict=True):
+        weights = [lines[index][1] for index in places]
+        for place, share in zip(places, allocate_steps(shipping, weights, step), strict=True):
             shares[place] = share
     return tuple(shares)

@@ -13,7 +13,8 @@ from finance.models.commissions import rate_as_decimal
 from finance.money import PPM, to_decimal
 
 if TYPE_CHECKING:
-    from finance.orders import Earned, PlacedOrder
+    from finance.charging import Earned
+    from finance.orders import PlacedOrder
     from finance.selectors import CommissionPage, Earnings
 
 

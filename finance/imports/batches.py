@@ -12,15 +12,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
-from uuid import UUID
 
-from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
-from finance import ledger, money, numbers, postings
-from finance.postings import VendorSale
-from finance.states import CommissionType, PaymentStatus
-from mestore.lib import ids
+from finance import charging, ledger, money, numbers, postings, sale_postings
+from finance.charging import DatedRules, Part, PartLine, Policy
+from finance.states import PaymentStatus
 from mestore.lib.actor import Actor
 from monitoring import audit, events
 
@@ -45,14 +42,14 @@ _COPY_ORDERS = """
         confirmed_at, shipped_at, delivered_at) FROM STDIN"""
 _COPY_ITEMS = """
     COPY finance_orderitem (order_id, line, product_id, vendor_id, unit_price_minor, quantity,
-        line_total_minor, shipping_minor) FROM STDIN"""
+        line_total_minor, shipping_minor, commission_minor, rate_ppm, rule_hash, rounding) FROM STDIN"""
 _COPY_PAYMENTS = """
     COPY finance_orderpayment (order_id, sequence, method, installments, amount_minor, provider, status)
         FROM STDIN"""
 _COPY_COMMISSIONS = """
     COPY finance_commission (id, commission_number, order_id, vendor_id, currency, order_amount_minor,
-        rate_ppm, commission_amount_minor, vendor_amount_minor, commission_type, entry_id, calculated_at)
-        FROM STDIN"""
+        rate_ppm, commission_amount_minor, vendor_amount_minor, commission_type, entry_id, rule_id, rule_hash,
+        rule_snapshot, rounding, fee_tax_minor, withheld_minor, calculated_at) FROM STDIN"""
 
 # Plans of foreign keys and of ledger_post are made once per connection, while the tables may still be empty;
 # the import then fills them by the ten thousand. An index is right for each of these look-ups at any size.
@@ -68,6 +65,8 @@ _PAYMENT_STATUS = {
 }
 
 Row = tuple[Any, ...]
+# What a line of an order that does not count as sold has of a charge.
+_NOT_SOLD: Row = (None, None, None, "")
 ATTEMPTS = 3
 
 
@@ -89,7 +88,8 @@ class _Import:
 
     source: str
     currency: str
-    rate_ppm: int
+    policy: Policy
+    rules: DatedRules
     now: datetime
     by: Actor
 
@@ -99,8 +99,8 @@ def write(
     advance: Callable[[int], None], by: Actor, and_last: Callable[[], None],
 ) -> None:  # fmt: skip
     """Write the `count` orders of import_new; `and_last` runs inside the transaction of the last batch."""
-    rate = settings.COMMISSION_RATES_PPM[CommissionType.STANDARD.value]
-    shared = _Import(source, currency, rate, datetime.now(UTC), by)
+    policy, rules = charging.policy_for(currency), charging.dated_rules(currency)
+    shared = _Import(source, currency, policy, rules, datetime.now(UTC), by)
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="import-reader") as reader:
 
         def read(start: int) -> Future[Batch] | None:
@@ -168,10 +168,15 @@ def _add(batch: Batch, order: list[Any], items: list[Row], payments: list[Row], 
             goods, 0, freight, goods + freight, "", placed, approved, carrier, delivered,
         )
     )  # fmt: skip
+    charged: dict[int, Row] = {}
+    if status in SOLD_STATUSES:
+        for part in _parts(items, shared):
+            _add_sale(batch, order_id, part, approved or placed, reference, charged, shared)
     for line, product, seller, price, shipping in items:
         batch.items.append(
-            (order_id, line, product, vendor_id(shared.source, seller), price, 1, price, shipping)
-        )
+            (order_id, line, product, vendor_id(shared.source, seller), price, 1, price, shipping,
+             *charged.get(line, _NOT_SOLD))
+        )  # fmt: skip
     paid = _PAYMENT_STATUS.get(status, PaymentStatus.APPROVED.value)
     for sequence, method, installments, amount in payments:
         batch.payments.append((order_id, sequence, method, installments, amount, shared.source, paid))
@@ -190,65 +195,42 @@ def _add(batch: Batch, order: list[Any], items: list[Row], payments: list[Row], 
             },
         )
     )
-    if status in SOLD_STATUSES:
-        for sale, lines in _sales(items, shared):
-            _add_sale(batch, order_id, sale, lines, approved or placed, shared)
 
 
-def _sales(items: list[Row], shared: _Import) -> Iterator[tuple[VendorSale, list[Row]]]:
-    """One sale per vendor of an order, with its lines."""
-    sellers: dict[str, list[Row]] = {}
-    for item in items:
-        sellers.setdefault(item[2], []).append(item)
+def _parts(items: list[Row], shared: _Import) -> Iterator[Part]:
+    """What each vendor of an order sold."""
+    sellers: dict[str, list[PartLine]] = {}
+    for line, product, seller, price, shipping in items:
+        sellers.setdefault(seller, []).append(PartLine(line, product, "", price, shipping))
     for seller, lines in sellers.items():
-        sale = postings.vendor_sale(
-            vendor=vendor_id(shared.source, seller),
-            currency=shared.currency,
-            goods=sum(line[3] for line in lines),
-            shipping=sum(line[4] for line in lines),
-            tax=0,
-            rate_ppm=shared.rate_ppm,
-            base=settings.COMMISSION_BASE,
-        )
-        yield sale, lines
+        yield Part(vendor_id(shared.source, seller), 0, tuple(lines))
 
 
 def _add_sale(
-    batch: Batch, order_id: int, sale: VendorSale, lines: list[Row], at: datetime, shared: _Import
-) -> None:
-    """Put one vendor's commission, ledger entry and event into the batch."""
-    entry_id: UUID = ids.uuid7()
-    commission_id = ids.uuid7()
-    number = numbers.commission_number(at)
+    batch: Batch, order_id: int, part: Part, at: datetime, reference: str, charged: dict[int, Row],
+    shared: _Import,
+) -> None:  # fmt: skip
+    """Put one vendor's commission, entry and event into the batch, and each line's part into `charged`."""
+    earned = charging.earn(part, shared.rules.at(at), shared.policy, at=at, reference=reference)
+    sale = earned.sale
     batch.commissions.append(
         (
-            commission_id, number, order_id, sale.vendor, sale.currency, sale.base, shared.rate_ppm,
-            sale.commission, sale.vendor_amount, CommissionType.STANDARD.value, entry_id, at,
+            earned.id, earned.number, order_id, sale.vendor, sale.currency, sale.base, sale.rate_ppm,
+            sale.commission, sale.vendor_amount, earned.kind, earned.entry_id, earned.rule_id,
+            charging.snapshot_hash(earned.snapshot), earned.snapshot, earned.rounding.value, sale.fee_tax,
+            sale.withheld_total, at,
         )
     )  # fmt: skip
     batch.postings.append(
-        postings.sale_posting(
-            sale, entry_id=entry_id, order_id=order_id, occurred_at=at, provider=shared.source
+        sale_postings.sale_posting(
+            sale, entry_id=earned.entry_id, order_id=order_id, occurred_at=at, provider=shared.source
         )
     )
-    shares = money.allocate(sale.commission, [line[3] for line in lines])
-    batch.events.append(
-        audit.Entry(
-            events.COMMISSION_CALCULATED,
-            by=shared.by,
-            target=("commission", str(commission_id)),
-            data={
-                "number": number,
-                "order": order_id,
-                "vendor": str(sale.vendor),
-                "base_minor": sale.base,
-                "rate_ppm": shared.rate_ppm,
-                "commission_minor": sale.commission,
-                "currency": sale.currency,
-                "lines": {str(line[0]): share for line, share in zip(lines, shares, strict=True)},
-            },
-        )
-    )
+    batch.events.append(charging.event_of(earned, order_id, shared.by))
+    for row in charging.line_terms(earned):
+        charged[row["line"]] = (
+            row["commission"], row["rate_ppm"], bytes.fromhex(row["rule_hash"]), row["rounding"],
+        )  # fmt: skip
 
 
 def _insert(batch: Batch, by: Actor) -> None:

@@ -36,7 +36,7 @@ BEGIN
         SELECT s.vendor, s.base FROM unnest(p_vendors, p_bases) AS s (vendor, base)
         WHERE EXISTS (
             SELECT FROM public.finance_commissionrule t
-            WHERE t.status = 'ACTIVE' AND NOT (t.tiers = '[]'::jsonb AND t.tiers IS NOT NULL)
+            WHERE t.status = 'ACTIVE' AND t.tiers <> '[]'::jsonb
               AND t.currency = p_currency AND (t.vendor_id IS NULL OR t.vendor_id = s.vendor) AND t.valid @> p_at)
         ORDER BY s.vendor
     LOOP

@@ -9,9 +9,11 @@ from uuid import UUID
 from factory.declarations import LazyAttribute, Sequence, SubFactory
 from factory.django import DjangoModelFactory
 
-from finance import numbers, postings
+from finance import numbers, sale_postings
 from finance.models import Commission, Order, OrderItem
 from finance.models.orders import STOREFRONT
+from finance.money import commission_of
+from finance.postings import Posting
 from mestore.lib.ids import uuid7
 from tests.factories.accounts import VendorFactory
 
@@ -63,7 +65,7 @@ class CommissionFactory(DjangoModelFactory[Commission]):
     calculated_at = MOMENT
 
 
-def sale(book: UUID, order_id: int = 1, **changes: Any) -> postings.Posting:
+def sale(book: UUID, order_id: int = 1, **changes: Any) -> Posting:
     """The posting of a sale of COP 100,000.00 with 5 % commission, shipping and IVA."""
     amounts: dict[str, Any] = {
         "goods": 10_000_000,
@@ -72,8 +74,11 @@ def sale(book: UUID, order_id: int = 1, **changes: Any) -> postings.Posting:
         "rate_ppm": 50_000,
     }
     amounts |= {name: changes.pop(name) for name in list(changes) if name in amounts}
-    figures = postings.vendor_sale(vendor=book, currency=changes.pop("currency", "COP"), **amounts)
+    amounts["commission"] = commission_of(amounts["goods"], amounts["rate_ppm"])
+    figures = sale_postings.VendorSale(
+        vendor=book, currency=changes.pop("currency", "COP"), base=amounts["goods"], **amounts
+    )
     values: dict[str, Any] = {
         "entry_id": uuid7(), "order_id": order_id, "occurred_at": MOMENT, "provider": PROVIDER,
     }  # fmt: skip
-    return postings.sale_posting(figures, **(values | changes))
+    return sale_postings.sale_posting(figures, **(values | changes))

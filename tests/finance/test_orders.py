@@ -16,7 +16,14 @@ from finance import idempotency, ledger, orders
 from finance.idempotency import KeyReused, TwinInFlight
 from finance.models import Commission, IdempotencyKey, LedgerEntry, Order, OrderItem, OrderPayment
 from finance.orders import BuyerRefused, OrderKnown, VendorRefused
-from finance.postings import PLATFORM_FEE, PSP_CLEARING, SHIPPING_PAYABLE, TAX_PAYABLE_GOODS, VENDOR_PENDING
+from finance.postings import (
+    PLATFORM_FEE,
+    PSP_CLEARING,
+    SHIPPING_PAYABLE,
+    TAX_PAYABLE_FEE,
+    TAX_PAYABLE_GOODS,
+    VENDOR_PENDING,
+)
 from mestore.lib import actor, crypto, sql
 from mestore.lib.errors import SecurityServiceFailure
 from tests.factories.accounts import BuyerFactory, ImportedVendorFactory, VendorFactory, VendorProfileFactory
@@ -163,8 +170,8 @@ def test_a_paid_order_is_a_sale(order_body: Body, vendor: User) -> None:
     assert (earned.rate_ppm, earned.commission_type, earned.status) == (50_000, "STANDARD", "PENDING")
     assert str(earned.amount) == "5000.00 COP"
     assert {row.kind: row.net for row in ledger.balances(vendor.pk)} == {
-        PSP_CLEARING: -13_400_000, VENDOR_PENDING: 9_500_000, PLATFORM_FEE: 500_000,
-        SHIPPING_PAYABLE: 1_500_000, TAX_PAYABLE_GOODS: 1_900_000,
+        PSP_CLEARING: -13_400_000, VENDOR_PENDING: 9_405_000, PLATFORM_FEE: 500_000,
+        TAX_PAYABLE_FEE: 95_000, SHIPPING_PAYABLE: 1_500_000, TAX_PAYABLE_GOODS: 1_900_000,
     }  # fmt: skip
     entry = LedgerEntry.objects.get()
     assert (entry.pk, entry.book_id) == (earned.entry_id, vendor.pk)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -10,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finance import numbers, postings, pricing, states
-from finance.money import MoneyError
+from finance import numbers, pricing, sale_postings, states
+from finance.money import MoneyError, commission_of
 from finance.pricing import Rules, price
+from finance.sale_postings import VendorSale
 
 VENDORS = [uuid4() for _ in range(4)]
 COP = Rules(tax_ppm=190_000, shipping_flat=1_500_000, shipping_free_from=20_000_000)
@@ -56,20 +58,21 @@ def test_parts_add_up_to_the_whole(lines: Sequence[tuple[UUID, int]]) -> None:
     assert len({part.vendor for part in made.parts}) == len(made.parts)
 
 
-@given(LINES, st.integers(0, 1_000_000), st.sampled_from(["goods", "total"]))
+@given(LINES, st.integers(0, 1_000_000), st.integers(0, 100))
 def test_a_posting_holds_exactly_what_the_buyer_paid(
-    lines: Sequence[tuple[UUID, int]], rate_ppm: int, base: str
+    lines: Sequence[tuple[UUID, int]], rate_ppm: int, percent_of_rest: int
 ) -> None:
     made = price(lines, COP)
     total = 0
     for part in made.parts:
-        sale = postings.vendor_sale(
-            vendor=part.vendor, currency="COP", goods=part.goods, shipping=part.shipping, tax=part.tax,
-            rate_ppm=rate_ppm, base=base,
+        commission = commission_of(part.goods, rate_ppm)
+        rest = (part.goods - commission) * percent_of_rest // 100
+        sale = VendorSale(
+            part.vendor, "COP", part.goods, part.shipping, part.tax, part.goods, rate_ppm, commission,
+            fee_tax=rest // 3, withheld=(rest // 4, 0, rest // 5),
         )  # fmt: skip
         assert sale.commission + sale.vendor_amount == sale.base
-        assert 0 <= sale.commission <= sale.goods
-        posting = postings.sale_posting(
+        posting = sale_postings.sale_posting(
             sale, entry_id=uuid4(), order_id=1, occurred_at=datetime(2026, 1, 1, tzinfo=UTC), provider="p"
         )
         assert all(transfer.amount > 0 for transfer in posting.transfers)
@@ -78,15 +81,55 @@ def test_a_posting_holds_exactly_what_the_buyer_paid(
     assert total == made.total
 
 
+def test_every_charge_is_a_transfer_of_its_own() -> None:
+    sale = VendorSale(VENDORS[0], "COP", 1_000, 50, 190, 1_000, 100_000, 100, fee_tax=19, withheld=(15, 4))
+
+    posting = sale_postings.sale_posting(
+        sale, entry_id=uuid4(), order_id=7, occurred_at=datetime(2026, 1, 1, tzinfo=UTC), provider="wompi"
+    )
+
+    assert [(transfer.debit, transfer.credit, transfer.amount) for transfer in posting.transfers] == [
+        ("psp_clearing", "vendor_pending", 862), ("psp_clearing", "platform_fee", 100),
+        ("psp_clearing", "tax_payable:fee", 19), ("psp_clearing", "tax_payable:withholding", 15),
+        ("psp_clearing", "tax_payable:withholding", 4), ("psp_clearing", "shipping_payable", 50),
+        ("psp_clearing", "tax_payable:goods", 190),
+    ]  # fmt: skip
+    assert {transfer.provider for transfer in posting.transfers} == {"wompi"}
+    assert posting.source == "order/7/sale"
+
+
 @pytest.mark.parametrize(
     "wrong",
-    [{"goods": 0}, {"goods": -1}, {"shipping": -1}, {"tax": -1}, {"rate_ppm": 1_000_001}, {"base": "gross"}],
-)
+    [
+        {"goods": 0}, {"goods": -1}, {"shipping": -1}, {"tax": -1}, {"rate_ppm": 1_000_001}, {"rate_ppm": -1},
+        {"commission": 101}, {"commission": -1}, {"base": 0, "commission": 1}, {"fee_tax": -1},
+        {"fee_tax": 101}, {"withheld": (-1,)}, {"withheld": (60, 41)},
+        {"commission": 50, "fee_tax": 30, "withheld": (21,)},
+    ],
+)  # fmt: skip
 def test_a_sale_that_is_none_is_refused(wrong: dict[str, object]) -> None:
-    values = {"goods": 100, "shipping": 0, "tax": 0, "rate_ppm": 1, "base": "goods"} | wrong
+    values = {
+        "goods": 100, "shipping": 0, "tax": 0, "base": 100, "rate_ppm": 1, "commission": 0,
+    } | wrong  # fmt: skip
 
     with pytest.raises(MoneyError):
-        postings.vendor_sale(vendor=VENDORS[0], currency="COP", **values)  # type: ignore[arg-type]  # wrong on purpose
+        VendorSale(VENDORS[0], "COP", **values)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_the_goods_may_go_to_the_charges_wholly() -> None:
+    sale = VendorSale(VENDORS[0], "COP", 100, 0, 0, 100, 1, 50, fee_tax=30, withheld=(20,))
+
+    assert (sale.vendor_money, sale.withheld_total, sale.vendor_amount) == (0, 20, 50)
+
+
+@given(LINES)
+def test_whole_pesos_stay_whole(lines: Sequence[tuple[UUID, int]]) -> None:
+    made = price([(vendor, amount * 100) for vendor, amount in lines], replace(COP, step=100))
+
+    amounts = [made.tax, *made.line_shipping, *(part.tax for part in made.parts)]
+    assert not [amount for amount in amounts if amount % 100]
+    assert sum(part.tax for part in made.parts) == made.tax
+    assert sum(made.line_shipping) == made.shipping
 
 
 # States and numbers

@@ -1,0 +1,116 @@
+"""A sale that counts after its order was placed: commissions and entries of an order that became confirmed.
+
+Called inside the transaction that confirmed the order, with the order's row locked. What the lines are was
+written when the order was placed; what they are charged is decided now.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Iterable
+from typing import Any
+from uuid import UUID
+
+import simplejson
+
+from finance import charging, ledger, sale_postings
+from finance.charging import Earned, Override, Part, PartLine, Terms
+from finance.models import Order, OrderItem
+from finance.money import allocate_steps
+from mestore.lib import sql
+from mestore.lib.actor import Actor
+from monitoring import audit
+
+_TERMS = """
+SELECT t.rules, t.volumes FROM finance_sale_terms(
+    %(currency)s::text, %(at)s::timestamptz, %(month)s::date, %(since)s::timestamptz, %(parts)s::uuid[],
+    %(bases)s::bigint[], %(products)s::text[], %(categories)s::text[], %(reference)s::text) t
+"""
+_WRITE = """
+WITH charged AS (
+    UPDATE finance_orderitem o SET commission_minor = i.commission, rate_ppm = i.rate_ppm,
+           rule_hash = decode(i.rule_hash, 'hex'), rounding = i.rounding
+    FROM jsonb_to_recordset(%(lines)s::jsonb) AS i (
+        line int, commission bigint, rate_ppm int, rule_hash text, rounding text)
+    WHERE o.order_id = %(order)s AND o.line = i.line
+)
+INSERT INTO finance_commission (id, commission_number, order_id, vendor_id, currency, order_amount_minor,
+                                rate_ppm, commission_amount_minor, vendor_amount_minor, commission_type,
+                                status, entry_id, rule_id, rule_hash, rule_snapshot, rounding,
+                                fee_tax_minor, withheld_minor, calculated_at, created_at, updated_at)
+SELECT c.id, c.number, %(order)s, c.vendor_id, %(currency)s, c.base, c.rate_ppm, c.commission,
+       c.vendor_amount, c.kind, c.status, c.entry_id, c.rule_id, decode(c.rule_hash, 'hex'),
+       c.rule_snapshot, c.rounding, c.fee_tax, c.withheld, %(at)s, %(at)s, %(at)s
+FROM jsonb_to_recordset(%(commissions)s::jsonb) AS c (
+    id uuid, number text, vendor_id uuid, base bigint, rate_ppm int, commission bigint,
+    vendor_amount bigint, kind text, status text, entry_id uuid, rule_id uuid, rule_hash text,
+    rule_snapshot text, rounding text, fee_tax bigint, withheld bigint)
+"""
+
+
+def post_sale(
+    order: Order, *, provider: str, at: dt.datetime, by: Actor, only: Collection[UUID] | None = None,
+    override: Override | None = None,
+) -> list[Earned]:  # fmt: skip
+    """Charge an order's vendors and post their sales, in the caller's transaction; return what was charged.
+
+    `provider` holds the buyer's money, `at` is when the sale counts. `only` names vendors, all without it.
+    Five statements. Raises `ledger.AlreadyPosted` when one of the sales is in its book, and IntegrityError
+    when an order has the commission already.
+    """
+    found = [part for part in parts_of(order) if only is None or part.vendor in only]
+    if not found:
+        return []
+    reference = order.external_reference
+    asked = charging.question(found, currency=order.currency, reference=reference, at=at)
+    terms = charging.terms_from(*(sql.fetch_one(_TERMS, asked, prepare=True) or (None, None)))
+    earned = _charge(order, found, terms, at, override)
+    _write(order, earned, at)
+    ledger.post_many(
+        [
+            sale_postings.sale_posting(
+                one.sale, entry_id=one.entry_id, order_id=order.pk, occurred_at=at, provider=provider
+            )
+            for one in earned
+        ],
+        by=by,
+    )
+    audit.record_many([charging.event_of(one, order.pk, by) for one in earned])
+    return earned
+
+
+def parts_of(order: Order) -> list[Part]:
+    """Return what each vendor sold in a stored order. The order's tax is split over them by their goods."""
+    lines: dict[UUID, list[PartLine]] = {}
+    items: Iterable[OrderItem] = OrderItem.objects.filter(order_id=order.pk).order_by("line")
+    for item in items:
+        lines.setdefault(item.vendor_id, []).append(
+            PartLine(item.line, item.product_id, item.category, item.line_total_minor, item.shipping_minor)
+        )
+    if not lines:
+        return []
+    goods = [sum(line.goods for line in own) for own in lines.values()]
+    policy = charging.policy_for(order.currency).fitting([order.tax_minor])
+    taxes = allocate_steps(order.tax_minor, goods, policy.step)
+    return [Part(vendor, tax, tuple(own)) for (vendor, own), tax in zip(lines.items(), taxes, strict=True)]
+
+
+def _charge(
+    order: Order, parts: Iterable[Part], terms: Terms, at: dt.datetime, override: Override | None
+) -> list[Earned]:
+    policy = charging.policy_for(order.currency)
+    return [
+        charging.earn(part, terms, policy, at=at, reference=order.external_reference, override=override)
+        for part in parts
+    ]
+
+
+def _write(order: Order, earned: list[Earned], at: dt.datetime) -> None:
+    lines: list[dict[str, Any]] = [row for one in earned for row in charging.line_terms(one)]
+    sql.execute(
+        _WRITE,
+        {
+            "order": order.pk, "currency": order.currency, "at": at, "lines": simplejson.dumps(lines),
+            "commissions": simplejson.dumps([charging.commission_row(one) for one in earned]),
+        },
+    )  # fmt: skip
