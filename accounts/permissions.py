@@ -79,6 +79,17 @@ class _HasRole(_Recorded):
         return " or ".join(sorted(self.roles))
 
 
+class HasRole(_HasRole):
+    """One of the roles named: `HasRole(Role.BUYER, Role.SYSTEM)`."""
+
+    def __init__(self, *roles: Role) -> None:
+        self.roles = frozenset(roles)
+
+    def __call__(self) -> HasRole:
+        """Let DRF, which calls each entry of `permission_classes`, take an instance for a class."""
+        return self
+
+
 class IsPerson(_HasRole):
     """Everybody but machine accounts: they have no password, no addresses and no profile to look after."""
 

@@ -57,8 +57,11 @@ class RefundTooLarge(errors.Conflict):
     code = "REFUND_TOO_LARGE"
     message = _("The refund is larger than what remains of the order.")
 
-    def __init__(self, rest: Money | None = None) -> None:
-        super().__init__(extra={} if rest is None else {"remaining": rest.text, "currency": rest.currency})
+    @classmethod
+    def beyond(cls, rest: Money) -> RefundTooLarge:
+        """Return the refusal that says how much it can be."""
+        sentence = _("At most %(rest)s can be refunded here.") % {"rest": rest}
+        return cls(details=[errors.FieldError("body -> amount", sentence, "refund_too_large")])
 
 
 class RefundCurrencyDiffers(errors.Unprocessable):
@@ -140,7 +143,7 @@ def _amount(wish: Wish, order: Order, sales: Sequence[VendorSold]) -> int:
         raise NothingToRefund
     amount = rest if wish.amount is None else wish.amount
     if amount > rest:
-        raise RefundTooLarge(Money(rest, order.currency))
+        raise RefundTooLarge.beyond(Money(rest, order.currency))
     return amount
 
 
@@ -148,7 +151,7 @@ def _split(wish: Wish, order: Order, sales: Sequence[VendorSold], amount: int) -
     rests = {sold.vendor: sold.rest.total for sold in sales}
     for vendor, minor in (wish.by_vendor or {}).items():
         if minor > rests.get(vendor, 0):
-            raise RefundTooLarge(Money(rests.get(vendor, 0), order.currency))
+            raise RefundTooLarge.beyond(Money(rests.get(vendor, 0), order.currency))
     return refund_split.split(amount, sales, wish.by_vendor)
 
 

@@ -73,7 +73,8 @@ def test_more_than_remains_is_refused_and_leaves_nothing(vendor: User) -> None:
     with pytest.raises(RefundTooLarge) as refused:
         refund(order, 400_001)
 
-    assert refused.value.extra == {"remaining": "4000.00", "currency": "COP"}
+    (detail,) = refused.value.details or ()
+    assert (detail.field, "4000.00 COP" in str(detail.message)) == ("body -> amount", True)
     assert len(refunds_of(order)) == 1
     assert fresh(order).refunded_minor == 13_000_000
     refund(order, 400_000)
