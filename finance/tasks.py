@@ -6,7 +6,8 @@ from uuid import UUID
 
 from procrastinate.contrib.django import app
 
-from finance import outbound
+from finance import outbound, reconciliation
+from mestore.lib import actor
 
 
 @app.task(name=outbound.JOB, pass_context=False)
@@ -20,3 +21,10 @@ def send_event(event_id: str) -> int:
 def send_events_due(timestamp: int) -> int:  # noqa: ARG001 - the scheduler passes it
     """Send what could not be sent before, and events whose job was lost with its worker."""
     return outbound.send_due()
+
+
+@app.periodic(cron="41 6 * * *", periodic_id="compare_reports")
+@app.task(name="finance.compare_reports", queueing_lock="compare_reports", pass_context=False)
+def compare_reports(timestamp: int) -> int:  # noqa: ARG001 - the scheduler passes it
+    """Compare the reports of the last days again: what came late ends its case."""
+    return reconciliation.compare_recent(by=actor.system("worker"))

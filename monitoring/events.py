@@ -749,6 +749,16 @@ IMPORT_FINISHED: Final = _event("import.finished", _MONEY, _SUCCESS, "An import 
 IMPORT_REJECTED: Final = _event(
     "import.rejected", _MONEY, Outcome.PARTIAL, "Lines of an import were rejected."
 )
+REPORT_TAKEN_IN: Final = _event(
+    "report.taken_in", _MONEY, _SUCCESS, "A report of a provider or a bank was taken in.", retention=_LONG
+)
+BOOKS_COMPARED: Final = _event(
+    "books.compared", _MONEY, _SUCCESS, "The ledger was compared with what others report.", retention=_LONG
+)
+CASE_DECIDED: Final = _event(
+    "reconciliation_case.decided", _MONEY, _SUCCESS, "A difference was explained or corrected.",
+    retention=_LONG,
+)  # fmt: skip
 DISPUTE_OPENED: Final = _event(
     "dispute.opened", _MONEY, _SUCCESS, "A vendor disputes a commission.", retention=_LONG
 )

@@ -6,6 +6,7 @@ from accounts import grants
 from finance.admin.disputes import DisputeAdmin
 from finance.admin.ledger import LedgerAccountAdmin, LedgerEntryAdmin, LedgerTransferAdmin
 from finance.admin.outbound import EventDeliveryAdmin, WebhookEndpointAdmin
+from finance.admin.reconciliation import ProviderReportAdmin, ReconciliationCaseAdmin
 from finance.admin.sales import CommissionAdmin, OrderAdmin
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "LedgerEntryAdmin",
     "LedgerTransferAdmin",
     "OrderAdmin",
+    "ProviderReportAdmin",
+    "ReconciliationCaseAdmin",
     "WebhookEndpointAdmin",
 ]
 

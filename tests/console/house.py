@@ -31,6 +31,8 @@ from finance.models import (
     OrderItem,
     OrderPayment,
     OutboundEvent,
+    ProviderReport,
+    ReconciliationCase,
     WebhookEndpoint,
 )
 from mestore.lib import actor, ids
@@ -136,6 +138,14 @@ def oversight(about: User) -> None:
     Dispute.objects.create(
         commission=Commission.objects.order_by("-id")[0], vendor=Commission.objects.order_by("-id")[0].vendor,
         subject="Wrong rate", description="It says five percent.", commission_status="PENDING",
+    )  # fmt: skip
+    report = ProviderReport.objects.create(
+        kind="provider", provider="wompi", file_name=f"{about.pk}.csv", file_digest=about.pk.bytes * 2,
+        totals=[{"kind": "payment", "currency": "COP", "count": 1, "minor": 100, "fee_minor": 0}],
+    )  # fmt: skip
+    ReconciliationCase.objects.create(
+        kind="amount_differs", provider="wompi", reference=str(about.pk), currency="COP", ledger_minor=100,
+        provider_minor=90, report=report,
     )  # fmt: skip
     EventDelivery.objects.create(
         event=OutboundEvent.objects.create(
