@@ -256,13 +256,13 @@ def test_surplus_is_refused_before_anything_is_asked(monkeypatch: pytest.MonkeyP
 
     def take_a_place() -> None:
         with only.admitted():
-            taken.wait(10)
-            leave.wait(10)
+            taken.wait(120)
+            leave.wait(120)
 
     holders = [threading.Thread(target=take_a_place) for _ in range(2)]
     for holder in holders:
         holder.start()
-    taken.wait(10)
+    taken.wait(120)
 
     with (
         CaptureQueriesContext(connections["default"]) as default,

@@ -51,6 +51,9 @@ def begin() -> None:
     import django
 
     django.setup()
+    from tests.harness import patience
+
+    patience.have()
     # Parallel workers inherit the environment: with this name in it, pytest-django would load the settings
     # there before we have given the worker databases of its own.
     del os.environ["DJANGO_SETTINGS_MODULE"]
