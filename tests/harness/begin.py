@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
+import threading
 from urllib.parse import urlsplit, urlunsplit
 
 from mestore import servers
@@ -42,6 +44,7 @@ def placeholder_environment() -> dict[str, str]:
 
 def begin() -> None:
     """Start what is not given by DATABASE_URL and REDIS_URL, set the environment, and set Django up."""
+    _hear_interrupts()
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is None:
         _start_servers()
@@ -57,6 +60,15 @@ def begin() -> None:
     # Parallel workers inherit the environment: with this name in it, pytest-django would load the settings
     # there before we have given the worker databases of its own.
     del os.environ["DJANGO_SETTINGS_MODULE"]
+
+
+def _hear_interrupts() -> None:
+    """A run in the background of a shell ignores SIGINT, and so would every process that tests interrupt."""
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        and threading.current_thread() is threading.main_thread()
+    ):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def private_servers() -> servers.Servers | None:
