@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import atexit
 import os
+import shutil
 import signal
+import tempfile
 import threading
 from urllib.parse import urlsplit, urlunsplit
 
@@ -17,6 +19,7 @@ from mestore.demo import keys
 
 TEMPLATE = "MESTORE_TEST_TEMPLATE_URL"  # the owner's address of the database that workers copy
 SUPERUSER = "MESTORE_TEST_SUPERUSER_URL"
+STATIC_ROOT = "MESTORE_STATIC_ROOT"
 
 _running: servers.Servers | None = None
 
@@ -54,12 +57,20 @@ def begin() -> None:
     import django
 
     django.setup()
-    from tests.harness import patience
+    from tests.harness import patience, statics
 
     patience.have()
+    statics.look_once()
     # Parallel workers inherit the environment: with this name in it, pytest-django would load the settings
     # there before we have given the worker databases of its own.
     del os.environ["DJANGO_SETTINGS_MODULE"]
+
+
+def _folder() -> str:
+    """A folder that exists, as after collectstatic, for all parallel workers."""
+    made = tempfile.mkdtemp(prefix="mestore-static-")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
 
 
 def _hear_interrupts() -> None:
@@ -91,6 +102,8 @@ def _start_servers() -> None:
         if name not in given:
             os.environ[name] = value
     os.environ[TEMPLATE] = os.environ["MIGRATION_DATABASE_URL"]
+    if STATIC_ROOT not in os.environ:
+        os.environ[STATIC_ROOT] = _folder()
 
 
 def _move_to_own_databases(worker: str) -> None:

@@ -54,7 +54,8 @@ def test_cleaning_removes_append_only_rows_and_leaves_their_triggers_on(owner_ds
 @pytest.mark.usefixtures("_way")
 def test_cleaning_keeps_every_trigger_as_migrations_made_it(owner_dsn: str) -> None:
     triggers = """SELECT array_agg((tgrelid, tgname, tgenabled)::text ORDER BY tgrelid, tgname)::text,
-        (SELECT array_agg(relname ORDER BY relname) FROM pg_class WHERE relhastriggers)::text FROM pg_trigger"""
+        (SELECT array_agg(relname ORDER BY relname) FROM pg_class WHERE relhastriggers)::text
+        FROM pg_trigger"""
     with psycopg.connect(owner_dsn, autocommit=True) as owner:
         before = owner.execute(triggers).fetchone()
         people.BuyerFactory.create()
