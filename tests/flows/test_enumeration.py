@@ -1,7 +1,7 @@
-"""Nobody learns which accounts exist: the same status, the same body, the same work, the same limits.
+"""Nobody learns which accounts exist: the same status, the same body, the same time, the same limits.
 
-What would show in the time of an answer is counted: Argon2's computations with their parameters, the work of
-the processor in this process, and the statements. The clock on the wall would measure the machine's neighbours.
+What makes the time of an answer is counted: Argon2's computations with their parameters, the work of the
+processor in this process, and the statements. The clock on the wall would measure the machine's neighbours.
 """
 
 from __future__ import annotations
@@ -34,9 +34,7 @@ NEW_PASSWORD = "four blue lamps on the river"
 PATIENCE_SECONDS = 120
 OF_THE_REQUEST = {"request_id", "trace_id", "timestamp", "instance", "recovery_token"}
 TOLERANCE = 0.25  # a hash that is not computed is two thirds of the work
-STATEMENTS = (
-    3  # more or less, of a dozen: a row that is there is locked and written, one that is not is looked for
-)
+STATEMENTS = 3  # more or less, of a dozen: a row that is there is written, one that is not is looked for
 
 
 def post(path: str, body: Any, **extra: Any) -> Any:
