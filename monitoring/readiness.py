@@ -19,6 +19,7 @@ from monitoring.capture import CaptureTable
 
 LAG_SECONDS = 60
 UNSIGNED_SECONDS = 120
+STATEMENT_TIMEOUT = "400ms"
 
 _append_only: set[str] = {
     "audit_event", "audit_leaf", "audit_checkpoint", "audit_cosignature", "audit_ended_log",
@@ -87,7 +88,7 @@ def database(parameters: dict[str, Any]) -> str:
     """
     try:
         with psycopg.connect(**parameters, autocommit=True) as connection, connection.cursor() as cursor:
-            cursor.execute("SET statement_timeout = '400ms'")
+            cursor.execute("SELECT set_config('statement_timeout', %s, false)", [STATEMENT_TIMEOUT])
             return _migrations(cursor) or protection(cursor)
     except (psycopg.Error, OSError) as error:
         return f"database: {type(error).__name__}"
@@ -97,7 +98,7 @@ def audit(parameters: dict[str, Any]) -> str:
     """Say why the audit trail is behind: events wait for the signed log, or on this machine's disk."""
     try:
         with psycopg.connect(**parameters, autocommit=True) as connection, connection.cursor() as cursor:
-            cursor.execute("SET statement_timeout = '400ms'")
+            cursor.execute("SELECT set_config('statement_timeout', %s, false)", [STATEMENT_TIMEOUT])
             cursor.execute(_LAG)
             waits, signed = cursor.fetchone() or (None, None)
     except (psycopg.Error, OSError) as error:

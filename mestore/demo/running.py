@@ -26,7 +26,7 @@ from mestore.demo.installation import ROOT, State
 from mestore.servers.storage import write_private
 
 HOST = "127.0.0.1"
-READY_SECONDS = 60
+READY_SECONDS = 120
 LOOK_SECONDS = 1.0
 
 

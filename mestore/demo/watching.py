@@ -9,13 +9,13 @@ from __future__ import annotations
 import base64
 import os
 import secrets
-import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from mestore.demo.installation import ROOT
 from mestore.lib.notes import Signer
+from mestore.servers import ports
 from mestore.servers.storage import write_private
 
 HOST = "127.0.0.1"
@@ -47,8 +47,7 @@ def prepare(folder: Path, *, origin: str, signing_key: str) -> Witness:
         write_private(key_file, base64.b64encode(secrets.token_bytes(32)) + b"\n")
     signer = Signer.of_seed(NAME, base64.b64decode(key_file.read_text()), cosigner=True)
     seed = base64.b64decode(signing_key)
-    with socket.create_server((HOST, 0)) as probe:
-        address = f"{HOST}:{probe.getsockname()[1]}"
+    address = f"{HOST}:{ports.free()}"
     command = [
         sys.executable, "-m", "monitoring.witness", "--name", NAME, "--key-file", str(key_file),
         "--store", str(home / "memory"), "--listen", address,

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,12 +18,11 @@ import psycopg
 import redis as redis_client
 
 from mestore.servers import certificates as certificate_files
-from mestore.servers import postgres, redis, storage
-from mestore.servers.certificates import HOST
+from mestore.servers import ports, postgres, redis, storage
 from mestore.servers.errors import ServersUnavailableError
 
 START_ATTEMPTS = 5
-READY_SECONDS = 20
+READY_SECONDS = 60
 KEEPER = Path(__file__).with_name("keeper.py")
 
 
@@ -117,7 +115,7 @@ class Servers:
     def _start_server(self, name: str) -> None:
         """Start one on the port of last time or a free one; on another when somebody took it meanwhile."""
         for attempt in range(START_ATTEMPTS):
-            self.ports[name] = _free_port(None if attempt else self.ports.get(name))
+            self.ports[name] = ports.free(None if attempt else self.ports.get(name))
             try:
                 self._start_on(name, self.ports[name])
             except PortTakenError:
@@ -239,17 +237,3 @@ def _refuse_unless_temporary(name: str, log: Path, *, is_late: bool) -> None:
         raise PortTakenError
     last = " / ".join(said.splitlines()[-3:])
     raise ServersUnavailableError(f"{name} did not start: {last or 'it says nothing'}")
-
-
-def _free_port(wanted: int | None) -> int:
-    """The port of last time if nobody has it, else one that the kernel calls free."""
-    for candidate in (wanted, 0):
-        if candidate is None:
-            continue
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind((HOST, candidate))
-                port: int = probe.getsockname()[1]
-                return port
-    raise ServersUnavailableError("no free port on the loopback address")

@@ -174,13 +174,13 @@ class Crowd:
         self._threads: list[threading.Thread] = []
         entered = threading.Event()
         self._begin(self._hold, entered)
-        assert entered.wait(10)
+        assert entered.wait(120)
 
     def queue(self, name: str, *, known: bool = False) -> None:
         """One more waits; comes back when it does."""
         before = self.capacity.waiting
         self._begin(self._ask, name, known)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while self.capacity.waiting == before:
             assert time.monotonic() < deadline
 
@@ -188,7 +188,7 @@ class Crowd:
         """Let go and return who was served, in order."""
         self.leave.set()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(120)
         return self.served
 
     def _begin(self, work: Callable[..., None], *given: Any) -> None:
@@ -198,7 +198,7 @@ class Crowd:
     def _hold(self, entered: threading.Event) -> None:
         with self.capacity.slot():
             entered.set()
-            self.leave.wait(10)
+            self.leave.wait(120)
 
     def _ask(self, name: str, known: bool) -> None:
         with self.capacity.admitted(known=known), self.capacity.slot():
@@ -207,7 +207,7 @@ class Crowd:
 
 @pytest.fixture
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hashers, "WAIT_SECONDS", 10.0)
+    monkeypatch.setattr(hashers, "WAIT_SECONDS", 120.0)
 
 
 @pytest.mark.usefixtures("_patient")

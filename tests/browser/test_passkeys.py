@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from playwright.sync_api import CDPSession, Page
+from playwright.sync_api import CDPSession, Locator, Page, expect
 
 from accounts.models import Passkey
 from sessions_security.models import StepUpProof, UserSession
@@ -27,7 +27,6 @@ def _domain(live_api: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def window(visit: console.Visit) -> Page:
     """A window that forgets nothing between pages, with an authenticator in the machine."""
     _context, page = visit.window()
-    page.set_default_timeout(15_000)
     return page
 
 
@@ -57,7 +56,12 @@ def add_passkey(visit: console.Visit, page: Page) -> None:
     page.goto(f"{visit.address}/admin/security/passkey/")
     page.fill("#id_name", "This computer")
     page.click("form[data-passkey=create] button[type=submit]")
-    page.wait_for_selector(".messagelist .success, .errornote:visible")
+    expect(page.locator(".messagelist .success")).to_be_visible()
+
+
+def message(page: Page) -> Locator:
+    """What the form says when no passkey came."""
+    return page.locator("[data-passkey-message]")
 
 
 def sign_out(page: Page, visit: console.Visit) -> None:
@@ -90,6 +94,7 @@ def test_password_and_passkey_and_confirming_with_it(visit: console.Visit) -> No
     page.fill("#id_email", visit.user.email)
     page.fill("#id_password", PASSWORD)
     page.click("main form:first-of-type button[type=submit]")
+    expect(page.locator("#id_password")).to_have_count(0)  # the page before has such a button, too
     page.click("form[data-passkey=get] button[type=submit]")
     page.wait_for_selector("nav.sidebar")
     StepUpProof.objects.all().delete()
@@ -113,11 +118,11 @@ def test_a_new_administrator_enters_with_a_passkey_as_the_first_factor(visit: co
 
     page.click("details summary")
     page.click("form[data-passkey=create] button[type=submit]")
-    page.wait_for_selector("text=/[A-Z2-7]{4}/")
+    expect(page.locator("#backup-codes code")).to_have_count(10)
 
     assert Passkey.objects.filter(user=newcomer).count() == 1
     page.goto(f"{visit.address}/admin/security/")
-    assert page.locator("nav.sidebar").count() == 1
+    expect(page.locator("nav.sidebar")).to_have_count(1)
     assert visit.said == []
 
 
@@ -142,9 +147,26 @@ def test_who_has_no_passkey_is_told_and_goes_on_with_a_password(visit: console.V
     sign_out(page, visit)
 
     page.click("form[data-passkey=get] button[type=submit]")
-    page.wait_for_selector("[data-passkey-message]:visible")
+    expect(message(page)).to_contain_text("Nothing was chosen")
+    expect(page.locator("form[data-passkey=get] button")).to_be_enabled()
+    visit.sign_in(page)
 
-    assert page.locator("form[data-passkey=get] button").is_enabled()
+
+def test_who_did_nothing_yet_sees_no_message(visit: console.Visit) -> None:
+    page = window(visit)
+    sign_out(page, visit)
+
+    expect(page.locator("form[data-passkey=get] button")).to_be_enabled()
+    expect(message(page)).to_have_count(1)
+    expect(message(page)).to_be_hidden()
+
+
+def test_a_press_before_the_script_is_there_sends_nothing(visit: console.Visit) -> None:
+    page = window(visit)
+    page.route("**/console/passkeys*.js", lambda route: route.abort())
+    sign_out(page, visit)
+
+    expect(page.locator("form[data-passkey=get] button")).to_be_disabled()
     visit.sign_in(page)
 
 
@@ -155,7 +177,7 @@ def test_a_key_that_does_not_verify_its_user_is_not_enough(visit: console.Visit)
     page.goto(f"{visit.address}/admin/security/passkey/")
 
     page.click("form[data-passkey=create] button[type=submit]")
-    page.wait_for_selector("[data-passkey-message]:visible")
+    expect(message(page)).to_contain_text("Nothing was chosen")
 
     assert not Passkey.objects.exists()
 
@@ -165,4 +187,5 @@ def test_without_scripts_the_page_says_so(visit: console.Visit) -> None:
 
     page.goto(f"{visit.address}/admin/login/")
 
-    assert "JavaScript" in page.locator("noscript").inner_text()
+    expect(page.locator("noscript")).to_contain_text("JavaScript", use_inner_text=True)
+    expect(page.locator("form[data-passkey=get] button")).to_be_disabled()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from sessions_security.models import UserSession
 from tests.browser import test_console as console
@@ -28,24 +28,22 @@ def test_one_browser_ends_the_session_of_another(two: tuple[console.Visit, conso
     laptop.sign_in(lost)
     _context, page = desk.window(scripts=False)
     desk.sign_in(page)
-    for opened in (lost, page):
-        opened.set_default_timeout(15_000)
 
     page.goto(f"{desk.address}/admin/security/")
     rows = page.locator("section", has=page.get_by_role("heading", name="Where you are signed in"))
-    assert rows.locator("tbody tr").count() == 2
+    expect(rows.locator("tbody tr")).to_have_count(2)
     rows.get_by_role("button", name="End", exact=True).click()
-    assert page.get_by_text("The session was ended.").is_visible()
-    assert rows.locator("tbody tr").count() == 1
+    expect(page.get_by_text("The session was ended.")).to_be_visible()
+    expect(rows.locator("tbody tr")).to_have_count(1)
 
     # The laptop watches a list that loads itself: the very next load finds nobody signed in.
     lost.goto(f"{laptop.address}/admin/sessions_security/usersession/?refresh=30")
     assert "/admin/login/" in lost.url
-    assert lost.locator("#id_email").is_visible()
+    expect(lost.locator("#id_email")).to_be_visible()
     page.goto(f"{desk.address}/admin/sessions_security/usersession/?refresh=30")
-    assert page.locator('meta[http-equiv="refresh"]').get_attribute("content") == "30"
+    expect(page.locator('meta[http-equiv="refresh"]')).to_have_attribute("content", "30")
     page.get_by_role("link", name="off").click()
-    assert page.locator('meta[http-equiv="refresh"]').count() == 0
+    expect(page.locator('meta[http-equiv="refresh"]')).to_have_count(0)
     assert UserSession.objects.filter(user=desk.user, revoked_at=None).count() == 1
     assert desk.said == []
     assert laptop.said == []

@@ -55,7 +55,7 @@ def manage(environment: dict[str, str], *arguments: str) -> None:
     run = subprocess.run(
         [sys.executable, "manage.py", *arguments],
         env={**os.environ, **environment}, cwd=settings.BASE_DIR,
-        capture_output=True, text=True, timeout=180, check=False,
+        capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-2_000:]
 

@@ -44,7 +44,7 @@ def check(file: Path, key: str, *arguments: str) -> subprocess.CompletedProcess[
     """As a stranger would: no site packages, no environment, another folder."""
     return subprocess.run(
         [sys.executable, "-I", "-S", str(SCRIPT), str(file), "--key", key, *arguments],
-        cwd=file.parent, capture_output=True, text=True, timeout=60, check=False, env={},
+        cwd=file.parent, capture_output=True, text=True, timeout=300, check=False, env={},
     )  # fmt: skip
 
 

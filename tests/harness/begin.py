@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import atexit
 import os
+import shutil
+import signal
+import tempfile
+import threading
 from urllib.parse import urlsplit, urlunsplit
 
 from mestore import servers
@@ -15,6 +19,7 @@ from mestore.demo import keys
 
 TEMPLATE = "MESTORE_TEST_TEMPLATE_URL"  # the owner's address of the database that workers copy
 SUPERUSER = "MESTORE_TEST_SUPERUSER_URL"
+STATIC_ROOT = "MESTORE_STATIC_ROOT"
 
 _running: servers.Servers | None = None
 
@@ -42,6 +47,7 @@ def placeholder_environment() -> dict[str, str]:
 
 def begin() -> None:
     """Start what is not given by DATABASE_URL and REDIS_URL, set the environment, and set Django up."""
+    _hear_interrupts()
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is None:
         _start_servers()
@@ -51,9 +57,29 @@ def begin() -> None:
     import django
 
     django.setup()
+    from tests.harness import patience, statics
+
+    patience.have()
+    statics.look_once()
     # Parallel workers inherit the environment: with this name in it, pytest-django would load the settings
     # there before we have given the worker databases of its own.
     del os.environ["DJANGO_SETTINGS_MODULE"]
+
+
+def _folder() -> str:
+    """A folder that exists, as after collectstatic, for all parallel workers."""
+    made = tempfile.mkdtemp(prefix="mestore-static-")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
+
+
+def _hear_interrupts() -> None:
+    """A run in the background of a shell ignores SIGINT, and so would every process that tests interrupt."""
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        and threading.current_thread() is threading.main_thread()
+    ):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def private_servers() -> servers.Servers | None:
@@ -76,6 +102,8 @@ def _start_servers() -> None:
         if name not in given:
             os.environ[name] = value
     os.environ[TEMPLATE] = os.environ["MIGRATION_DATABASE_URL"]
+    if STATIC_ROOT not in os.environ:
+        os.environ[STATIC_ROOT] = _folder()
 
 
 def _move_to_own_databases(worker: str) -> None:

@@ -35,4 +35,4 @@ def _forget_redis() -> None:
 
 @cache
 def _client() -> redis.Redis:
-    return redis.Redis.from_url(os.environ["REDIS_URL"], socket_timeout=2)
+    return redis.Redis.from_url(os.environ["REDIS_URL"], socket_timeout=60)

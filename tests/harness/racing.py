@@ -9,7 +9,7 @@ from typing import TypeVar
 from django.db import connections
 
 T = TypeVar("T")
-START_SECONDS = 10
+START_SECONDS = 120
 
 
 def race(runners: Sequence[Callable[[], T]]) -> list[T | BaseException]:

@@ -165,14 +165,14 @@ def test_a_slow_call_does_not_hold_up_the_others(guarded: breaker.Breaker) -> No
 
     def slow() -> None:
         started.set()
-        release.wait(10)
+        release.wait(120)
 
     thread = in_thread(lambda: guarded.call(slow))
-    assert started.wait(10)
+    assert started.wait(120)
 
     assert guarded.call(lambda: "at once") == "at once"
     release.set()
-    thread.join(10)
+    thread.join(120)
 
 
 @pytest.mark.parametrize("outcome", ["failure", "success"])
@@ -183,7 +183,7 @@ def test_a_call_that_began_before_it_opened_changes_nothing_when_it_ends(
 
     def slow() -> None:
         started.set()
-        release.wait(10)
+        release.wait(120)
         if outcome == "failure":
             fail()
 
@@ -194,11 +194,11 @@ def test_a_call_that_began_before_it_opened_changes_nothing_when_it_ends(
             return
 
     thread = in_thread(run)
-    assert started.wait(10)
+    assert started.wait(120)
     fail_times(guarded, 3)
     clock.now += 10
     release.set()
-    thread.join(10)
+    thread.join(120)
 
     assert state_of(guarded) == "open"
     assert refused(guarded) == 20
@@ -210,7 +210,7 @@ def test_many_threads_failing_at_once_open_it_once_and_lose_no_error(
     together = threading.Barrier(8)
 
     def failing() -> None:
-        together.wait(10)
+        together.wait(120)
         fail()
 
     results = race([lambda: guarded.call(failing)] * 8)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -198,18 +197,18 @@ def test_an_answer_drop_by_drop_ends_with_the_time(service: Service) -> None:
             handler.wfile.flush()
 
     service.answers = [drip]
-    began = time.monotonic()
+    # Every drop comes within the time of one read, and all of them would come in 50 s: only the time of the
+    # whole ends this.
     with pytest.raises(Unreachable):
-        service.client(limits=Limits(read_seconds=1, total_seconds=0.4, attempts=1)).send("GET", service.url)
+        service.client(limits=Limits(read_seconds=30, total_seconds=0.4, attempts=1)).send("GET", service.url)
     stop.set()
-    assert time.monotonic() - began < 5
 
 
 def test_a_silent_service_ends_with_the_time(service: Service) -> None:
     stop = threading.Event()
 
     def say_nothing(_handler: BaseHTTPRequestHandler) -> None:
-        stop.wait(5)
+        stop.wait(60)
 
     service.answers = [say_nothing]
     with pytest.raises(Unreachable):

@@ -7,9 +7,9 @@ import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,13 +21,15 @@ import pytest
 
 from mestore import servers
 from mestore.demo import announcement, command_line, installation
+from mestore.servers import ports
 from tests.mestore.test_servers import gone
 
 # One running demo for all of them: parallel test processes must not share them out.
 pytestmark = pytest.mark.xdist_group("demo")
 
 ROOT = Path(__file__).resolve().parents[2]
-SECOND_START_SECONDS = 5.0
+# Long enough for the slowest machine: nothing here is asserted about how long things take.
+PATIENCE_SECONDS = 120
 ORDERS = 8
 
 
@@ -37,19 +39,12 @@ class Running:
 
     process: subprocess.Popen[str]
     said: dict[str, Any]
-    seconds: float
+    progress: str
     processes: list[int] = field(default_factory=list)
-    restarts: list[float] = field(default_factory=list)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(how)
-        return self.process.wait(30)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+        return self.process.wait(PATIENCE_SECONDS)
 
 
 def clean_environment() -> dict[str, str]:
@@ -66,18 +61,20 @@ def clean_environment() -> dict[str, str]:
 
 def start(folder: Path, port: int) -> Running:
     command = [sys.executable, "manage.py", "demo", "--json", f"--dir={folder}", f"--port={port}"]
-    began = time.monotonic()
-    process = subprocess.Popen(
-        [*command, f"--orders={ORDERS}"],
-        cwd=ROOT,
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    progress = folder.with_name(f"{folder.name}-progress.log")
+    with progress.open("w") as told:
+        process = subprocess.Popen(
+            [*command, f"--orders={ORDERS}"],
+            cwd=ROOT,
+            env=clean_environment(),
+            stdout=subprocess.PIPE,
+            stderr=told,
+            text=True,
+        )
     assert process.stdout
     line = process.stdout.readline()
-    assert line, f"the demo ended with {process.wait()}"
-    return Running(process, json.loads(line), time.monotonic() - began, descendants(process.pid))
+    assert line, f"the demo ended with {process.wait()}: {progress.read_text()}"
+    return Running(process, json.loads(line), progress.read_text(), descendants(process.pid))
 
 
 def as_an_older_version_left_it(folder: Path) -> None:
@@ -111,7 +108,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def port() -> int:
-    return free_port()
+    return ports.free()
 
 
 @pytest.fixture(scope="module")
@@ -123,12 +120,22 @@ def first(folder: Path, port: int) -> Iterator[Running]:
 
 
 def get(port: int, path: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
     try:
         connection.request("GET", path, headers={"Host": f"localhost:{port}"})
         return connection.getresponse().status
     finally:
         connection.close()
+
+
+def is_ready(port: int) -> bool:
+    """Does it say so before our patience ends? A check that a busy machine made late says no for a moment."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while get(port, "/readyz") != 200:
+        if time.monotonic() > deadline:
+            return False
+        threading.Event().wait(0.1)
+    return True
 
 
 def test_it_says_in_one_object_all_that_a_client_needs(first: Running, port: int) -> None:
@@ -150,14 +157,15 @@ def test_it_answers_and_holds_the_orders_asked_for(first: Running, port: int) ->
         orders = connection.execute("SELECT count(*) FROM finance_order").fetchone()
 
     assert orders == (ORDERS,)
-    assert get(port, "/livez") == get(port, "/readyz") == 200
+    assert get(port, "/livez") == 200
+    assert is_ready(port)
     assert get(port, "/admin/") in {302, 200}
 
 
 def test_its_log_is_cosigned_by_a_witness_that_is_a_process_of_its_own(first: Running) -> None:
     newest = """SELECT count(*) FROM audit_cosignature w JOIN audit_tree t ON t.epoch = w.epoch
                 WHERE w.witness = 'witness.demo'"""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_SECONDS
 
     with psycopg.connect(first.said["database_url"], autocommit=True) as connection:
         while not (row := connection.execute(newest).fetchone()) or not row[0]:
@@ -193,7 +201,7 @@ def test_a_second_demo_finds_the_port_or_the_folder_taken(first: Running, folder
         [*command, f"--port={port}"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     same_folder = subprocess.run(
-        [*command, f"--port={free_port()}"], cwd=ROOT, capture_output=True, text=True, check=False
+        [*command, f"--port={ports.free()}"], cwd=ROOT, capture_output=True, text=True, check=False
     )
 
     assert (same_port.returncode, same_folder.returncode) == (1, 1)
@@ -202,10 +210,26 @@ def test_a_second_demo_finds_the_port_or_the_folder_taken(first: Running, folder
     assert get(port, "/livez") == 200
 
 
+def cluster(address: str) -> tuple[Any, ...] | None:
+    """What a cluster made anew, or migrated again, would say differently."""
+    with psycopg.connect(address) as connection:
+        return connection.execute(
+            """SELECT system_identifier, (SELECT max(applied) FROM django_migrations),
+                      (SELECT count(*) FROM accounts_user), (SELECT count(*) FROM finance_order)
+               FROM pg_control_system()"""
+        ).fetchone()
+
+
+def steps(said: str) -> set[str]:
+    """The long work that a start did."""
+    return {step for step in ("Creating the schema", "Creating people", "Loading orders") if step in said}
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_however_it_ends_nothing_is_left_and_it_comes_back_with_the_same_people(
     first: Running, folder: Path, port: int, how: signal.Signals
 ) -> None:
+    before, keys = cluster(first.said["owner_database_url"]), installation.load(folder).keys
     code = first.stop(how)
     assert gone(first.processes), "something outlived the demo"
     assert code == (0 if how != signal.SIGKILL else -signal.SIGKILL)
@@ -217,17 +241,14 @@ def test_however_it_ends_nothing_is_left_and_it_comes_back_with_the_same_people(
     try:
         assert second.said == first.said
         assert get(port, "/livez") == 200
+        assert cluster(second.said["owner_database_url"]) == before
+        assert installation.load(folder).keys == keys
+        # What makes a later start quick: nothing is prepared again unless the schema is another one.
+        assert len(steps(first.progress)) == 3
+        assert len(steps(second.progress)) == (3 if how == signal.SIGTERM else 0)
+        assert "Starting the web server" in second.progress
     finally:
         first.process, first.processes = second.process, second.processes
-        first.restarts.append(second.seconds)
-
-
-def test_a_later_start_is_quick(first: Running) -> None:
-    sys.stdout.write(f"first start {first.seconds:.1f} s, later ones {first.restarts}\n")
-    if not first.restarts or os.getloadavg()[0] > 2 * (os.cpu_count() or 1):
-        pytest.skip("this machine is too busy to measure time on")
-
-    assert min(first.restarts) < SECOND_START_SECONDS
 
 
 def test_fresh_makes_new_people_and_leaves_foreign_folders_alone(tmp_path: Path) -> None:
@@ -297,7 +318,7 @@ def test_without_servers_it_says_what_to_install(
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
 
     try:
-        code = command_line.main([f"--dir={tmp_path}", f"--port={free_port()}"])
+        code = command_line.main([f"--dir={tmp_path}", f"--port={ports.free()}"])
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -13,7 +13,8 @@ from django.db import connection
 
 from mestore.lib import actor
 from monitoring import audit, events
-from tests.harness import databases
+from tests.factories import accounts as people
+from tests.harness import begin, databases
 
 COMMITTED = pytest.mark.django_db(transaction=True, databases=["default", "audit", "owner"])
 
@@ -24,7 +25,17 @@ def rows(url: str, table: str) -> int:
     return int(found[0]) if found else 0
 
 
+@pytest.fixture(params=["few rows", "many rows", "servers from outside"])
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each way in which the database is emptied."""
+    if request.param == "many rows":
+        monkeypatch.setattr(databases, "LARGE", 0)
+    elif request.param == "servers from outside":
+        monkeypatch.delenv(begin.SUPERUSER)
+
+
 @COMMITTED
+@pytest.mark.usefixtures("_way")
 def test_cleaning_removes_append_only_rows_and_leaves_their_triggers_on(owner_dsn: str) -> None:
     audit.record_refusal(events.PERMISSION_DENIED, by=actor.system("test"))
     assert rows(owner_dsn, "audit_event") == 1
@@ -34,9 +45,54 @@ def test_cleaning_removes_append_only_rows_and_leaves_their_triggers_on(owner_ds
     assert rows(owner_dsn, "audit_event") == 0
     with psycopg.connect(owner_dsn) as owner, pytest.raises(psycopg.DatabaseError):
         owner.execute("TRUNCATE audit_event")
+    audit.record_refusal(events.PERMISSION_DENIED, by=actor.system("test"))
+    with psycopg.connect(owner_dsn) as owner, pytest.raises(psycopg.DatabaseError):
+        owner.execute("DELETE FROM audit_event")
 
 
 @COMMITTED
+@pytest.mark.usefixtures("_way")
+def test_cleaning_keeps_every_trigger_as_migrations_made_it(owner_dsn: str) -> None:
+    triggers = """SELECT array_agg((tgrelid, tgname, tgenabled)::text ORDER BY tgrelid, tgname)::text,
+        (SELECT array_agg(relname ORDER BY relname) FROM pg_class WHERE relhastriggers)::text
+        FROM pg_trigger"""
+    with psycopg.connect(owner_dsn, autocommit=True) as owner:
+        before = owner.execute(triggers).fetchone()
+        people.BuyerFactory.create()
+        audit.record_refusal(events.PERMISSION_DENIED, by=actor.system("test"))
+
+        databases.empty()
+
+        assert owner.execute(triggers).fetchone() == before
+
+
+@COMMITTED
+def test_cleaning_reaches_what_is_added_later_in_any_order(superuser_dsn: str) -> None:
+    with psycopg.connect(superuser_dsn, autocommit=True) as owner:
+        owner.execute("""
+            CREATE TABLE a_child (id int GENERATED ALWAYS AS IDENTITY, born date, parent int);
+            CREATE TABLE a_family (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, born date NOT NULL);
+            CREATE TABLE a_month (id int GENERATED ALWAYS AS IDENTITY, born date) PARTITION BY RANGE (born);
+            CREATE TABLE a_month_1 PARTITION OF a_month FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+            ALTER TABLE a_child ADD FOREIGN KEY (parent) REFERENCES a_family;
+            INSERT INTO a_family (born) VALUES ('2026-01-05'), ('2026-01-06');
+            INSERT INTO a_child (parent) VALUES (1), (2);
+            INSERT INTO a_month (born) VALUES ('2026-01-05')
+        """)
+        try:
+            databases.empty()
+
+            left = [rows(superuser_dsn, table) for table in ("a_family", "a_child", "a_month")]
+            again = owner.execute("INSERT INTO a_month (born) VALUES ('2026-01-05') RETURNING id").fetchone()
+        finally:
+            owner.execute("DROP TABLE a_child, a_family, a_month")
+
+    assert left == [0, 0, 0]
+    assert again == (1,)
+
+
+@COMMITTED
+@pytest.mark.usefixtures("_way")
 def test_cleaning_puts_back_what_migrations_made(owner_dsn: str) -> None:
     before = rows(owner_dsn, "accounts_permission")
     with psycopg.connect(owner_dsn) as owner:

@@ -115,7 +115,7 @@ def test_a_mismatch_stops_a_real_start(changes: dict[str, str], sentence: str) -
         cwd=settings.BASE_DIR,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

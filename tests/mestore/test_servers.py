@@ -22,12 +22,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from mestore import servers
-from mestore.servers import postgres, storage
+from mestore.servers import ports, postgres, storage
 
 pytestmark = pytest.mark.xdist_group("servers")
 
 ROOT = Path(__file__).resolve().parents[2]
-START_BUDGET_SECONDS = 3.0
+GONE_SECONDS = 120
 # A starter that prints its servers' process ids and folder, then waits for ever.
 STARTER = """
 import sys, time
@@ -120,18 +120,29 @@ def test_connections_are_encrypted_and_name_their_role(pair: servers.Servers) ->
         assert row == (role, True)
 
 
-def test_two_pairs_run_side_by_side_and_start_in_time(pair: servers.Servers) -> None:
-    began = time.monotonic()
+def test_two_pairs_run_side_by_side(pair: servers.Servers) -> None:
     with servers.start() as second:
-        seconds = time.monotonic() - began
-        with psycopg.connect(second.database_url()) as connection:
-            connection.execute("SELECT 1")
+        for one in (pair, second):
+            with psycopg.connect(one.database_url()) as connection:
+                assert connection.execute("SELECT 1").fetchone() == (1,)
+            assert redis.Redis.from_url(one.redis_url() or "").ping()
 
     assert set(second.ports.values()).isdisjoint(pair.ports.values())
-    sys.stdout.write(f"private servers started in {seconds:.2f} s\n")
-    if os.getloadavg()[0] > 2 * (os.cpu_count() or 1):
-        pytest.skip("this machine is too busy to measure time on")
-    assert seconds < START_BUDGET_SECONDS
+
+
+def test_ports_are_none_that_the_kernel_gives_to_clients(pair: servers.Servers) -> None:
+    lowest = int(ports.EPHEMERAL.read_text().split()[0])
+
+    assert lowest <= ports.LOWEST or all(port < lowest for port in pair.ports.values())
+
+
+def test_a_kernel_that_tells_no_range_chooses_the_port_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ports, "EPHEMERAL", tmp_path / "nothing")
+
+    with socket.create_server(("127.0.0.1", ports.free())) as taken:
+        assert ports.free(taken.getsockname()[1]) != taken.getsockname()[1]
 
 
 def test_a_stopped_pair_leaves_no_process_and_no_file() -> None:
@@ -292,8 +303,8 @@ def start_elsewhere() -> tuple[subprocess.Popen[str], list[int], Path]:
 
 
 def gone(pids: list[int]) -> bool:
-    """Wait, without polling, until all have ended; False after ten seconds."""
-    deadline = time.monotonic() + 10
+    """Wait, without polling, until all have ended; False after two minutes."""
+    deadline = time.monotonic() + GONE_SECONDS
     for pid in pids:
         try:
             watched = os.pidfd_open(pid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -33,7 +34,7 @@ def start(**changes: str | None) -> subprocess.CompletedProcess[str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 
@@ -72,6 +73,25 @@ def test_missing_secret_stops_the_start_in_every_environment(mode: str) -> None:
 
     assert run.returncode != 0
     assert "MESTORE_SECRET_KEY is missing" in run.stderr
+
+
+def test_limits_of_time_are_those_of_a_service_and_not_those_of_the_tests() -> None:
+    look = (
+        "from mestore.settings import CACHES, DATABASES; from accounts import hashers;"
+        "options = DATABASES['default']['OPTIONS']; cache = CACHES['default']['OPTIONS'];"
+        "import json; print(json.dumps([options['options'], options['connect_timeout'],"
+        " options['pool']['timeout'], cache, hashers.WAIT_SECONDS]))"
+    )
+
+    said = subprocess.run(
+        [sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True, check=True,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "mestore.settings"},
+    ).stdout  # fmt: skip
+
+    assert json.loads(said) == [
+        "-c lock_timeout=2s -c idle_in_transaction_session_timeout=10s -c timezone=UTC", "3", 3.0,
+        {"SOCKET_CONNECT_TIMEOUT": 0.5, "SOCKET_TIMEOUT": 0.5}, 3.0,
+    ]  # fmt: skip
 
 
 def test_unknown_environment_stops_the_start() -> None:
@@ -142,7 +162,7 @@ def test_deploy_check_is_clean_on_production_settings_with_nothing_silenced() ->
 
     run = subprocess.run(
         [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"],
-        env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+        env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 
     assert run.returncode == 0, run.stderr

@@ -123,7 +123,7 @@ class TestTransactions:
 
         def write() -> None:
             by = person()
-            start.wait()
+            start.wait(120)
             try:
                 with transaction.atomic():
                     made.append(audit.record(events.USER_CREATED, by=by))
@@ -174,10 +174,11 @@ class TestFailClosed:
         broken: Any = connections["audit"]
         port = broken.settings_dict["PORT"]
         broken.close()
-        pool = broken.pool
+        pool, options = broken.pool, broken.settings_dict["OPTIONS"]
+        patience = options["pool"]["timeout"]
         broken.settings_dict["PORT"] = "1"
         broken._connection_pools.pop("audit", None)
-        broken.settings_dict["OPTIONS"]["pool"]["timeout"] = 0.2
+        options["pool"]["timeout"] = 0.2
         try:
             with pytest.raises(errors.SecurityServiceFailure):
                 audit.record_refusal(events.PERMISSION_DENIED, by=actor.system("test"))
@@ -185,7 +186,7 @@ class TestFailClosed:
             broken.close()
             broken.pool.close()
             broken.settings_dict["PORT"] = port
-            broken.settings_dict["OPTIONS"]["pool"]["timeout"] = 3.0
+            options["pool"]["timeout"] = patience
             broken._connection_pools["audit"] = pool
 
     @committing

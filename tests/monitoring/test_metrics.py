@@ -220,7 +220,7 @@ def test_processes_are_summed_and_the_gauges_of_dead_ones_swept(tmp_path: Path) 
         [sys.executable, script],
         env=os.environ
         | {"PROMETHEUS_MULTIPROC_DIR": str(folder), "PYTHONPATH": str(django_settings.BASE_DIR)},
-        capture_output=True, text=True, check=False, timeout=60,
+        capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr

@@ -40,7 +40,7 @@ def run(folder: Path, text: str | bytes, *arguments: str) -> subprocess.Complete
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     return subprocess.run(
         [sys.executable, "-I", "-S", str(SCRIPT), str(file), "--key", str(LOG.verifier), *arguments],
-        cwd=folder, capture_output=True, text=True, timeout=60, check=False, env={},
+        cwd=folder, capture_output=True, text=True, timeout=300, check=False, env={},
     )  # fmt: skip
 
 

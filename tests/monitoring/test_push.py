@@ -78,7 +78,7 @@ def hang_up(handler: BaseHTTPRequestHandler) -> None:
 
 def wait(handler: BaseHTTPRequestHandler) -> None:
     """Hold the answer back until the caller has given up and closed."""
-    handler.connection.settimeout(10)
+    handler.connection.settimeout(120)
     with_nothing = handler.connection.recv(1)
     assert with_nothing == b""
     hang_up(handler)
@@ -357,7 +357,7 @@ class Collector:
     received: list[bytes] = field(default_factory=list)
 
     def take(self, plain: socket.socket, context: ssl.SSLContext) -> None:
-        plain.settimeout(10)
+        plain.settimeout(120)
         with context.wrap_socket(plain, server_side=True) as secured:
             content = b""
             while part := secured.recv(65_536):

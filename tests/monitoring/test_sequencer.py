@@ -121,7 +121,7 @@ def test_writers_do_not_wait_for_a_sequencer() -> None:
         sequencer.run_once()
         thread = threading.Thread(target=write)
         thread.start()
-        assert written.wait(10)
+        assert written.wait(60)
         thread.join()
 
     assert waiting() == 5
@@ -253,7 +253,7 @@ def test_the_loop_sequences_until_it_is_stopped() -> None:
     thread.start()
     done = threading.Event()
     try:
-        for _ in range(200):
+        for _ in range(2_000):
             if checkpoints.last() is not None and log.state().size == 700 and waiting() == 0:
                 done.set()
                 break

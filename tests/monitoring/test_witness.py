@@ -129,7 +129,7 @@ def test_two_histories_at_once_one_is_cosigned(watching: Witness) -> None:
     barrier = threading.Barrier(8)
 
     def ask(number: int) -> Reply:
-        barrier.wait(10)
+        barrier.wait(120)
         return watching.add_checkpoint(asking(0, 20, LEAVES if number % 2 else FORKED))
 
     with ThreadPoolExecutor(8) as pool:
@@ -182,7 +182,7 @@ def port(watching: Witness) -> Iterator[int]:
 
 
 def ask(port: int, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     try:
         connection.request(method, path, body, headers)
         answer = connection.getresponse()
@@ -222,7 +222,7 @@ def test_one_silent_client_does_not_hold_the_others(port: int) -> None:
 
 
 def finished(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, env={}, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env={}, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_the_program_alone(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_the_program_alone(tmp_path: Path) -> None:
         assert (held.returncode, "another witness" in held.stderr) == (2, True)
     finally:
         running.terminate()
-        assert running.wait(20) == 0
+        assert running.wait(120) == 0
 
 
 @pytest.mark.parametrize("arguments", [[], ["--log", "nonsense"], ["--log", str(LOG.verifier)]])

@@ -18,7 +18,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateW
 from monitoring import tasks
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "audit", "owner"])
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 300
 
 
 def _worker(*arguments: str) -> subprocess.Popen[bytes]:

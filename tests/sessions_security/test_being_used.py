@@ -145,14 +145,14 @@ def test_row_that_somebody_holds_keeps_no_request_waiting(lock: str, app_dsn: st
         other.execute(statement, [session.pk])
         # Whoever waited would fail after this.
         with connection.cursor() as cursor:
-            cursor.execute("SET lock_timeout = '50ms'")
+            cursor.execute("SELECT set_config('lock_timeout', '50ms', false)")
         with CaptureQueriesContext(connection) as queries:
             assert Client().get(ME, headers=headers).status_code == 200
         assert any("SKIP LOCKED" in (one["sql"] or "") for one in queries)
         assert seen(session) == before
         other.rollback()
     with connection.cursor() as cursor:
-        cursor.execute("SET lock_timeout = '2s'")
+        cursor.execute("RESET lock_timeout")
 
     assert Client().get(ME, headers=headers).status_code == 200
     assert seen(session) > before

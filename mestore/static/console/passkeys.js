@@ -2,6 +2,7 @@
 //
 // <form data-passkey="create|get" data-options-url="…"> with a hidden field `credential`. When the form is
 // submitted, its token fetches the options, the authenticator answers them, and the form goes on with the answer.
+// The page brings the button disabled: pressed before this script is there, it would send a form without an answer.
 "use strict";
 
 (() => {
@@ -83,8 +84,8 @@
     } catch (problem) {
       // NotAllowedError: the person said no, or took too long.
       const word = problem.name === "NotAllowedError" ? "cancelled" : "failed";
-      say(form, word, problem instanceof Refused ? problem.message : "");
       button.disabled = false;
+      say(form, word, problem instanceof Refused ? problem.message : "");
     }
   };
 
@@ -93,12 +94,12 @@
     form.dataset.ready = "yes";
     if (!window.PublicKeyCredential) {
       say(form, "unsupported");
-      form.querySelector("button").disabled = true;
       continue;
     }
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       run(form);
     });
+    form.querySelector("button").disabled = false;
   }
 })();

@@ -138,7 +138,7 @@ def test_import_while_another_runs_exits_4(market: Files, tmp_path: Path, app_ds
     with psycopg.connect(app_dsn) as other:
         other.execute("SELECT pg_advisory_lock(%s)", [RUN_LOCK])
         process = start(market, tmp_path)
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
 
     assert process.returncode == 4
 
@@ -151,7 +151,7 @@ def test_interrupted_import_stops_at_once_and_is_completed_later(
         while process.poll() is None and not count(connection, "orders"):
             pass
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=300)
 
     assert process.returncode == 130
     assert said(start(market, tmp_path))["orders"] == ORDERS
