@@ -18,12 +18,12 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from finance import (
-    commissions,
     order_events,
     order_locks,
     refund_approvals,
     refund_sales,
     refunds,
+    sales,
     transactions,
 )
 from finance.models import Order, OrderItem, OrderPayment, Refund
@@ -254,7 +254,7 @@ def _sell(order: Order, paid: Paid | None, by: Actor) -> dict[str, Any]:
     if paid is not None:
         known = _note_payment(order, paid)
     provider = known.provider if known is not None else ""
-    commissions.sell(order.pk, provider=provider, occurred_at=order.confirmed_at or timezone.now(), by=by)
+    sales.post_sale(order, provider=provider, at=order.confirmed_at or timezone.now(), by=by)
     return {"provider": provider, "total_minor": order.total_minor, "currency": order.currency}
 
 

@@ -317,10 +317,9 @@ def test_giving_money_back_needs_a_fresh_factor_and_its_own_grant(vendor: User) 
     body = {"reason": "the vendor cannot send it"}
     user = SuperuserFactory.create()
     grant(user, "orders.update.global")
-    stale = administration.header(user, fresh=False)
-
     assert call("delete", f"/admin/orders/{order.pk}", administration.header(user), body).status_code == 403
     grant(user, "orders.manage.global")
+    stale = administration.header(user, fresh=False)
     assert code(call("delete", f"/admin/orders/{order.pk}", stale, body)) == (403, "STEP_UP_REQUIRED")
     assert fresh(order).status == "confirmed"
 
