@@ -19,7 +19,7 @@ from django.utils.translation import override
 
 from accounts.models import VendorProfile
 from accounts.roles import Role
-from finance import ledger, payout_postings, transactions
+from finance import ledger, outbound, payout_postings, transactions
 from finance.ledger_balances import owed
 from finance.models import Payout
 from finance.postings import Posting
@@ -30,6 +30,13 @@ from monitoring import audit, delivery, events
 
 #: Until then a payout can be given up and nothing has left.
 UNSENT: Final = (PayoutState.REQUESTED, PayoutState.SCREENED, PayoutState.HELD, PayoutState.APPROVED)
+#: What the storefront is told when a payout comes to a state.
+TOLD: Final = {
+    PayoutState.APPROVED: "payout.approved", PayoutState.IN_TRANSIT: "payout.sent",
+    PayoutState.PAID: "payout.paid", PayoutState.RETURNED: "payout.returned",
+    PayoutState.REJECTED: "payout.rejected", PayoutState.CANCELLED: "payout.cancelled",
+    PayoutState.UNKNOWN: "payout.unknown",
+}  # fmt: skip
 _LONGEST_REASON: Final = 500
 
 
@@ -94,7 +101,7 @@ def move(payout: Payout, to: PayoutState, *, reason: str = "", **values: Any) ->
     """
     if payout.state == to or not may_move(PAYOUT_TRANSITIONS, payout.state, to):
         raise WrongState(payout.state)
-    before = payout.state
+    before, told_as = payout.state, TOLD.get(to)
     changes = {
         "state": to.value,
         "state_reason": reason[:_LONGEST_REASON],
@@ -112,6 +119,17 @@ def move(payout: Payout, to: PayoutState, *, reason: str = "", **values: Any) ->
         if raised is None:
             raise
         raise raised from error
+    if told_as is not None:
+        emit(payout, told_as)
+
+
+def emit(payout: Payout, kind: str) -> None:
+    """Tell the storefront, in the transaction of the change: ids, state and amount, nothing of a person."""
+    data = {
+        "id": str(payout.pk), "payout_number": payout.payout_number, "vendor_id": str(payout.vendor_id),
+        "amount": payout.amount.text, "currency": payout.currency, "state": payout.state,
+    }  # fmt: skip
+    outbound.emit(kind, subject=("payout", str(payout.pk)), data=data)
 
 
 def give_up(

@@ -123,6 +123,7 @@ def open_request(
         payout, by=by, event=events.PAYOUT_REQUESTED, origin=origin.value, amount=str(amount),
         bank_account=str(account.pk), approvals_needed=tier.approvals, needs_lead=tier.needs_lead,
     )  # fmt: skip
+    payout_states.emit(payout, "payout.requested")
     state = PayoutState.HELD if found.holds else PayoutState.SCREENED
     reason = payout_screening.FOUND + found.text if found.reasons else ""
     payout_states.move(payout, state, reason=reason)

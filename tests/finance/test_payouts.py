@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from accounts.models import User, VendorProfile
 from finance import (
     bank_accounts,
+    idempotency,
     ledger,
     payout_approvals,
     payout_batches,
@@ -61,6 +64,11 @@ def free(vendor: User) -> int:
     return available(vendor.pk, "COP").free
 
 
+def batch_of(payout: Payout) -> UUID:
+    assert payout.batch_id is not None
+    return payout.batch_id
+
+
 def book(of: Any) -> dict[str, int]:
     return {row.kind: row.net for row in balances(of)}
 
@@ -83,7 +91,7 @@ def test_same_key_is_one_payout_and_another_body_is_refused() -> None:
     assert len(bodies) == 1
     assert Payout.objects.count() == 1
     assert request(vendor, where).replayed
-    with pytest.raises(payouts.idempotency.KeyReused):
+    with pytest.raises(idempotency.KeyReused):
         request(vendor, where, "100100")
 
 
@@ -164,7 +172,7 @@ def test_returned_payout_is_available_again(after_paid: bool) -> None:
     steps = ["paid", "returned"] if after_paid else ["rejected"]
     for step in steps:
         content = f"reference,outcome,amount\n{line % step}".encode()
-        payout_outcomes.import_answer(payout.batch_id, content, by=SYSTEM)
+        payout_outcomes.import_answer(batch_of(payout), content, by=SYSTEM)
     payout.refresh_from_db()
     assert payout.state == PayoutState.RETURNED
     assert free(vendor) == 50_000_000
@@ -185,7 +193,7 @@ def test_answers_that_do_not_fit_change_nothing() -> None:
         "X,perhaps,1\n"
         "Y,paid,-1\n"
     ).encode()
-    read = payout_outcomes.import_answer(payout.batch_id, content, by=SYSTEM)
+    read = payout_outcomes.import_answer(batch_of(payout), content, by=SYSTEM)
     assert [line.result for line in read.lines] == [
         "amount differs", "not in this file", "unreadable: reference", "unreadable: outcome",
         "unreadable: amount",
@@ -200,7 +208,7 @@ def test_answer_that_cannot_be_read_is_refused(content: bytes) -> None:
     vendor, where = vendor_with("500000")
     payout = sent(vendor, where)
     with pytest.raises(payout_outcomes.AnswerUnreadable):
-        payout_outcomes.import_answer(payout.batch_id, content, by=SYSTEM)
+        payout_outcomes.import_answer(batch_of(payout), content, by=SYSTEM)
 
 
 def test_cancelled_or_rejected_frees_the_amount() -> None:
@@ -273,10 +281,11 @@ def test_handing_over_against_throwing_away_has_one_winner() -> None:
     vendor, where = vendor_with("500000")
     payout = approve(asked(vendor, where))
     batch = file_of(payout)
-    outcomes = race([
+    steps: list[Callable[[], object]] = [
         partial(hand_over, batch),
         partial(payout_batches.discard, batch.pk, reason=REASON, by=SYSTEM),
-    ])  # fmt: skip
+    ]
+    outcomes = race(steps)
     payout.refresh_from_db()
     lost = [one for one in outcomes if isinstance(one, BaseException)]
     assert [type(one) for one in lost] == [payout_batches.BatchGone]
