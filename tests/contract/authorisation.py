@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -52,9 +53,8 @@ class Call:
     @property
     def documented_path(self) -> str:
         """The address as the document writes it."""
-        return self.path.replace(SAMPLES["uuid"], "{id}").removesuffix("/x") + (
-            "/{word}" if self.path.endswith("/x") else ""
-        )
+        path = re.sub(r"(?<!/tile)/1(?=/|$)", "/{id}", self.path.replace(SAMPLES["uuid"], "{id}"))
+        return re.sub(r"/x(?=/|$)", "/{word}", path)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from django.utils import timezone
 from accounts.models import User
 from finance import ledger, order_changes, order_reads, tracking
 from finance.models import Commission, Order, OrderItem, OutboundEvent, Refund
-from finance.order_changes import OrderTransitionRefused
+from finance.order_locks import OrderTransitionRefused
 from finance.states import OrderStatus
 from mestore.lib import sql
 from mestore.lib.http import dumps
@@ -261,7 +262,8 @@ def test_buyer_cancels_and_gets_everything_back(vendor: User, buyer: User) -> No
 def test_what_happens_to_the_money(
     vendor: User, buyer: User, paid: bool, wanted: bool, expected: str
 ) -> None:
-    order = place(vendor.pk, buyer_id=str(buyer.pk), **({} if paid else {"payment": ...}))
+    changes: dict[str, Any] = {} if paid else {"payment": ...}
+    order = place(vendor.pk, buyer_id=str(buyer.pk), **changes)
     body = {"reason": "x", "refund_requested": wanted}
     data = told(call("patch", f"/orders/{order.pk}/cancel", bearer(buyer), body))
 
@@ -336,7 +338,8 @@ def test_of_two_different_moves_one_happens(vendor: User) -> None:
             order_changes.cancel, order.pk, reason="x", refund_requested=True,
             allowed_from=order_changes.BUYER_CANCELS, by=MACHINE,
         )  # fmt: skip
-        outcomes = race([ship, stop])
+        moves: list[Callable[[], Any]] = [ship, stop]
+        outcomes = race(moves)
         refused = [each for each in outcomes if isinstance(each, OrderTransitionRefused)]
         assert len(refused) == 1, outcomes
         assert fresh(order).status == ("shipped" if outcomes[1] in refused else "cancelled")
@@ -426,7 +429,8 @@ def test_vendor_sees_its_own_lines_only(vendor: User) -> None:
 
 def test_vendors_list_goes_on(vendor: User) -> None:
     placed = [place(vendor.pk).pk for _ in range(5)]
-    cursor, found = {}, []
+    found: list[int] = []
+    cursor: dict[str, Any] = {}
     for _ in range(3):
         data = told(call("get", "/vendor/orders", bearer(vendor), limit=2, **cursor))
         found += [row["id"] for row in data["orders"]]

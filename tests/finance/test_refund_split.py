@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID, uuid4
 
 import pytest
@@ -108,7 +108,7 @@ def sold(draw: st.DrawFn) -> Sold:
     return Sold(uuid4(), figures)
 
 
-def parts_of(total: int, draw: st.DrawFn) -> list[int]:
+def parts_of(total: int, draw: Callable[[st.SearchStrategy[set[int]]], set[int]]) -> list[int]:
     """Cut a total into at most eight refunds."""
     cuts = sorted(draw(st.sets(st.integers(1, total - 1), max_size=7))) if total > 1 else []
     return [end - start for start, end in zip([0, *cuts], [*cuts, total], strict=True)]

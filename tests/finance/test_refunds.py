@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from django.db import IntegrityError, connection, transaction
@@ -374,7 +375,8 @@ def test_refund_and_settlement_at_once_move_the_money_once(vendor: User) -> None
     for _ in range(3):
         order = place(vendor.pk)
         before = net(vendor.pk)
-        outcomes = race([partial(refund, order), partial(_settled_once, order)])
+        both: list[Callable[[], Any]] = [partial(refund, order), partial(_settled_once, order)]
+        outcomes = race(both)
 
         assert not [each for each in outcomes if isinstance(each, BaseException)], outcomes
         after = net(vendor.pk)
@@ -398,7 +400,8 @@ def test_refund_and_payout_of_one_balance_never_spend_it_twice(vendor: User) -> 
         settle(order)
         share = ledger.available(vendor.pk, "COP").free
         owed = ledger.owed(vendor.pk, "COP")
-        outcomes = race([partial(refund, order), partial(spend, vendor.pk, share)])
+        both: list[Callable[[], Any]] = [partial(refund, order), partial(spend, vendor.pk, share)]
+        outcomes = race(both)
         assert isinstance(outcomes[0], Refund), outcomes
         paid_out = share if outcomes[1] is None else 0
         assert paid_out or isinstance(outcomes[1], ledger.InsufficientFunds), outcomes

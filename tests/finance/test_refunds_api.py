@@ -105,7 +105,8 @@ def test_list_goes_on(vendor: User, storefront: dict[str, str]) -> None:
     order = place(vendor.pk)
     path = f"/orders/{order.pk}/refunds"
     made = [told(post(path, storefront, body(), f"key-{n}"))["id"] for n in range(5)]
-    found, cursor = [], {}
+    found: list[str] = []
+    cursor: dict[str, Any] = {}
     for _ in range(3):
         page = told(get(path, storefront, limit=2, **cursor))
         found += [row["id"] for row in page["results"]]
