@@ -40,6 +40,7 @@ __all__ = [
     "currency_sums",
     "owed",
     "post_many",
+    "signatures",
 ]
 
 MAC_PURPOSE: Final = "ledger-entry"
@@ -102,6 +103,26 @@ JOIN ledger_account c ON c.book_id = t.book_id AND c.id = t.credit
 LEFT JOIN ledger_transfer r ON r.book_id = t.book_id AND r.id = t.pending_id
 LEFT JOIN ledger_reversal v ON v.book_id = e.book_id AND v.entry_id = e.id
 GROUP BY e.book_id, e.id, e.kind, e.occurred_at, e.source_event, e.mac, v.of_entry, e.reverses
+"""
+
+_SIGNED_PAGE = """
+SELECT e.book_id, e.id, e.kind, e.occurred_at, e.source_event, e.mac, v.of_entry, e.reverses IS NOT NULL,
+       t.debits, t.credits, t.providers, t.currencies, t.amounts, t.phases, t.reservations
+FROM (SELECT * FROM ledger_entry
+      WHERE (book_id, id) > (%(book)s, %(entry)s) AND (%(only)s::uuid IS NULL OR book_id = %(only)s::uuid)
+      ORDER BY book_id, id LIMIT %(limit)s) e
+LEFT JOIN ledger_reversal v ON v.book_id = e.book_id AND v.entry_id = e.id
+CROSS JOIN LATERAL (
+    SELECT array_agg(d.kind ORDER BY t.seq) AS debits, array_agg(c.kind ORDER BY t.seq) AS credits,
+           array_agg(d.provider || c.provider ORDER BY t.seq) AS providers,
+           array_agg(t.currency ORDER BY t.seq) AS currencies, array_agg(t.amount ORDER BY t.seq) AS amounts,
+           array_agg(t.phase ORDER BY t.seq) AS phases, array_agg(r.entry_id ORDER BY t.seq) AS reservations
+    FROM ledger_transfer t
+    JOIN ledger_account d ON d.book_id = t.book_id AND d.id = t.debit
+    JOIN ledger_account c ON c.book_id = t.book_id AND c.id = t.credit
+    LEFT JOIN ledger_transfer r ON r.book_id = t.book_id AND r.id = t.pending_id
+    WHERE t.book_id = e.book_id AND t.entry_id = e.id) t
+ORDER BY e.book_id, e.id
 """
 
 
@@ -175,6 +196,15 @@ class Check:
         return not self.broken and not self.forged and not any(self.currencies.values())
 
 
+@dataclass(frozen=True, slots=True)
+class Signatures:
+    """A page of entries whose MACs were checked. `last` is where the next page begins, None at the end."""
+
+    entries: int
+    last: tuple[UUID, UUID] | None
+    forged: tuple[UUID, ...]
+
+
 def post_many(postings: Sequence[Posting], *, by: Actor) -> None:
     """Post all of them with one statement, in the transaction of what they tell about.
 
@@ -218,6 +248,15 @@ def check(*, newest: int | None = None, signatures: bool = False) -> Check:
     entries, broken = sql.fetch_one(_BROKEN, [newest, _SHOWN_PROBLEMS]) or (0, None)
     forged = tuple(_forged(sql.fetch_all(_SIGNED, [newest]))) if signatures else ()
     return Check(entries, sums, tuple(broken or ()), forged[:_SHOWN_PROBLEMS])
+
+
+def signatures(*, after: tuple[UUID, UUID], book: UUID | None, limit: int) -> Signatures:
+    """Check the MACs of the next `limit` entries by book and id, of one book or of all."""
+    values = {"book": after[0], "entry": after[1], "only": book, "limit": limit}
+    rows = sql.fetch_all(_SIGNED_PAGE, values)
+    # An entry without any transfer has no columns to sign.
+    forged = _forged((*row[:8], *([] if one is None else one for one in row[8:])) for row in rows)
+    return Signatures(len(rows), (rows[-1][0], rows[-1][1]) if rows else None, tuple(forged))
 
 
 def _row(posting: Posting) -> dict[str, Any]:
