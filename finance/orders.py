@@ -51,10 +51,10 @@ WITH facts AS MATERIALIZED (
 )
 SELECT f.id, f.vendors, f.has_buyer, f.is_known, t.rules, t.volumes
 FROM facts f
-LEFT JOIN LATERAL finance_sale_terms(
+CROSS JOIN LATERAL finance_sale_terms(
     %(currency)s::text, %(at)s::timestamptz, %(month)s::date, %(since)s::timestamptz, %(parts)s::uuid[],
-    %(bases)s::bigint[], %(products)s::text[], %(categories)s::text[], %(reference)s::text) t
-    ON %(is_paid)s::boolean AND f.has_buyer AND NOT f.is_known AND f.vendors @> %(vendors)s::uuid[]
+    %(bases)s::bigint[], %(products)s::text[], %(categories)s::text[], %(reference)s::text,
+    %(is_paid)s::boolean AND f.has_buyer AND NOT f.is_known AND f.vendors @> %(vendors)s::uuid[]) t
 """
 
 _WRITE = """

@@ -24,7 +24,7 @@ from monitoring import audit
 _TERMS = """
 SELECT t.rules, t.volumes FROM finance_sale_terms(
     %(currency)s::text, %(at)s::timestamptz, %(month)s::date, %(since)s::timestamptz, %(parts)s::uuid[],
-    %(bases)s::bigint[], %(products)s::text[], %(categories)s::text[], %(reference)s::text) t
+    %(bases)s::bigint[], %(products)s::text[], %(categories)s::text[], %(reference)s::text, true) t
 """
 _WRITE = """
 WITH charged AS (

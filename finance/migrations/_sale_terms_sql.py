@@ -8,12 +8,15 @@ begins with what was committed before.
 CREATE = """
 CREATE FUNCTION public.finance_sale_terms(
     p_currency text, p_at timestamptz, p_month date, p_since timestamptz, p_vendors uuid[], p_bases bigint[],
-    p_products text[], p_categories text[], p_order text, OUT rules jsonb, OUT volumes jsonb)
+    p_products text[], p_categories text[], p_order text, p_is_sold boolean, OUT rules jsonb, OUT volumes jsonb)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_part   record;
     v_before bigint;
 BEGIN
+    IF NOT p_is_sold THEN
+        RETURN;
+    END IF;
     SELECT coalesce(jsonb_agg(jsonb_build_object(
         'id', r.id, 'name', r.name, 'currency', r.currency, 'vendor', r.vendor_id, 'category', r.category,
         'product', r.product_id, 'order', r.order_reference, 'priority', r.priority, 'type', r.commission_type,
@@ -60,7 +63,7 @@ END $$;
 """
 DROP = """
 DROP FUNCTION public.finance_sale_terms(
-    text, timestamptz, date, timestamptz, uuid[], bigint[], text[], text[], text);
+    text, timestamptz, date, timestamptz, uuid[], bigint[], text[], text[], text, boolean);
 """
 RUNTIME_ROLE = "SELECT set_config('mestore.runtime_role', %s, true)"
 GRANTS = """
@@ -68,7 +71,7 @@ DO $$
 DECLARE
     runtime constant text := current_setting('mestore.runtime_role');
     terms   constant text := 'public.finance_sale_terms(text, timestamptz, date, timestamptz, uuid[], bigint[], '
-                             'text[], text[], text)';
+                             'text[], text[], text, boolean)';
 BEGIN
     EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC, %I', terms, runtime);
     EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', terms, runtime);
