@@ -171,6 +171,8 @@ def test_what_is_not_taken_comes_again_with_the_same_id_until_it_waits_for_a_per
         assert outbound.send_due() == 0
         row = EventDelivery.objects.get()
         assert (row.state, row.last_status) == (DeliveryState.WAITING, 500)
+        assert row.next_at is not None
+        assert row.last_at is not None
         pauses.append(row.next_at - row.last_at)
         assert outbound.send_due() == 0  # it is not due yet
         make_due()
