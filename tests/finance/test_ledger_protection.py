@@ -96,8 +96,8 @@ RUNTIME_ATTACKS = [
     "SELECT setval('ledger_transfer_id_seq', 1)",
     "CREATE OR REPLACE FUNCTION public.ledger_refuse_change() RETURNS trigger LANGUAGE sql AS 'SELECT 1'",
     (
-        "ALTER FUNCTION public.ledger_post(uuid, uuid, text, timestamptz, text, jsonb, bytea, jsonb, uuid, bool)"
-        " SECURITY INVOKER"
+        "ALTER FUNCTION public.ledger_post(uuid, uuid, text, timestamptz, "
+        "text, jsonb, bytea, jsonb, uuid, boolean) SECURITY INVOKER"
     ),
     "ALTER FUNCTION public.ledger_move_guarded SECURITY INVOKER",
 ]
