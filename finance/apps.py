@@ -11,7 +11,7 @@ class FinanceConfig(AppConfig):
 
     def ready(self) -> None:
         """Let readiness fail when the ledger could be changed; say where stored answers stand sealed."""
-        from finance import idempotency, refund_approvals
+        from finance import idempotency, journals, payout_batches, payout_outcomes, periods, refund_approvals
         from mestore.lib import resealing
 
         readiness.must_be_append_only(
@@ -20,3 +20,7 @@ class FinanceConfig(AppConfig):
         )  # fmt: skip
         resealing.register(idempotency.SEALED)
         refund_approvals.register()
+        payout_batches.register()
+        payout_outcomes.register()
+        periods.register()
+        journals.register()

@@ -10,12 +10,14 @@ from finance import views
 from finance.api import (
     admin_orders,
     bank_accounts,
+    commissions,
     disputes,
     history,
     orders,
     payouts,
     payouts_legacy,
     refunds,
+    statements,
     vendor_orders,
 )
 from mestore.lib.http import path_both
@@ -34,6 +36,34 @@ def _commissions(**options: Any) -> list[URLPattern]:
         ),
         path_both(
             "commissions/<uuid:commission_id>", views.CommissionView.as_view(**options), name="commission"
+        ),
+        path_both(
+            "commissions/calculate", commissions.CalculateView.as_view(**options), name="commission-calculate"
+        ),
+        path_both(
+            "commissions/<uuid:commission_id>/approve",
+            commissions.ApproveView.as_view(**options),
+            name="commission-approve",
+        ),
+        path_both(
+            "commissions/<uuid:commission_id>/explain",
+            commissions.ExplainView.as_view(**options),
+            name="commission-explain",
+        ),
+        path_both(
+            "commissions/vendors/earnings",
+            commissions.VendorEarningsView.as_view(**options),
+            name="commission-vendor-earnings",
+        ),
+        path_both(
+            "commissions/admin/commissions",
+            commissions.AdminCommissionsView.as_view(**options),
+            name="commission-admin-list",
+        ),
+        path_both(
+            "commissions/orders/<int:order_id>/process-commission",
+            commissions.ProcessView.as_view(**options),
+            name="commission-process",
         ),
     ]
 
@@ -138,3 +168,9 @@ urlpatterns += [
 ]
 # The shipped front end calls these without the prefix; the published description names them once.
 commission_urlpatterns: list[URLPattern] = _commissions(schema=None)
+urlpatterns += [
+    path_both(
+        "vendors/<uuid:vendor_id>/statement", statements.StatementView.as_view(), name="vendor-statement"
+    ),
+    path_both("vendors/<uuid:vendor_id>/balance", statements.BalanceView.as_view(), name="vendor-balance"),
+]

@@ -420,6 +420,7 @@ STEP_UP: dict[str, dict[str, Any]] = {
     "payout.approve": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "payout.export": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "bank.reveal": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
+    "finance.manage": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "keys.rotate": {"methods": ["passkey"], "max_age_seconds": 300, "device_bound": True},
     "break_glass.seal": {"methods": ["passkey"], "max_age_seconds": 300, "device_bound": True},
     # Going on from elsewhere: only a proof from there counts, so its age is that of the request.
@@ -578,15 +579,15 @@ TRACKING_LINK_DAYS = env.integer(
     "MESTORE_TRACKING_LINK_DAYS", "days a link to follow an order works", default=30, minimum=1, maximum=365
 )
 
-# Settlement: days after which a sale's money becomes available, counted from its confirmation or its delivery.
+# Settlement: days after which a sale's money becomes available, from its confirmation or its delivery.
 SETTLEMENT_HOLD_DAYS = env.integer(
     "MESTORE_SETTLEMENT_HOLD_DAYS", "days before a sale is settled", default=7, minimum=0, maximum=365
 )
 SETTLEMENT_HOLD_FROM = env.one_of(
     "MESTORE_SETTLEMENT_HOLD_FROM", "what the hold is counted from", ("confirmed", "delivered")
 )
-# Commissions up to these amounts (minor units) are approved by the settlement itself; what is larger, or in a
-# currency that is not named, waits for a person.
+# Commissions up to these amounts (minor units) are approved by the settlement itself; what is larger, or in
+# a currency that is not named, waits for a person.
 COMMISSION_AUTO_APPROVE = env.boolean(
     "MESTORE_COMMISSION_AUTO_APPROVE", "approve small commissions at settlement", default=True
 )

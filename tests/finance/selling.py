@@ -12,7 +12,16 @@ from django.utils import timezone
 from accounts.models import User
 from finance import ledger
 from finance.models import Commission
-from finance.postings import PSP_CLEARING, VENDOR_AVAILABLE, VENDOR_PENDING, Posting, Transfer
+from finance.postings import (
+    PAYOUT_IN_TRANSIT,
+    PENDING,
+    POST,
+    PSP_CLEARING,
+    VENDOR_AVAILABLE,
+    VENDOR_PENDING,
+    Posting,
+    Transfer,
+)
 from mestore.lib import actor, ids
 from mestore.lib.actor import Actor
 from tests.factories.finance import CommissionFactory, OrderFactory, sale
@@ -63,3 +72,23 @@ def refund(commission: Commission, amount: int, *, debit: str = VENDOR_PENDING) 
     return move(
         commission.vendor_id, debit, "refund_clearing", amount, kind="refund", reverses=commission.entry_id
     )
+
+
+def reserve(book: UUID, amount: int, *, currency: str = "COP") -> Posting:
+    """Hold an amount of what a vendor has available back, as a payout does."""
+    return _available_to_transit(book, amount, currency, PENDING, None)
+
+
+def resolve(book: UUID, held: Posting, amount: int, *, phase: str = POST) -> Posting:
+    """Post so much of a reservation, or give it up (`phase` "void")."""
+    return _available_to_transit(book, amount, held.transfers[0].currency, phase, held.entry_id)
+
+
+def _available_to_transit(
+    book: UUID, amount: int, currency: str, phase: str, reserved_by: UUID | None
+) -> Posting:
+    transfer = Transfer(VENDOR_AVAILABLE, PAYOUT_IN_TRANSIT, "", currency, amount, phase, reserved_by)
+    posting = Posting(book, ids.uuid7(), "test", timezone.now(), f"test/{ids.uuid7()}", (transfer,))
+    with transaction.atomic():
+        ledger.post_many([posting], by=BY)
+    return posting
