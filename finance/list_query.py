@@ -64,6 +64,7 @@ def read_list(parameters: Mapping[str, str]) -> ListQuery:
         since=reader.moment("date_from"),
         until=reader.moment("date_to", is_end=True),
         vendor_id=reader.uuid("vendor_id"),
+        order_id=reader.whole("order_id", 0, 1, None) or None,
     )
     reader.raise_if_wrong()
     return ListQuery(narrowed, limit, 0 if cursor else offset, cursor)

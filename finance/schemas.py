@@ -129,8 +129,19 @@ COMMISSION_PAGE: Final = _answer(
         has_next={"type": "boolean"},
         has_prev={"type": "boolean"},
         next_cursor={**_TEXT, "nullable": True},
+        summary={
+            **_object(
+                currency=_TEXT,
+                currencies={"type": "array", "items": _TEXT},
+                total_commissions=_COUNT,
+                total_order_amount=_NUMBER,
+                total_commission_amount=_NUMBER,
+                total_vendor_earnings=_NUMBER,
+            ),
+            "nullable": True,
+        },
     ),
-    "One page, newest first. `total` is exact to 10,000.",
+    "One page, newest first. `total` is exact to 10,000; `summary` is null beyond.",
 )
 EARNINGS: Final = _answer(
     _object(

@@ -13,7 +13,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
-from django.db.models import Count, IntegerField, Q, QuerySet, Subquery, Sum
+from django.db.models import Count, JSONField, Q, QuerySet, Subquery, Sum
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -64,13 +64,29 @@ class CommissionFilter:
     since: dt.datetime | None = None
     until: dt.datetime | None = None
     vendor_id: UUID | None = None
+    order_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CurrencySum:
+    """The commissions of one currency: how many, and their amounts in minor units."""
+
+    currency: str
+    count: int
+    order_amount: int
+    commission: int
+    earnings: int
 
 
 @dataclass(frozen=True, slots=True)
 class CommissionPage:
-    """One page, newest first. `next_cursor` is None on the last one."""
+    """One page, newest first. `next_cursor` is None on the last one.
+
+    `sums` are of all that match, by currency; None where there are more than are counted.
+    """
 
     rows: Sequence[Commission]
+    sums: tuple[CurrencySum, ...] | None
     total: int
     total_is_estimate: bool
     limit: int
@@ -111,11 +127,16 @@ class DaySum:
     minor: int
 
 
-class _CappedCount(Subquery):
-    """Counts at most as many rows as the inner queryset's slice: constant cost whatever the table's size."""
+class _CappedSums(Subquery):
+    """Sums by currency over the rows of the inner queryset's slice: bounded, however many there are."""
 
-    template = "(SELECT count(*) FROM (%(subquery)s) AS capped)"
-    output_field = IntegerField()
+    template = (
+        "(SELECT coalesce(jsonb_agg(jsonb_build_array(s.currency, s.n, s.sold, s.charged, s.earned)), '[]')"
+        " FROM (SELECT capped.currency, count(*) AS n, sum(order_amount_minor) AS sold,"
+        " sum(commission_amount_minor) AS charged, sum(vendor_amount_minor) AS earned"
+        " FROM (%(subquery)s) AS capped GROUP BY 1 ORDER BY 1) s)"
+    )
+    output_field = JSONField()
 
 
 def commissions(narrowed: CommissionFilter, *, reader: User) -> QuerySet[Commission]:
@@ -129,6 +150,7 @@ def commissions(narrowed: CommissionFilter, *, reader: User) -> QuerySet[Commiss
     wanted = {
         "status": narrowed.status, "commission_type": narrowed.kind,
         "calculated_at__gte": narrowed.since, "calculated_at__lt": narrowed.until,
+        "order_id": narrowed.order_id,
     }  # fmt: skip
     return rows.filter(**{name: value for name, value in wanted.items() if value is not None})
 
@@ -159,16 +181,20 @@ def commission_page(
     Raises `CursorInvalid` and `NotOwnCommission`.
     """
     matching = commissions(narrowed, reader=reader)
-    capped = matching.order_by().values("pk")[: COUNTED + 1]
+    capped = matching.order_by().values(
+        "currency", "order_amount_minor", "commission_amount_minor", "vendor_amount_minor"
+    )[: COUNTED + 1]
     paged = matching.filter(_after(cursor)) if cursor else matching
     rows = list(
-        paged.annotate(found=_CappedCount(capped)).order_by(*_NEWEST_FIRST)[offset : offset + limit + 1]
+        paged.annotate(found=_CappedSums(capped)).order_by(*_NEWEST_FIRST)[offset : offset + limit + 1]
     )
-    total = int(rows[0].found) if rows else capped.count()
+    sums = tuple(CurrencySum(*found) for found in rows[0].found) if rows else ()
+    total = sum(found.count for found in sums) if rows else capped.count()
     is_estimate = total > COUNTED
     shown = rows[:limit]
     return CommissionPage(
         rows=shown,
+        sums=None if is_estimate else sums,
         total=max(_estimate(matching), total) if is_estimate else total,
         total_is_estimate=is_estimate,
         limit=limit,
@@ -200,6 +226,31 @@ def earnings(
         found.setdefault(code, {})[status] = StatusSum(count, int(sold), int(charged), int(earned))
     chosen = currency or (next(iter(found)) if len(found) == 1 else "COP")
     return Earnings(owner, since, until, chosen, tuple(sorted(found)), found.get(chosen, {}))
+
+
+def earnings_period(
+    period: str, *, today: dt.date | None = None
+) -> tuple[dt.datetime | None, dt.datetime | None]:
+    """Return the moments between which a period of the contract lies, in business time; None is no bound.
+
+    Raises KeyError for a period that there is not.
+    """
+    day = today or timezone.now().astimezone(_zone()).date()
+    month = day.replace(day=1)
+    ends = (month + dt.timedelta(days=32)).replace(day=1)
+    starts = {
+        "current_month": (month, ends), "last_month": (_months_before(month, 1), month),
+        "last_3_months": (_months_before(month, 3), month), "ytd": (day.replace(month=1, day=1), ends),
+        "all_time": (None, None),
+    }[period]  # fmt: skip
+    since, until = (None if bound is None else start_of(bound) for bound in starts)
+    return since, until
+
+
+def _months_before(first: dt.date, count: int) -> dt.date:
+    for _month in range(count):
+        first = (first - dt.timedelta(days=1)).replace(day=1)
+    return first
 
 
 def orders_by_day(*, days: int, until: dt.date | None = None) -> list[DaySum]:

@@ -80,7 +80,33 @@ def commission_page(page: CommissionPage) -> dict[str, Any]:
         "total_is_estimate": page.total_is_estimate, "limit": page.limit, "offset": page.offset,
         "page": page.offset // page.limit + 1, "page_size": page.limit,
         "total_pages": -(-page.total // page.limit), "has_next": page.next_cursor is not None,
-        "has_prev": page.has_previous, "next_cursor": page.next_cursor,
+        "has_prev": page.has_previous, "next_cursor": page.next_cursor, "summary": _page_summary(page),
+    }  # fmt: skip
+
+
+def _page_summary(page: CommissionPage) -> dict[str, Any] | None:
+    """Sums of all that match, in pesos where there are any; None where there are more than are counted."""
+    if page.sums is None:
+        return None
+    by_currency = {found.currency: found for found in page.sums}
+    code = next(iter(by_currency)) if len(by_currency) == 1 else "COP"
+    found = by_currency.get(code)
+    amounts = (found.order_amount, found.commission, found.earnings) if found else (0, 0, 0)
+    names = ("total_order_amount", "total_commission_amount", "total_vendor_earnings")
+    return {
+        "currency": code, "currencies": sorted(by_currency), "total_commissions": found.count if found else 0,
+        **{name: to_decimal(minor, code) for name, minor in zip(names, amounts, strict=True)},
+    }  # fmt: skip
+
+
+def commission_for_staff(row: Commission) -> dict[str, Any]:
+    """One commission with what stays inside the house."""
+    return commission(row) | {
+        "admin_notes": row.admin_notes or None, "approved_by_id": row.approved_by,
+        "transaction_id": row.entry_id, "disputed_at": row.disputed_at, "resolved_at": row.resolved_at,
+        "rule_id": row.rule_id, "rounding": row.rounding or None,
+        "fee_tax_amount": to_decimal(row.fee_tax_minor, row.currency),
+        "withheld_amount": to_decimal(row.withheld_minor, row.currency),
     }  # fmt: skip
 
 
