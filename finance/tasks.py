@@ -40,7 +40,7 @@ def compare_reports(timestamp: int) -> int:  # noqa: ARG001 - the scheduler pass
 @app.periodic(cron="*/5 * * * *", periodic_id="payouts_due")
 @app.task(name="finance.payouts_due", queueing_lock="payouts_due", pass_context=False)
 def payouts_due(timestamp: int) -> int:  # noqa: ARG001 - the scheduler passes it
-    """Give payouts up that are too old, let go on what has cooled off, mark what the bank has not answered."""
+    """Give payouts up that are too old, let go on what cooled off, mark what the bank has not answered."""
     by = actor.system("worker")
     steps = (payout_ends.expire, payout_approvals.screen_again, payout_outcomes.without_answer)
     return sum(step(PAYOUTS_AT_ONCE, by=by) for step in steps)

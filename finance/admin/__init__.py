@@ -1,15 +1,21 @@
-"""The console's pages about money: orders, commissions and the ledger. Nothing here can be changed."""
+"""The console's pages about money: what changes something goes through a use case."""
 
 from __future__ import annotations
 
 from accounts import grants
+from finance.admin.bank_accounts import BankAccountAdmin
 from finance.admin.disputes import DisputeAdmin
 from finance.admin.ledger import LedgerAccountAdmin, LedgerEntryAdmin, LedgerTransferAdmin
+from finance.admin.orders import OrderAdmin
 from finance.admin.outbound import EventDeliveryAdmin, WebhookEndpointAdmin
+from finance.admin.payout_batches import PayoutBatchAdmin
+from finance.admin.payouts import PayoutAdmin
 from finance.admin.reconciliation import ProviderReportAdmin, ReconciliationCaseAdmin
-from finance.admin.sales import CommissionAdmin, OrderAdmin
+from finance.admin.refunds import RefundAdmin
+from finance.admin.sales import CommissionAdmin
 
 __all__ = [
+    "BankAccountAdmin",
     "CommissionAdmin",
     "DisputeAdmin",
     "EventDeliveryAdmin",
@@ -17,12 +23,15 @@ __all__ = [
     "LedgerEntryAdmin",
     "LedgerTransferAdmin",
     "OrderAdmin",
+    "PayoutAdmin",
+    "PayoutBatchAdmin",
     "ProviderReportAdmin",
     "ReconciliationCaseAdmin",
+    "RefundAdmin",
     "WebhookEndpointAdmin",
 ]
 
-grants.register_model_permission("finance.order", view="orders.read.read_only")
+grants.register_model_permission("finance.order", view="orders.read.read_only", change="orders.update.global")
 grants.register_model_permission("finance.commission", view="commissions.read.read_only")
 for _ledger_model in ("ledgerentry", "ledgertransfer", "ledgeraccount"):
     grants.register_model_permission(f"finance.{_ledger_model}", view="transactions.read.read_only")

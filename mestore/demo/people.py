@@ -33,8 +33,15 @@ CONSOLE_PERMISSIONS = (
     "permissions.read.read_only",
     "settings.read.read_only",
     "orders.read.read_only",
+    "orders.update.global",
+    "orders.manage.global",
+    "orders.approve.global",
     "commissions.read.read_only",
     "transactions.read.read_only",
+    "payments.read.read_only",
+    "payments.approve.global",
+    "payments.manage.global",
+    "payments.export.global",
     "audit_logs.read.read_only",
 )
 # What the administration API asks of a superuser besides.
