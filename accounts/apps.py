@@ -20,6 +20,7 @@ class AccountsConfig(AppConfig):
             own_data,
             recovery_approval,
             responders,
+            retirements,
             role_changes,
         )
         from mestore.lib import guard
@@ -30,6 +31,7 @@ class AccountsConfig(AppConfig):
         exports.register()
         recovery_approval.register()
         responders.register()
+        retirements.register()
         role_changes.register()
         data_requests.register()
         own_data.register_sections()

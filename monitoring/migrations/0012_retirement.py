@@ -123,7 +123,7 @@ BEGIN
         SELECT v.event_id, v.name FROM public.audit_personal v
         WHERE v.event_id >= first AND v.event_id < last AND v.occurred_at >= retired AND v.occurred_at < until
         LIMIT most
-    ) AS some WHERE p.event_id = some.event_id AND p.name = some.name;
+    ) AS chosen WHERE p.event_id = chosen.event_id AND p.name = chosen.name;
     GET DIAGNOSTICS gone = ROW_COUNT;
     PERFORM set_config('mestore.erasing', '', true);
     RETURN gone;
