@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -14,12 +14,14 @@ PAGE = 200
 _ORDER = (
     "id", "order_number", "currency", "status", "shipping_name", "shipping_phone", "shipping_email",
     "shipping_address", "shipping_city", "shipping_state", "shipping_postal_code", "shipping_country",
-    "notes", "placed_at", "confirmed_at", "shipped_at", "delivered_at", "cancelled_at",
+    "notes", "placed_at", "confirmed_at", "shipped_at", "delivered_at", "cancelled_at", "subtotal_minor",
+    "tax_minor", "shipping_minor", "discount_minor", "total_minor",
 )  # fmt: skip
-_AMOUNTS = ("subtotal", "tax", "shipping", "discount", "total")
+_ITEM = ("line", "product_id", "name", "category", "quantity", "unit_price_minor")
+_PAYMENT = ("method", "installments", "amount_minor", "provider", "reference", "status")
 _SALE = (
-    "id", "commission_number", "order__order_number", "currency", "order_amount_minor", "rate_ppm",
-    "commission_amount_minor", "vendor_amount_minor", "commission_type", "status", "calculated_at", "paid_at",
+    "id", "commission_number", "currency", "order_amount_minor", "rate_ppm", "commission_amount_minor",
+    "vendor_amount_minor", "commission_type", "status", "calculated_at", "paid_at",
 )  # fmt: skip
 
 
@@ -27,28 +29,24 @@ def orders(person_id: UUID) -> Iterator[Row]:
     """Yield what the person bought, oldest first, with lines and payments: three statements a page."""
     after = 0
     while True:
-        chosen = Order.objects.filter(buyer_id=person_id, id__gt=after).order_by("id")
-        page = list(chosen.values(*_ORDER, *(f"{name}_minor" for name in _AMOUNTS))[:PAGE])
+        page = list(Order.objects.filter(buyer_id=person_id, id__gt=after).order_by("id")[:PAGE])
         if not page:
             return
-        keys = [row["id"] for row in page]
-        items, payments = _items(keys), _payments(keys)
-        for row in page:
-            currency = row["currency"]
-            for name in _AMOUNTS:
-                row[name] = Money(row.pop(f"{name}_minor"), currency).decimal
-            lines = [_priced(line, currency) for line in items.get(row["id"], [])]
-            paid = [_priced(line, currency) for line in payments.get(row["id"], [])]
-            yield {**row, "items": lines, "payments": paid}
+        keys = [order.pk for order in page]
+        items = _by_order(OrderItem.objects.filter(order_id__in=keys).order_by("order_id", "line"))
+        payments = _by_order(OrderPayment.objects.filter(order_id__in=keys).order_by("order_id", "sequence"))
+        for order in page:
+            lines = [_told(line, _ITEM, order.currency) for line in items.get(order.pk, [])]
+            paid = [_told(line, _PAYMENT, order.currency) for line in payments.get(order.pk, [])]
+            yield {**_told(order, _ORDER, order.currency), "items": lines, "payments": paid}
         after = keys[-1]
 
 
 def sales(person_id: UUID) -> Iterator[Row]:
     """Yield what the person sold: of each order the amount, the commission and what is theirs; no buyer."""
-    rows = Commission.objects.filter(vendor_id=person_id).order_by("id").values(*_SALE)
+    rows = Commission.objects.filter(vendor_id=person_id).order_by("id").select_related("order")
     for row in rows.iterator(chunk_size=PAGE):
-        row["order_number"] = row.pop("order__order_number")
-        yield _priced(row, row["currency"])
+        yield {"order_number": row.order.order_number, **_told(row, _SALE, row.currency)}
 
 
 def register_sections() -> None:
@@ -57,30 +55,18 @@ def register_sections() -> None:
     register(Section("sales", "what was sold: amounts and commissions", sales))
 
 
-def _items(order_ids: list[int]) -> dict[int, list[dict[str, Any]]]:
-    rows = OrderItem.objects.filter(order_id__in=order_ids).order_by("order_id", "line")
-    return _by_order(
-        rows.values("order_id", "line", "product_id", "name", "category", "quantity", "unit_price_minor")
-    )
-
-
-def _payments(order_ids: list[int]) -> dict[int, list[dict[str, Any]]]:
-    rows = OrderPayment.objects.filter(order_id__in=order_ids).order_by("order_id", "sequence")
-    return _by_order(
-        rows.values("order_id", "method", "installments", "amount_minor", "provider", "reference", "status")
-    )
-
-
-def _by_order(rows: Any) -> dict[int, list[dict[str, Any]]]:
-    found: dict[int, list[dict[str, Any]]] = {}
+def _by_order(rows: Iterable[Any]) -> dict[int, list[Any]]:
+    found: dict[int, list[Any]] = {}
     for row in rows:
-        found.setdefault(row.pop("order_id"), []).append(row)
+        found.setdefault(row.order_id, []).append(row)
     return found
 
 
-def _priced(row: dict[str, Any], currency: str) -> dict[str, Any]:
-    """Amounts in the currency's own unit instead of minor units."""
+def _told(row: Any, names: tuple[str, ...], currency: str) -> dict[str, Any]:
+    """Read columns by attribute, so that sealed ones are opened; amounts leave in the currency's own unit."""
     return {
-        name.removesuffix("_minor"): Money(value, currency).decimal if name.endswith("_minor") else value
-        for name, value in row.items()
+        name.removesuffix("_minor"): (
+            Money(getattr(row, name), currency).decimal if name.endswith("_minor") else getattr(row, name)
+        )
+        for name in names
     }
