@@ -204,7 +204,7 @@ def find(folder: Path, manifest: Manifest, event_id: UUID) -> Found | None:
 def _lines(folder: Path, manifest: Manifest) -> Iterator[Iterator[str]]:
     with (
         gzip.open(folder / manifest.file, "rb") as raw,
-        io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as lines,  # type: ignore[type-var]  # typeshed
+        io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as lines,
     ):
         yield _bounded(lines)
 

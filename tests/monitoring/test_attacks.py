@@ -204,7 +204,7 @@ OTHER = "a personal value is not what its event commits to"
         ("DELETE FROM audit_personal WHERE name = 'actor.address'", GONE),
         ("UPDATE audit_personal SET value = '\"eva@example.com\"' WHERE name = 'email.after'", OTHER),
         ("UPDATE audit_personal SET nonce = '\\x00' WHERE name = 'actor.address'", OTHER),
-        ("UPDATE audit_personal SET name = 'nombre.after' WHERE name = 'email.after'", GONE),
+        ("UPDATE audit_personal SET name = 'other.after' WHERE name = 'email.after'", GONE),
     ],
 )
 @pytest.mark.parametrize("is_streamed", [False, True])

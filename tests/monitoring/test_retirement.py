@@ -410,7 +410,7 @@ class TestDatabase:
             for table in ("audit_archive", "audit_retirement"):
                 for change in ("DELETE FROM {t}", "UPDATE {t} SET month = month", "TRUNCATE {t} CASCADE"):
                     with pytest.raises(pg.RestrictViolation):
-                        connection.execute(sql.compose(change, t=table))  # type: ignore[arg-type]
+                        connection.execute(sql.compose(change, t=table))
 
 
 # --- Attacks -----------------------------------------------------------------------------------------------
