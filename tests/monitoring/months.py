@@ -58,12 +58,17 @@ def of_the_past(owner_dsn: str, back: int) -> Iterator[None]:
                 connection.execute(sql.compose("DROP TABLE {t}", t=("public", name)))
 
 
-def record(entry: Entry, at: dt.datetime) -> UUID:
-    """Record an event as it would have been at that moment."""
+def prepared(entry: Entry, at: dt.datetime) -> tuple[Any, ...]:
+    """The row of an event as it would have been at that moment."""
     owner = leaves.subject_of(entry, at)
     keys = subjects.keys_for({owner}) if owner else {}
     text = at.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    row = audit._row(entry, owner if owner in keys else None, at, text, keys)
+    return audit._row(entry, owner if owner in keys else None, at, text, keys)
+
+
+def record(entry: Entry, at: dt.datetime) -> UUID:
+    """Record an event as it would have been at that moment."""
+    row = prepared(entry, at)
     audit._write_many([row])
     found: UUID = row[0]
     return found

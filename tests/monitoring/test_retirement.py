@@ -687,3 +687,27 @@ def test_an_erasure_that_is_archived_still_explains_the_destroyed_key(trail: Tra
     assert archive_of().manifest.erased == ("u-ana",)
     assert verified()[:2] == (0, [])
     assert retired.load().erased() == {"u-ana"}
+
+
+def test_a_month_of_many_batches_and_gaps(trail: Trail) -> None:
+    """More events than two batches hold, with events of other months strewn between them."""
+    many = 2 * archiving.BATCH + 100
+    at, rows = months.moment(NEXT), []
+    for n in range(many):
+        month = months.moment(OLD) if n % 1_000 == 7 else at
+        rows.append(months.prepared(_signed_out(BY, n), month + dt.timedelta(milliseconds=n)))
+    with transaction.atomic():
+        audit._write_many(rows)
+    sequencer.drain()
+    gone(trail, NEXT)
+
+    manifest = archive_of(NEXT).manifest
+    assert manifest.events == many - 9 + 1
+    assert len(manifest.parts[0].runs) == 11
+    batches = sum(line.startswith('{"batch":') for line in archives_lines(trail.folder / manifest.file))
+    assert batches >= 3
+    assert verified("--full", "--archive", str(trail.folder))[:2] == (0, [])
+    assert verified("--full", "--stream")[:2] == (0, [])
+    found = retirement.archived_event(rows[-1][0], trail.folder)
+    assert found is not None
+    assert found.leaf_index == leaf_of(rows[-1][0])
