@@ -142,7 +142,7 @@ class DataRequestAdmin(ConsoleModelAdmin):
         """One statement names everybody on the page."""
         known = _names({row.person_id for row in rows})
         for row in rows:
-            row.person_name = known.get(row.person_id)  # type: ignore[attr-defined]  # for this page only
+            row.person_name = known.get(row.person_id)
 
     def name_of(self, row: DataRequest) -> str:
         return f"{row.get_kind_display()}: {_name(row)}"
@@ -156,9 +156,9 @@ class DataRequestAdmin(ConsoleModelAdmin):
 
     @admin.display(description=gettext_lazy("account"))
     def account(self, row: DataRequest) -> SafeString | str:
-        name = _names({row.person_id}).get(row.person_id)
-        if name is None:
-            return _("forgotten")
+        name = _name(row)
+        if row.person_name is None:
+            return name
         return display.link(reverse("admin:accounts_user_change", args=[row.person_id]), name)
 
     @admin.display(description=gettext_lazy("state"))
@@ -203,6 +203,6 @@ def _names(person_ids: set[UUID]) -> dict[UUID, str]:
 
 
 def _name(row: DataRequest) -> str:
-    if not hasattr(row, "person_name"):
-        row.person_name = _names({row.person_id}).get(row.person_id)  # type: ignore[attr-defined]
+    if row.person_name == "":
+        row.person_name = _names({row.person_id}).get(row.person_id)
     return row.person_name or str(_("forgotten"))

@@ -20,6 +20,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts import approvals, archives, deletion, hierarchy, working_days
+from accounts.account_changes import UserNotFound
 from accounts.models import ApprovalRequest, DataRequest, User
 from mestore.lib import errors, throttle
 from mestore.lib.actor import Actor
@@ -209,7 +210,7 @@ def kept_by_law(person_id: UUID) -> list[str]:
     """Return which kinds of records forbid that a person is forgotten ("order"); none for who is gone."""
     try:
         blocking = deletion.dependencies(person_id).blocking
-    except deletion.UserNotFound:
+    except UserNotFound:
         return []
     return sorted({label.split(".")[1] for label in blocking})
 

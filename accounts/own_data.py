@@ -89,7 +89,8 @@ def permissions(person_id: UUID) -> Iterator[Row]:
         yield {"kind": "in_force", "names": sorted(grants.held(user))}
     rows = Grant.objects.filter(user_id=person_id).order_by("id")
     for row in rows.values("permission__name", "reason", "granted_at", "expires_at", "revoked_at").iterator():
-        yield {"kind": "grant", "permission": row.pop("permission__name"), **row}
+        named = {name.replace("permission__name", "permission"): value for name, value in row.items()}
+        yield {"kind": "grant", **named}
 
 
 def register_sections() -> None:

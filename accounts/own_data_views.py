@@ -50,7 +50,8 @@ class StandingAnswer(serializers.Serializer[Any]):
     document = serializers.CharField(source="document.name")
     version = serializers.CharField(source="document.version")
     purposes = serializers.ListField(source="document.purposes", child=serializers.CharField())
-    required = serializers.BooleanField(source="document.is_required")
+    # A member of the answer, not the option of its name.
+    required = serializers.BooleanField(source="document.is_required")  # type: ignore[assignment]
     title = serializers.CharField(source="text.title")
     text = serializers.CharField(source="text.body")
     language = serializers.CharField(source="text.language")

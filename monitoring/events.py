@@ -660,7 +660,7 @@ SIGNAL_TOLD: Final = _event(
     "signal.told", Category.MONITORING, _SUCCESS, "Those who may act on signals were mailed about one."
 )
 
-# --- What people decide about their own data -----------------------------------------------------------------
+# --- What people decide about their own data --------------------------------------------------------------
 CONSENT_GIVEN: Final = _event(
     "consent.given", _PEOPLE, _SUCCESS, "A person agreed to one version of a text.", retention=_FOR_EVER
 )

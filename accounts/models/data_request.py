@@ -75,6 +75,9 @@ class DataRequest(models.Model):
     archive_sha256 = models.CharField("SHA-256", max_length=64, blank=True)
     downloads = models.PositiveSmallIntegerField(_("downloads"), default=0)
 
+    # Whose it is, told by who shows it: None for who is gone, "" while nobody asked.
+    person_name: str | None = ""
+
     objects: ClassVar[Any] = DataRequests.as_manager()
 
     class Meta:
