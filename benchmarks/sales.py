@@ -10,13 +10,17 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import django
 
 from benchmarks import processes, unaudited
 from benchmarks.unaudited import State
+
+if TYPE_CHECKING:
+    from finance.order_form import OrderForm
+    from mestore.lib.actor import Actor
 
 WARM = 30
 ADDRESS = "203.0.113.7"
@@ -26,37 +30,31 @@ def main() -> None:
     """Measure and print."""
     django.setup()
     rounds, sales = int(sys.argv[1]), int(sys.argv[2])
-    switch, vendors = unaudited.Switch(), _vendors()
+    vendors = vendors_known()
     found: dict[State, list[dict[str, float]]] = {state: [] for state in unaudited.STATES}
     try:
         for number in range(rounds):
             turn = number % len(unaudited.STATES)
             for state in unaudited.STATES[turn:] + unaudited.STATES[:turn]:
-                switch.to(state)
-                _sell(vendors, WARM)
-                found[state].append(_sell(vendors, sales))
+                unaudited.switch(state)
+                sell(vendors, WARM)
+                found[state].append(sell(vendors, sales))
     finally:
-        switch.to("audit")
+        unaudited.switch("audit")
     sys.stdout.write(json.dumps(found) + "\n")
 
 
-def _sell(vendors: list[str], sales: int) -> dict[str, float]:
+def sell(vendors: list[str], sales: int) -> dict[str, float]:
     """Place so many orders as the storefront's machine account would over HTTP."""
-    from finance import order_form, orders
-    from mestore.lib.actor import Actor
-    from mestore.lib.http import dumps, parse_json
+    from finance import orders
     from monitoring import context
 
-    by = Actor(
-        kind="machine", id=str(uuid4()), role="SYSTEM", address=ADDRESS, session_id=str(uuid4()),
-        request_id=f"req_{uuid4().hex}",
-    )  # fmt: skip
-    forms = [order_form.read(parse_json(dumps(_body(vendors[n % len(vendors)])))) for n in range(sales)]
+    by, forms = storefront(), [form(vendors[n % len(vendors)]) for n in range(sales)]
     backend = _backend()
     cpu, server, began = time.process_time(), processes.exact_seconds(backend), time.perf_counter()
     with context.acting(by):
-        for form in forms:
-            orders.place(form, key=uuid4().hex, by=by)
+        for one in forms:
+            orders.place(one, key=uuid4().hex, by=by)
     return {
         "per_second": sales / (time.perf_counter() - began),
         "process_ms": (time.process_time() - cpu) * 1_000 / sales,
@@ -64,9 +62,23 @@ def _sell(vendors: list[str], sales: int) -> dict[str, float]:
     }
 
 
-def _body(vendor: str) -> dict[str, Any]:
+def storefront() -> Actor:
+    """Return who places orders over HTTP: a machine account."""
+    from mestore.lib.actor import Actor
+
+    return Actor(
+        kind="machine", id=str(uuid4()), role="SYSTEM", address=ADDRESS, session_id=str(uuid4()),
+        request_id=f"req_{uuid4().hex}",
+    )  # fmt: skip
+
+
+def form(vendor: str) -> OrderForm:
+    """Return a paid order of one item."""
+    from finance import order_form
+    from mestore.lib.http import dumps, parse_json
+
     reference = uuid4().hex
-    return {
+    body = {
         "currency": "BRL", "external_reference": reference, "buyer_reference": "buyer",
         "items": [
             {
@@ -78,9 +90,11 @@ def _body(vendor: str) -> dict[str, Any]:
         "shipping_city": "Bogota", "shipping_state": "DC",
         "payment": {"provider": "bench", "reference": reference, "status": "approved"},
     }  # fmt: skip
+    return order_form.read(parse_json(dumps(body)))
 
 
-def _vendors() -> list[str]:
+def vendors_known() -> list[str]:
+    """Return vendors that have sold something."""
     from finance.models import Commission
 
     return [str(found) for found in Commission.objects.values_list("vendor_id", flat=True).distinct()[:100]]

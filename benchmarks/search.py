@@ -15,8 +15,13 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import django
+
+if TYPE_CHECKING:
+    from monitoring.trail_pages import Wanted
 
 BATCH = 200_000
 ACTORS = 500
@@ -84,27 +89,24 @@ def _measure() -> dict[str, list[float]]:
     draw, found = random.Random(7), dict[str, list[float]]()  # the same searches each time
     for _ in range(SEARCHES):
         since = _month(draw.randrange(1, MONTHS))
-        month = {"since": since, "until": _month_after(since)}
+        month = replace(Wanted(), since=since, until=_month_after(since))
         actor = f"bench-{draw.randrange(ACTORS)}"
         searches = {
-            "actor and month": Wanted(actor=actor, **month),
-            "rare code": Wanted(code=RARE_CODE, **month),
-            "rare outcome": Wanted(outcome=RARE_OUTCOME, **month),
-            "code that never was": Wanted(code="account.merged", **month),
+            "actor and month": replace(month, actor=actor),
+            "rare code": replace(month, code=RARE_CODE),
+            "rare outcome": replace(month, outcome=RARE_OUTCOME),
+            "code that never was": replace(month, code="account.merged"),
         }
         for name, wanted in searches.items():
             found.setdefault(name, []).extend(_pages(wanted))
     return found
 
 
-def _pages(wanted: object) -> Iterator[float]:
+def _pages(wanted: Wanted) -> Iterator[float]:
     """Milliseconds of each of the first pages of a search."""
     from mestore.lib import actor
     from monitoring import trail_pages
-    from monitoring.trail_pages import Wanted
 
-    if not isinstance(wanted, Wanted):
-        raise TypeError
     cursor, by = None, actor.system("bench")
     for _ in range(PAGES):
         began = time.perf_counter()

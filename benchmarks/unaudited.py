@@ -1,21 +1,26 @@
 """MeStore without its audit trail, or without capture alone: to measure what they cost.
 
-No setting of the service does this. It happens from outside: the owner of a bench's database switches off
-triggers and replaces a function there, and the process's own recording is replaced by nothing. Both are
-refused anywhere but in the bench's house.
+No setting of the service does this. It happens from outside: the owner of a bench's database switches its
+triggers off, and the process's own recording is replaced by nothing. Both are refused anywhere but in the
+bench's house. Not in the measure is what `ledger_post` does to put an entry's leaf together: it is only not
+written.
 
-`benchmarks.unaudited:application` is the service so, for granian.
+`python -m benchmarks.unaudited 'no audit'` switches the database, `benchmarks.unaudited:application` is the
+service so, for granian.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+import sys
+from typing import Any, Final, Literal, get_args
 from uuid import UUID
+
+import django
 
 from benchmarks.house import HOST
 
 State = Literal["audit", "no capture", "no audit"]
-STATES: Final[tuple[State, ...]] = ("audit", "no capture", "no audit")
+STATES: Final[tuple[State, ...]] = get_args(State)
 
 _WATCHED = """
 SELECT t.tgrelid::regclass::text, t.tgname FROM pg_trigger t
@@ -25,41 +30,19 @@ _SWITCH = {
     True: "ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}",
     False: "ALTER TABLE {table} DISABLE TRIGGER {trigger}",
 }
-_POST = """
-SELECT pg_get_functiondef('public.ledger_post(uuid, uuid, text, timestamptz, text, jsonb, bytea, jsonb)'
-    ::regprocedure)
+_NOTHING_WRITTEN = """
+CREATE OR REPLACE FUNCTION public.bench_nothing() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RETURN NULL; END $$
 """
+_REFUSE = """
+CREATE OR REPLACE TRIGGER aaa_bench_nothing BEFORE INSERT ON {table}
+FOR EACH ROW EXECUTE FUNCTION public.bench_nothing()
+"""
+_ACCEPT = "DROP TRIGGER IF EXISTS aaa_bench_nothing ON {table}"
 
 
 class NotABench(RuntimeError):
     """This is no bench: nothing is switched off here."""
-
-
-class Switch:
-    """Switches the trail of the bench's database, and of this process, off and on again."""
-
-    def __init__(self) -> None:
-        """Raises NotABench."""
-        from mestore.lib import sql
-
-        demand_bench()
-        self._triggers = sql.fetch_all(_WATCHED, using="owner")
-        self._post = str((sql.fetch_one(_POST, using="owner") or ("",))[0])
-        self._recording = _recording()
-
-    def to(self, state: State) -> None:
-        """Let the next transactions run so."""
-        self.database(state)
-        _record_with(self._recording if state != "no audit" else _NOTHING)
-
-    def database(self, state: State) -> None:
-        """Switch what the database does."""
-        from mestore.lib import sql
-
-        for table, trigger in self._triggers:
-            _alter(table, trigger, on=state == "audit")
-        _alter("ledger_entry", "ledger_entry_leaf", on=state != "no audit")
-        sql.execute(self._post if state != "no audit" else without_leaf(self._post), using="owner")
 
 
 def demand_bench() -> None:
@@ -70,33 +53,47 @@ def demand_bench() -> None:
         raise NotABench
 
 
-def without_leaf(definition: str) -> str:
-    """Return `ledger_post` without the statements that write the entry's leaf. Raises ValueError."""
-    head, found, rest = definition.partition("), leaf AS (")
-    _leaf, also, rest = rest.partition("INSERT INTO public.ledger_transfer")
-    before, canon, after = head.partition("v_canon := convert_to(")
-    _canon, entry, writing = after.partition("WITH entry AS (")
-    if not all((found, also, canon, entry)):
-        raise ValueError("ledger_post is not what the bench knows")
-    # A trailing percent sign would be a placeholder: the definition has none.
-    return f"{before}{entry}{writing})\n{also}{rest}"
+def switch(state: State) -> None:
+    """Let the next transactions of this process and of its database run so. Raises NotABench."""
+    switch_database(state)
+    _record_with(_recording() if state != "no audit" else _NOTHING)
 
 
-def _alter(table: str, trigger: str, *, on: bool) -> None:
+def switch_database(state: State) -> None:
+    """Switch what the database does by itself. Raises NotABench."""
     from mestore.lib import sql
 
-    sql.execute(sql.compose(_SWITCH[on], table=table, trigger=trigger), using="owner")
+    demand_bench()
+    for table, trigger in sql.fetch_all(_WATCHED, using="owner"):
+        _run(_SWITCH[state == "audit"], table=table, trigger=trigger)
+    _run(_SWITCH[state != "no audit"], table="ledger_entry", trigger="ledger_entry_leaf")
+    _run(_NOTHING_WRITTEN)
+    for table in ("audit_event", "audit_pending"):
+        _run(_REFUSE if state == "no audit" else _ACCEPT, table=table)
+
+
+def _run(statement: Any, **names: str) -> None:
+    from mestore.lib import sql
+
+    sql.execute(sql.compose(statement, **names) if names else statement, using="owner")
+
+
+_kept: dict[str, Any] = {}
 
 
 def _recording() -> dict[str, Any]:
+    """What the service records with; remembered before it is replaced."""
     from monitoring import audit
 
-    return {name: getattr(audit, name) for name in _NOTHING}
+    if not _kept:
+        _kept.update({name: getattr(audit, name) for name in _NOTHING})
+    return _kept
 
 
 def _record_with(functions: dict[str, Any]) -> None:
     from monitoring import audit
 
+    _recording()
     for name, function in functions.items():
         setattr(audit, name, function)
 
@@ -109,7 +106,7 @@ _NOTHING: Final[dict[str, Any]] = dict.fromkeys(("record", "record_many", "recor
 
 
 def __getattr__(name: str) -> Any:
-    """`application`, made when granian asks for it."""
+    """`application`, made when granian asks for it. Raises NotABench."""
     if name != "application":
         raise AttributeError(name)
     from mestore.wsgi import application
@@ -117,3 +114,9 @@ def __getattr__(name: str) -> Any:
     demand_bench()
     _record_with(_NOTHING)
     return application
+
+
+if __name__ == "__main__":
+    django.setup()
+    (_wanted,) = (state for state in STATES if state == sys.argv[1])
+    switch_database(_wanted)
