@@ -18,8 +18,9 @@ from typing import Any, Final
 from uuid import UUID
 
 from django.conf import settings
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.utils import timezone
+from psycopg.errors import LockNotAvailable
 
 from mestore.lib import crypto, guard, sql
 from mestore.lib.actor import Actor
@@ -176,7 +177,7 @@ def drop(month: Month, at: Path, *, progress: Progress | None = None) -> int | N
     if month.state is State.DECIDED:
         archiving.demand_whole(at, archived.manifest, progress=progress)
         _demand_leaf(month.decision)
-        ((went,),) = sql.fetch_all(_DROP, (month.month,), using=OWNER)
+        went = _dropped(month.month)
     while sql.fetch_all(_FORGET, (month.month, FORGET_ROWS), using=OWNER)[0][0]:
         pass
     return went
@@ -226,6 +227,20 @@ def _holds(manifest: Manifest, epoch: int, leaf_index: int) -> bool:
         if part.epoch == epoch
         for first, last in part.runs
     )
+
+
+def _dropped(month: dt.date) -> int | None:
+    """Drop the table; where readers of the trail are waited for, let writers by every two seconds."""
+    until = time.monotonic() + LONGEST_WAIT_SECONDS
+    while True:
+        try:
+            ((went,),) = sql.fetch_all(_DROP, (month,), using=OWNER)
+        except OperationalError as error:
+            if not isinstance(error.__cause__, LockNotAvailable) or time.monotonic() > until:
+                raise
+            time.sleep(sequencer.PAUSE_SECONDS)
+        else:
+            return None if went is None else int(went)
 
 
 def _demand_leaf(event_id: UUID) -> None:

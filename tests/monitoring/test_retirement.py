@@ -9,6 +9,7 @@ import io
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +42,8 @@ from monitoring import (
 )
 from monitoring.models import AuditEvent
 from monitoring.retirement import State
+from monitoring.verifications import Mode, Plan
+from monitoring.verifications import verify as verify_log
 from tests.factories.accounts import BuyerFactory, SuperuserFactory
 from tests.monitoring import months
 from tests.monitoring.people import EMAIL, person
@@ -649,6 +652,49 @@ def test_events_of_today_are_written_while_a_month_goes(trail: Trail, race: Call
     assert ended == [10, 50, 50]
     sequencer.drain()
     assert verified()[:2] == (0, [])
+
+
+def test_nobody_is_alarmed_while_a_month_goes(trail: Trail, race: Callable[..., list[Any]]) -> None:
+    decide(trail)
+    month = retirement.find(OLD)
+
+    def verify() -> list[str]:
+        plans = [Plan(Mode.FULL), Plan(Mode.FULL, stream=True), Plan(Mode.FULL, rows=False)] * 2
+        return [
+            one.what for plan in plans for result in verify_log(plan, by=BY) for one in result.found.faults
+        ]
+
+    assert race([lambda: retirement.drop(month, trail.folder), verify, verify]) == [10, [], []]
+
+
+def test_who_reads_the_whole_trail_is_waited_for_in_turns(
+    trail: Trail, race: Callable[..., list[Any]]
+) -> None:
+    """A waiting drop lets nobody write: it gives up after two seconds, and comes back."""
+    decide(trail)
+    month, has_begun = retirement.find(OLD), threading.Event()
+
+    def read() -> str:
+        with psycopg.connect(trail.dsn) as reader, psycopg.connect(trail.dsn, autocommit=True) as watcher:
+            reader.execute("SELECT count(*) FROM audit_event")
+            has_begun.set()
+            for is_wanted in (True, False, True):
+                while is_waited_for(watcher, reader.info.backend_pid) is not is_wanted:
+                    pass
+        return "read"
+
+    def drop() -> int | None:
+        assert has_begun.wait(60)
+        return retirement.drop(month, trail.folder)
+
+    assert race([read, drop]) == ["read", 10]
+
+
+def is_waited_for(watcher: psycopg.Connection[Any], pid: int) -> bool:
+    found = watcher.execute(
+        "SELECT 1 FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))", (pid,)
+    ).fetchone()
+    return found is not None
 
 
 # --- People ------------------------------------------------------------------------------------------------
