@@ -12,10 +12,10 @@ import psycopg
 EVERY_SECONDS = 0.05
 
 # Ungranted locks on what the trail owns: its tables, and the advisory locks of sequencer and erasure. Nobody
-# else takes advisory locks in a sale.
+# else takes advisory locks in a sale. Making a file longer takes a lock too, for as long as that takes.
 _WAITING = """
 SELECT coalesce(c.relname, l.locktype), l.mode,
-       coalesce(c.relname LIKE 'audit%', false) OR l.locktype = 'advisory'
+       (coalesce(c.relname LIKE 'audit%', false) AND l.locktype <> 'extend') OR l.locktype = 'advisory'
 FROM pg_locks l LEFT JOIN pg_class c ON c.oid = l.relation
 WHERE NOT l.granted AND coalesce(l.database, 0) IN (
     0, (SELECT oid FROM pg_database WHERE datname = current_database()))

@@ -118,7 +118,7 @@ def kills(house: House, count: int) -> dict[str, Any]:
 
 
 def half(house: House, seconds: float) -> dict[str, Any]:
-    """Compare sales over HTTP with the trail and without: most per second, then how long they take at half."""
+    """Compare sales over HTTP with the trail and without: the most per second, then latencies at half."""
     seed = json.loads(house.python("-m", "benchmarks.seed", "1").splitlines()[-1])
     (sale,) = (point for point in points.all_of(seed, None) if point.name == "POST /orders/")
     house.serve("audit", "mestore.wsgi:application")

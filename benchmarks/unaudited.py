@@ -49,6 +49,7 @@ def demand_bench() -> None:
     """Raises NotABench anywhere but in the bench's house."""
     from django.conf import settings
 
+    django.setup()
     if f"https://{HOST}" != settings.PUBLIC_URL:
         raise NotABench
 
@@ -109,9 +110,9 @@ def __getattr__(name: str) -> Any:
     """`application`, made when granian asks for it. Raises NotABench."""
     if name != "application":
         raise AttributeError(name)
+    demand_bench()
     from mestore.wsgi import application
 
-    demand_bench()
     _record_with(_NOTHING)
     return application
 
