@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import html
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from accounts import consents, data_requests
+from accounts import consents, data_requests, panels
 from accounts.models import ApprovalRequest, DataRequest, User
 from mestore.lib import actor
+from mestore.lib.console import State
 from monitoring import events
 from monitoring.models import AuditEvent
 from sessions_security.models import StepUpProof
@@ -157,6 +159,21 @@ def test_a_stale_factor_or_a_missing_right_answers_nothing(chief: house.Visitor)
     assert do(reader.client, "grant_export", request).status_code == 403
 
     assert DataRequest.objects.get(pk=request.pk).state == "waiting"
+
+
+def test_overview_says_how_many_wait_and_how_many_too_long(chief: house.Visitor) -> None:
+    def figure() -> tuple[str, str]:
+        session: Any = SimpleNamespace(user=chief.user)
+        request: Any = SimpleNamespace(user=chief.user, user_session=session)
+        (found,) = [one for one in panels.locked_and_waiting(request) if one.order == 36]
+        return found.value, str(found.state)
+
+    assert figure() == ("0", str(State.GOOD))
+    ask()
+    assert figure() == ("1", str(State.WARNING))
+    ask(days_ago=1)
+    assert figure() == ("2", str(State.CRITICAL))
+    assert "1 overdue" in get(chief.client, "/admin/")
 
 
 def test_page_of_an_account_shows_what_it_agreed_to(chief: house.Visitor) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import http.client
 import io
 import json
+import os
 import zipfile
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -13,7 +17,8 @@ from django.test import Client
 
 from accounts import archives, data_requests
 from accounts.models import Consent, DataRequest, User
-from mestore.lib import actor
+from mestore.lib import actor, own_data
+from mestore.lib.own_data import Section
 from sessions_security.models import StepUpProof
 from tests.factories.accounts import PASSWORD, BuyerFactory, TotpDeviceFactory, VendorFactory
 from tests.factories.administration import REASON, Caller, acting, superuser
@@ -179,6 +184,32 @@ def test_a_copy_from_the_question_to_the_file() -> None:
     assert answer["Content-Disposition"].startswith('attachment; filename="mestore-my-data-')
     with zipfile.ZipFile(io.BytesIO(content)) as opened:
         assert json.loads(opened.read("account.json"))[0]["nombre"] == "Camila"
+
+
+def test_an_archive_of_many_parts_arrives_whole_through_a_real_socket(live_api: str) -> None:
+    caller = Caller(BuyerFactory.create())
+    own_data.register(
+        Section("of_the_test", "rows of a test", lambda _person: iter([{"noise": os.urandom(900_000).hex()}]))
+    )
+    try:
+        request_id = finished(caller)
+    finally:
+        own_data.forget("of_the_test")
+    made = DataRequest.objects.get(pk=request_id)
+    assert made.archive_parts is not None
+    assert made.archive_parts > 3
+
+    connection = http.client.HTTPConnection(urlsplit(live_api).netloc, timeout=60)
+    try:
+        connection.request("GET", f"/api/v1/{REQUESTS}/{request_id}/archive", headers=caller.headers)
+        answer = connection.getresponse()
+        content = answer.read()
+    finally:
+        connection.close()
+
+    assert answer.status == 200
+    assert hashlib.sha256(content).hexdigest() == made.archive_sha256
+    assert answer.headers["Content-Length"] == str(len(content))
 
 
 def test_nobody_else_sees_takes_back_or_fetches_a_request() -> None:
