@@ -208,7 +208,7 @@ FROM audit_event WHERE target_type = 'odd' ORDER BY occurred_at, id
 
 def _what_odd_changes_say(dsn: str, *, before: bool) -> list[dict[str, Any]]:
     """The events of ODD_CHANGES without what is drawn each time; with `before`, by the function as it was."""
-    migration = importlib.import_module("monitoring.migrations.0014_capture_faster")
+    migration = importlib.import_module("monitoring.migrations.0014_faster")
     told = json.dumps({"kind": "user", "id": 'q"', "role": {"x": None, "y": 1}, "address": "::1", "name": ""})
     with psycopg.connect(dsn) as owner:
         if before:
