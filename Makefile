@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean requirements .venv
+.PHONY: help demo test check bench soak clean requirements .venv
 
 PORT ?= 8000
 SCALE ?= sample
@@ -32,6 +32,10 @@ check: .venv/.complete ## Style, types, layers, migrations, deployment settings
 bench: .venv/.complete ## Measure speed against baselines in the same run (SCALE=full for ten million rows)
 	@deploy/debian-packages.sh postgresql redis-server
 	.venv/bin/python -m benchmarks --scale $(SCALE)
+
+soak: .venv/.complete ## Let the audit trail stand kills, races and load for longer than a test may take (ten minutes)
+	@deploy/debian-packages.sh postgresql redis-server
+	.venv/bin/python -m benchmarks.soak
 
 clean: ## Delete the demo's data and everything generated, but not .venv
 	@if [ -x .venv/bin/python ]; then .venv/bin/python -m mestore.servers remove .demo; fi

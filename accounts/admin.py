@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from accounts import (
+    admin_data,
     admin_oversight,  # noqa: F401 - declares its own pages
     conditions,
     console_actions,
@@ -211,7 +212,7 @@ class UserAdmin(ConsoleModelAdmin):
         for build in self.more_tables:
             yield from build(request, row)
 
-    more_tables: tuple[MoreTables, ...] = ()
+    more_tables: tuple[MoreTables, ...] = (admin_data.consents_of,)
 
     @classmethod
     def also_show(cls, build: MoreTables) -> None:

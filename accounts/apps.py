@@ -12,12 +12,27 @@ class AccountsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from accounts import approvals, delegation, exports, recovery_approval, responders, role_changes
+        from accounts import (
+            approvals,
+            data_requests,
+            delegation,
+            exports,
+            own_data,
+            recovery_approval,
+            responders,
+            retirements,
+            role_changes,
+        )
         from mestore.lib import guard
+        from monitoring import readiness
 
         guard.register_second_person(approvals.require)
         delegation.register()
         exports.register()
         recovery_approval.register()
         responders.register()
+        retirements.register()
         role_changes.register()
+        data_requests.register()
+        own_data.register_sections()
+        readiness.must_be_append_only("accounts_consent")

@@ -21,7 +21,7 @@ from django.utils.translation import gettext_lazy
 
 from accounts import hierarchy
 from accounts.account_changes import UserNotFound
-from accounts.models import User
+from accounts.models import DataRequest, User
 from accounts.roles import Role
 from mestore.lib import errors
 from mestore.lib.actor import Actor
@@ -122,12 +122,15 @@ def restore(user: User, *, reason: str, by: Actor) -> User:
     return user
 
 
-def erase(user_id: UUID, *, reason: str, confirmed: bool, by: Actor) -> Dependencies:
+def erase(
+    user_id: UUID, *, reason: str, confirmed: bool, by: Actor, may_be_open: bool = False
+) -> Dependencies:
     """Remove a deleted account and all that is its own, for ever. Return what went along.
 
-    What the audit trail knows about the person is erased in the same transaction; its events stay.
+    What the audit trail knows about the person is erased in the same transaction; its events stay. With
+    `may_be_open` (the person asked for it) the account need not have been deleted before.
 
-    Raises NotConfirmed, UserNotFound, NotDeleted, StillNeeded, hierarchy.NotAllowed.
+    Raises NotConfirmed, UserNotFound, NotDeleted, SuperuserKept, StillNeeded, hierarchy.NotAllowed.
     """
     if not confirmed:
         raise NotConfirmed
@@ -138,8 +141,11 @@ def erase(user_id: UUID, *, reason: str, confirmed: bool, by: Actor) -> Dependen
             raise UserNotFound
         hierarchy.demand_over(held.authority, row, by)
         hierarchy.demand_right(held.authority, DELETING, by, row)
-        if row.deleted_at is None:
+        if row.deleted_at is None and not may_be_open:
             raise NotDeleted
+        if row.deleted_at is None and row.user_type == Role.SUPERUSER:
+            hierarchy.refused("superuser", by, row)
+            raise SuperuserKept
         found = dependencies(user_id)
         if found.blocking:
             raise StillNeeded(extra={"dependencies": dict(found.blocking)})
@@ -200,6 +206,7 @@ def _remove(user: User) -> None:
             if relation.related_model in _goes_along:
                 relation.related_model._base_manager.filter(**{relation.field.name: user}).delete()
         saved_filters.forget(user.pk)
+        DataRequest.objects.forget(user.pk)
         user.delete()
     except ProtectedError as error:
         # Something began to refer to the account since it was counted.

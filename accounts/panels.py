@@ -11,8 +11,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from accounts import approvals, factors, roles, selectors
-from accounts.models import User
+from accounts import approvals, data_requests, factors, roles, selectors
+from accounts.models import DataRequest, User
 from mestore.lib.console import Panel, State, collect, panel
 
 
@@ -58,14 +58,24 @@ class _Count(Subquery):
     order=30,
 )
 def locked_and_waiting(request: Any) -> list[Panel]:
-    """What is refused at this moment, and what waits for exactly this person's decision: one statement."""
+    """What is refused now, what waits for exactly this person's decision, who asks about their own data.
+
+    One statement.
+    """
     # Not the lazy `request.user`: what is remembered about permissions is remembered on the account itself.
     person = request.user_session.user
     waiting = approvals.waiting_for(person).order_by().select_related(None).values("pk")
+    state = DataRequest.State
+    asked = DataRequest.objects.filter(state__in=[state.WAITING, state.BUILDING]).order_by().values("pk")
     found = (
         User.objects.filter(pk=person.pk)
-        .annotate(locked=_Count(selectors.locked_now().values("pk")), waiting=_Count(waiting))
-        .values("locked", "waiting")
+        .annotate(
+            locked=_Count(selectors.locked_now().values("pk")),
+            waiting=_Count(waiting),
+            asked=_Count(asked),
+            overdue=_Count(asked.filter(due_on__lt=data_requests.today())),
+        )
+        .values("locked", "waiting", "asked", "overdue")
         .get()
     )
     now = timezone.now()
@@ -83,6 +93,8 @@ def locked_and_waiting(request: Any) -> list[Panel]:
     ]
     if request.user.has_perm("accounts.view_approvalrequest"):
         panels.append(_waiting(found["waiting"], now))
+    if request.user.has_perm("accounts.view_datarequest"):
+        panels.append(_own_data(found["asked"], found["overdue"], now))
     return panels
 
 
@@ -96,4 +108,19 @@ def _waiting(count: int, now: dt.datetime) -> Panel:
         state=State.WARNING if count else State.GOOD,
         link=reverse("admin:accounts_approvalrequest_changelist") + "?waits=waiting",
         order=35,
+    )
+
+
+def _own_data(waiting: int, overdue: int, now: dt.datetime) -> Panel:
+    """How many people wait for an answer about their own data, and how many longer than the law allows."""
+    state = State.WARNING if waiting else State.GOOD
+    return Panel(
+        title=_("Data requests"),
+        value=str(waiting),
+        detail=_("%(overdue)d overdue") % {"overdue": overdue},
+        source=_("requests about own data"),
+        as_of=now,
+        state=State.CRITICAL if overdue else state,
+        link=reverse("admin:accounts_datarequest_changelist"),
+        order=36,
     )

@@ -16,8 +16,8 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone, translation
 from django.utils.translation import gettext_lazy as _
 
-from accounts import lockout, passwords, users
-from accounts.models import IdentityCard, User, VendorProfile
+from accounts import consent_texts, consents, lockout, passwords, users
+from accounts.models import Consent, IdentityCard, User, VendorProfile
 from accounts.roles import Role
 from mestore.lib import errors, throttle
 from mestore.lib.actor import Actor
@@ -62,6 +62,8 @@ class Registration:
     person: Mapping[str, str] = field(default_factory=dict, repr=False)
     cedula: str = field(default="", repr=False)
     shop: Shop = Shop()
+    # What was said about which text (`accounts.consent_texts`); the others are asked about later.
+    consents: Mapping[str, bool] = field(default_factory=dict)
 
 
 def register(given: Registration, *, by: Actor) -> User | None:
@@ -124,6 +126,7 @@ def _open(given: Registration, stored: str, *, by: Actor) -> User | None:
                 personal={"email": user.email},
                 subject=str(user.pk),
             )
+            _keep_consents(user, given, by=by)
             delivery.notify(user, "welcome", {}, by=by)
     except IntegrityError as error:
         if "email_key" in str(error):
@@ -132,6 +135,16 @@ def _open(given: Registration, stored: str, *, by: Actor) -> User | None:
             raise InvalidRegistration from error
         raise
     return user
+
+
+def _keep_consents(user: User, given: Registration, *, by: Actor) -> None:
+    said = dict(given.consents)
+    channel = Consent.Channel.REGISTRATION
+    if given.role is Role.VENDOR:
+        channel = Consent.Channel.VENDOR_REGISTRATION
+        if given.shop.terms_accepted:
+            said[consent_texts.VENDOR_TERMS] = True
+    consents.record_registration(user, said, channel=channel, by=by)
 
 
 def _write_card(user: User, number: str) -> None:

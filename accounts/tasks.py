@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from procrastinate.contrib.django import app
 
 from accounts import (
     addresses,
     approvals,
+    archives,
     break_glass,
     challenges,
     decisions,
@@ -22,6 +25,7 @@ from accounts import (
 from mestore.lib import actor
 
 BATCH = 1_000
+ARCHIVES_AT_ONCE = 20
 
 
 @app.periodic(cron="*/20 * * * *")
@@ -118,3 +122,17 @@ def purge_decisions(timestamp: int = 0) -> int:  # noqa: ARG001 - the scheduler 
         gone += deleted
         if deleted < BATCH:
             return gone
+
+
+@app.task(name=archives.JOB, pass_context=False)
+def build_archive(request_id: str) -> bool:
+    """Make the archive that a person asked for; what fails is tried again by `own_data_archives`."""
+    return archives.build(UUID(request_id), by=actor.system("worker"))
+
+
+@app.periodic(cron="*/5 * * * *")
+@app.task(name="accounts.own_data_archives", queueing_lock="accounts.own_data_archives", pass_context=False)
+def own_data_archives(timestamp: int = 0) -> int:  # noqa: ARG001 - the scheduler passes it
+    """Delete archives whose time is over, make those whose worker died; return how many were touched."""
+    by = actor.system("worker")
+    return archives.purge(BATCH, by=by) + archives.build_waiting(ARCHIVES_AT_ONCE, by=by)

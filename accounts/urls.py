@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern
 
-from accounts import verification_views
+from accounts import own_data_views, verification_views
 from accounts.verification import Kind
 from mestore.lib.http import path_both
 
@@ -28,4 +28,17 @@ auth_urlpatterns: list[URLPattern] = [
     path_both("resend-verification", _send_mail, name="auth-resend-verification"),
     path_both("verify-email", _verify_mail, name="auth-verify-email"),
 ]
-urlpatterns: list[URLPattern] = []
+urlpatterns: list[URLPattern] = [
+    path_both("me/consents", own_data_views.Consents.as_view(), name="me-consents"),
+    path_both("me/data-requests", own_data_views.OwnDataRequests.as_view(), name="me-data-requests"),
+    path_both(
+        "me/data-requests/<uuid:request_id>/cancel",
+        own_data_views.CancelDataRequest.as_view(),
+        name="me-data-request-cancel",
+    ),
+    path_both(
+        "me/data-requests/<uuid:request_id>/archive",
+        own_data_views.OwnArchive.as_view(),
+        name="me-data-request-archive",
+    ),
+]

@@ -54,16 +54,23 @@ def request(method: str, path: str, headers: dict[str, str], body: bytes = b"") 
 
 
 def run(
-    port: int, requests: Requests, *, clients: int, seconds: float, expect: int, limit: int | None = None
-) -> Load:
-    """Send requests for `seconds`, or until `limit` requests per client. Raises UnexpectedAnswerError."""
+    port: int, requests: Requests, *, clients: int, seconds: float, expect: int, limit: int | None = None,
+    interval: float = 0.0,
+) -> Load:  # fmt: skip
+    """Send requests for `seconds`, or until `limit` requests per client. Raises UnexpectedAnswerError.
+
+    With `interval` each client sends one every so many seconds, and a latency counts from when its request
+    was due: a service that falls behind does not make its clients wait politely.
+    """
     context = multiprocessing.get_context("fork")
     results = context.SimpleQueue()
     shares = [list(range(first, clients, PROCESSES)) for first in range(min(PROCESSES, clients))]
     started = time.perf_counter()
     workers = [
         context.Process(
-            target=_work, args=(port, requests, share, seconds, expect, limit, results), daemon=True
+            target=_work,
+            args=(port, requests, share, clients, seconds, expect, limit, interval, results),
+            daemon=True,
         )
         for share in shares
     ]
@@ -81,14 +88,16 @@ def run(
 
 
 def _work(
-    port: int, requests: Requests, share: Sequence[int], seconds: float, expect: int, limit: int | None,
-    results: multiprocessing.SimpleQueue[tuple[list[float], str]],
+    port: int, requests: Requests, share: Sequence[int], clients: int, seconds: float, expect: int,
+    limit: int | None, interval: float, results: multiprocessing.SimpleQueue[tuple[list[float], str]],
 ) -> None:  # fmt: skip
     latencies: list[float] = []
     errors: list[str] = []
     threads = [
         threading.Thread(
-            target=_client, args=(port, requests, number, seconds, expect, limit, latencies, errors)
+            target=_client,
+            args=(port, requests, number, seconds, expect, limit, interval, latencies, errors),
+            kwargs={"offset": interval * number / clients},
         )
         for number in share
     ]
@@ -101,16 +110,20 @@ def _work(
 
 def _client(
     port: int, requests: Requests, number: int, seconds: float, expect: int, limit: int | None,
-    latencies: list[float], errors: list[str],
+    interval: float, latencies: list[float], errors: list[str], *, offset: float,
 ) -> None:  # fmt: skip
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS) as connection:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            end = time.perf_counter() + seconds
-            sent = 0
+            start = time.perf_counter()
+            end, sent = start + seconds, 0
             while not errors and time.perf_counter() < end and (limit is None or sent < limit):
                 message = requests(number, sent)
                 began = time.perf_counter()
+                if interval:
+                    due = start + offset + sent * interval
+                    time.sleep(max(0.0, due - began))
+                    began = due
                 connection.sendall(message)
                 status, body = answer(connection)
                 latencies.append(time.perf_counter() - began)

@@ -13,6 +13,11 @@ def cpu_seconds(root: int) -> float:
     return sum(_own(pid) for pid in _tree(root)) / _TICKS
 
 
+def exact_seconds(pid: int) -> float:
+    """Processor time of one process with one thread, to the microsecond."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[0]) / 1e9
+
+
 def children_seconds(root: int) -> dict[int, float]:
     """User and system time of each child of a process, its own descendants included, by process id."""
     children = [pid for pid in _tree(root) if (fields := _fields(pid)) and int(fields[1]) == root]

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -179,17 +179,8 @@ def show(figures: Figures, console: Console) -> None:
 
 def save(figures: Figures) -> Path:
     """Write the run to benchmarks/results; the file."""
-    RESULTS.mkdir(exist_ok=True)
-    now = datetime.now(UTC)
-    path = RESULTS / f"{now:%Y%m%dT%H%M%SZ}.json"
-    content: dict[str, Any] = {
-        "at": now.isoformat(timespec="seconds"),
+    content = {
         "scale": figures.scale,
-        "machine": {
-            "processors": os.cpu_count(),
-            "python": platform.python_version(),
-            "kernel": platform.release(),
-        },
         "ratios": {
             criterion.name: {
                 "value": round(criterion.value(figures), 3),
@@ -203,7 +194,24 @@ def save(figures: Figures) -> Path:
         "statements": figures.statements,
         "samples": figures.samples,
     }
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return save_as("", content)
+
+
+def save_as(name: str, content: Mapping[str, Any]) -> Path:
+    """Write what was measured to benchmarks/results, with when and where; the file."""
+    RESULTS.mkdir(exist_ok=True)
+    now = datetime.now(UTC)
+    path = RESULTS / f"{now:%Y%m%dT%H%M%SZ}{f'-{name}' if name else ''}.json"
+    told = {
+        "at": now.isoformat(timespec="seconds"),
+        "machine": {
+            "processors": os.cpu_count(),
+            "load": os.getloadavg(),
+            "python": platform.python_version(),
+            "kernel": platform.release(),
+        },
+    }
+    path.write_text(json.dumps(told | dict(content), indent=1) + "\n", encoding="utf-8")
     return path
 
 

@@ -11,7 +11,15 @@ class FinanceConfig(AppConfig):
 
     def ready(self) -> None:
         """Let readiness fail when the ledger could be changed; say where stored answers stand sealed."""
-        from finance import idempotency, journals, payout_batches, payout_outcomes, periods, refund_approvals
+        from finance import (
+            idempotency,
+            journals,
+            own_data,
+            payout_batches,
+            payout_outcomes,
+            periods,
+            refund_approvals,
+        )
         from mestore.lib import resealing
 
         readiness.must_be_append_only(
@@ -24,3 +32,4 @@ class FinanceConfig(AppConfig):
         payout_outcomes.register()
         periods.register()
         journals.register()
+        own_data.register_sections()

@@ -71,6 +71,11 @@ if AUDIT_RECEIPTS not in {"stderr", "off"} and not AUDIT_RECEIPTS.startswith("/"
     env.complain("MESTORE_AUDIT_RECEIPTS is neither stderr, off, nor the whole path of a file.")
 AUDIT_SPOOL = env.text("MESTORE_AUDIT_SPOOL", "folder for sign-in events while the trail refuses", default="")
 AUDIT_ANCHOR_DIR = env.text("MESTORE_AUDIT_ANCHOR_DIR", "folder for hourly checkpoints", default="")
+# How long the trail stands in the database, and where a month goes that does not any more.
+AUDIT_MONTHS = env.integer(
+    "MESTORE_AUDIT_MONTHS", "whole months for which the trail is held", default=24, minimum=12, maximum=600
+)
+AUDIT_ARCHIVE_DIR = env.text("MESTORE_AUDIT_ARCHIVE_DIR", "folder for archives of the trail", default="")
 # Where the audit trail is sent: "https://host/path" or "syslog+tls://host:port".
 AUDIT_PUSH = env.addresses(
     "MESTORE_AUDIT_PUSH", "where the audit trail is sent", schemes=("https", "syslog+tls")
@@ -423,6 +428,16 @@ STEP_UP: dict[str, dict[str, Any]] = {
     "finance.manage": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "keys.rotate": {"methods": ["passkey"], "max_age_seconds": 300, "device_bound": True},
     "break_glass.seal": {"methods": ["passkey"], "max_age_seconds": 300, "device_bound": True},
+    # One's own data: asking for a copy or to be forgotten, and fetching the copy; the staff's answer.
+    "own_data.request": {
+        "methods": ["passkey", "totp", "backup_code", "password"],
+        "max_age_seconds": 300,
+    },
+    "own_data.download": {
+        "methods": ["passkey", "totp", "backup_code", "password"],
+        "max_age_seconds": 300,
+    },
+    "data_requests.decide": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     # Going on from elsewhere: only a proof from there counts, so its age is that of the request.
     "session.continue": {"methods": ["passkey", "totp", "backup_code", "password"], "max_age_seconds": 60},
 }

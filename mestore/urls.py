@@ -56,6 +56,7 @@ OPEN: dict[str, str] = {
     "auth-refresh-token": "the refresh token is the credential",
     "auth-token": "machine accounts sign in",
     "auth-register": "opening an account",
+    "consent-texts": "whoever opens an account reads first what they agree to",
     "auth-forgot-password": "asking for a reset link",
     "auth-validate-reset-token": "the link's token is the credential",
     "auth-reset-password": "the link's token is the credential",

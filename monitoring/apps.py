@@ -15,7 +15,9 @@ class MonitoringConfig(AppConfig):
         """
         from mestore.lib import resealing
         from mestore.lib.console import reading as pages
-        from monitoring import reading, sequencer, subjects  # noqa: F401  # the sequencer declares rules
+        from monitoring import own_trail, reading, subjects
+        from monitoring import sequencer as _sequencer  # noqa: F401  # declares rules
 
         resealing.register(subjects.SEALED)
         pages.register(reading.note)
+        own_trail.register_sections()

@@ -250,8 +250,8 @@ def _write_many(rows: Sequence[tuple[Any, ...]]) -> None:
 
 
 def _insert_many(rows: Sequence[tuple[Any, ...]]) -> int:
-    # Column by column: fifteen arrays, whatever the number of events.
-    return sql.execute(_INSERT_MANY, [list(column) for column in zip(*rows, strict=True)])
+    # Column by column: fifteen arrays, whatever the number of events. Nearly every change of ours sends it.
+    return sql.execute(_INSERT_MANY, [list(column) for column in zip(*rows, strict=True)], prepare=True)
 
 
 def _rest_without_personal(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
@@ -299,7 +299,7 @@ def _write_row(row: tuple[Any, ...], *, using: str) -> tuple[Any, ...]:
 
 def _insert_one(row: tuple[Any, ...], using: str) -> int:
     try:
-        return sql.execute(_INSERT_ONE, row, using=using)
+        return sql.execute(_INSERT_ONE, row, using=using, prepare=True)
     except (OperationalError, InterfaceError):
         connection = connections[using]
         if using == "default" or connection.in_atomic_block:

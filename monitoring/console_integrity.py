@@ -10,6 +10,7 @@ from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.http import FileResponse, Http404, HttpRequest, HttpResponseBase, HttpResponseRedirect
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_safe
@@ -18,7 +19,16 @@ from mestore.lib import actor, guard
 from mestore.lib.console import Place, ReasonAction, actions, places
 from mestore.lib.console.actions import ReasonForm
 from mestore.lib.errors import MeStoreError
-from monitoring import checkpoints, cosigning, evidence, integrity, integrity_figures, verification_jobs
+from monitoring import (
+    checkpoints,
+    cosigning,
+    evidence,
+    integrity,
+    integrity_figures,
+    integrity_months,
+    retirement,
+    verification_jobs,
+)
 from monitoring.console_events import SEE, attachment, demand, shown
 from monitoring.verifications import Mode
 
@@ -112,13 +122,17 @@ def page(request: HttpRequest) -> HttpResponseBase:
     """The whole page."""
     demand(request)
     now, words, runs = integrity.standing(), cosigning.last_words(), integrity_figures.read_runs()
+    months = retirement.months()
     return shown(
         request,
         "console/integrity.html",
         title=_("Integrity"),
         summary=_("Whether the audit trail is what it was when it was written, and who would notice if not."),
         has_no_witness=not words,
-        figures=integrity_figures.figures(request, now, words, runs),
+        figures=[
+            *integrity_figures.figures(request, now, words, runs),
+            integrity_months.figure(months, timezone.now()),
+        ],
         charts=integrity_figures.drawn(runs),
         key=str(checkpoints.verifier(now.epoch)),
         root=now.signed_root.hex() if now.signed_root is not None else "",
@@ -126,6 +140,7 @@ def page(request: HttpRequest) -> HttpResponseBase:
         tables=[
             integrity_figures.witnesses_table(words),
             integrity_figures.runs_table(runs),
+            integrity_months.table(months),
             *integrity_figures.ended_tables(),
         ],
     )

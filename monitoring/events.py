@@ -660,6 +660,48 @@ SIGNAL_TOLD: Final = _event(
     "signal.told", Category.MONITORING, _SUCCESS, "Those who may act on signals were mailed about one."
 )
 
+# --- What people decide about their own data --------------------------------------------------------------
+CONSENT_GIVEN: Final = _event(
+    "consent.given", _PEOPLE, _SUCCESS, "A person agreed to one version of a text.", retention=_FOR_EVER
+)
+CONSENT_REFUSED: Final = _event(
+    "consent.refused", _PEOPLE, _SUCCESS, "A person did not agree to a text, or took their agreement back.",
+    retention=_FOR_EVER,
+)  # fmt: skip
+DATA_REQUEST_MADE: Final = _event(
+    "data_request.made", _PEOPLE, Outcome.PENDING,
+    "A person asked for a copy of their data, or to be forgotten.", retention=_LONG,
+)  # fmt: skip
+DATA_REQUEST_CANCELLED: Final = _event(
+    "data_request.cancelled", _PEOPLE, Outcome.CANCELLED,
+    "A request about one's own data was taken back, or its account is gone.", retention=_LONG,
+)  # fmt: skip
+DATA_REQUEST_APPROVED: Final = _event(
+    "data_request.approved", _PEOPLE, _SUCCESS, "The staff granted a request about one's own data.",
+    retention=_LONG,
+)  # fmt: skip
+DATA_REQUEST_REJECTED: Final = _event(
+    "data_request.rejected", _PEOPLE, _BLOCKED,
+    "The staff refused a request about one's own data, with the reason that the person is told.",
+    retention=_LONG,
+)  # fmt: skip
+DATA_REQUEST_ERASED: Final = _event(
+    "data_request.erased", _PEOPLE, _SUCCESS, "A person was forgotten at their own request.",
+    retention=_FOR_EVER,
+)  # fmt: skip
+DATA_ARCHIVE_MADE: Final = _event(
+    "data_request.archive_made", Category.DATA_EXPORT, _SUCCESS,
+    "The archive of a person's own data was made and sealed.", retention=_LONG,
+)  # fmt: skip
+DATA_ARCHIVE_DOWNLOADED: Final = _event(
+    "data_request.archive_downloaded", Category.DATA_EXPORT, _SUCCESS,
+    "A person downloaded the archive of their own data.", retention=_LONG,
+)  # fmt: skip
+DATA_ARCHIVE_PURGED: Final = _event(
+    "data_request.archive_purged", Category.DATA_EXPORT, _SUCCESS,
+    "The archive of a person's own data was deleted; its time was over.", retention=_LONG,
+)  # fmt: skip
+
 # --- Machines and keys ------------------------------------------------------------------------------------
 CLIENT_CREATED: Final = _event(
     "client.created",
@@ -728,6 +770,16 @@ CAPTURED_TRUNCATE: Final = _event(
 AUDIT_LOG_BEGUN: Final = _event(
     "audit.log_begun", Category.AUDIT, _SUCCESS,
     "The signed log was ended as it stood, after a loss that two people admitted, and a new one began.",
+    retention=_FOR_EVER,
+)  # fmt: skip
+
+AUDIT_MONTH_ARCHIVED: Final = _event(
+    "audit.month_archived", Category.AUDIT, _SUCCESS,
+    "A month of the trail was verified, written to an archive and read back.", retention=_FOR_EVER,
+)  # fmt: skip
+AUDIT_MONTH_RETIRED: Final = _event(
+    "audit.month_retired", Category.AUDIT, _SUCCESS,
+    "Two people gave up a month of the trail, which is archived: its table is dropped after this.",
     retention=_FOR_EVER,
 )  # fmt: skip
 

@@ -17,7 +17,16 @@ from typing import Any, Final
 
 from mestore.lib import crypto, merkle, sql
 from mestore.lib.merkle import Frontier
-from monitoring import checkpoints, cosigning, export_batches, export_records, leaves, log, subjects
+from monitoring import (
+    checkpoints,
+    cosigning,
+    export_batches,
+    export_records,
+    leaves,
+    log,
+    retired,
+    subjects,
+)
 from monitoring.checkpoints import Signed
 from monitoring.export_batches import Format, Trailer, Window
 from monitoring.export_records import Record
@@ -144,7 +153,7 @@ def _batch(wanted: Wanted, place: Place, most: int) -> Batch | None:
         if place.index > (last.size if last is not None else 0) and place.epoch == log.state().epoch:
             raise BadPlace("the log is not that long")
         return None
-    before = _frontier(place)
+    before = frontier_at(place)
     grown, records, at = replace(before, hashes=list(before.hashes)), list[Record](), place.index
     while at < last.size and len(records) < most:
         stop = min(at + most - len(records), last.size)
@@ -158,10 +167,10 @@ def _batch(wanted: Wanted, place: Place, most: int) -> Batch | None:
         checkpoints.origin(place.epoch), wanted.form, place.index, at, len(lines), digest, before,
         grown.root(), wanted.window, wanted.personal,
     )  # fmt: skip
-    return Batch(place, Place(place.epoch, at), lines, _sealed(trailer, place.epoch, last), digest)
+    return Batch(place, Place(place.epoch, at), lines, sealed(trailer, place.epoch, last), digest)
 
 
-def _sealed(trailer: Trailer, epoch: int, last: Signed) -> str:
+def sealed(trailer: Trailer, epoch: int, last: Signed) -> str:
     """Sign only what leads to the checkpoint: the proof is checked here as a stranger would."""
     try:
         proof = merkle.consistency_proof(trailer.end, last.size, merkle.from_tiles(log.tiles(epoch)))
@@ -182,7 +191,7 @@ class _Sealed(Record):
 
 def _read(wanted: Wanted, epoch: int, begin: int, stop: int) -> tuple[list[Record], list[bytes]]:
     """Return the wanted records of these leaves, and the hashes of all of them."""
-    hashes = _hashes(epoch, begin, stop)
+    hashes = leaf_hashes(epoch, begin, stop)
     rows = sql.fetch_all(
         _LEAVES,
         {
@@ -193,10 +202,13 @@ def _read(wanted: Wanted, epoch: int, begin: int, stop: int) -> tuple[list[Recor
     if [row[0] for row in rows] != list(range(begin, stop)):
         raise LogDamaged(f"leaves between {begin} and {stop} are missing")
     origin = checkpoints.origin(epoch)
+    gone = retired.load() if any(row[3] is None for row in rows) else retired.Retired()
     found: list[Record] = []
     for (index, event_id, occurred_at, canon, pii_ct), leaf in zip(rows, hashes, strict=True):
         if not wanted.window.holds(occurred_at):
             continue
+        if canon is None and not gone.holds(epoch, int(index)):
+            raise LogDamaged(f"the event of the leaf {index} is gone")
         if canon is not None and merkle.leaf_hash(bytes(canon)) != leaf:
             raise LogDamaged(f"the event of the leaf {index} is not what the log says")
         kept = bytes(canon) if canon is not None else None
@@ -205,7 +217,7 @@ def _read(wanted: Wanted, epoch: int, begin: int, stop: int) -> tuple[list[Recor
     return found, hashes
 
 
-def _hashes(epoch: int, begin: int, stop: int) -> list[bytes]:
+def leaf_hashes(epoch: int, begin: int, stop: int) -> list[bytes]:
     """Return the leaf hashes of a range, out of tiles."""
     row, joined, at = log.tiles(epoch), b"", begin
     while at < stop:
@@ -217,7 +229,7 @@ def _hashes(epoch: int, begin: int, stop: int) -> list[bytes]:
     return merkle.split(joined)
 
 
-def _frontier(place: Place) -> Frontier:
+def frontier_at(place: Place) -> Frontier:
     """Return what the log was when it had `place.index` leaves: one hash per bit of that number."""
     whole, hashes, begin = merkle.from_tiles(log.tiles(place.epoch)), list[bytes](), 0
     try:

@@ -165,11 +165,14 @@ class _Lines:
     leaves: list[bytes] = field(default_factory=list)
 
 
-def verify(lines: Iterable[str], form: Format, *, signed_by: Sequence[Verifier]) -> Verified:
+def verify(
+    lines: Iterable[str], form: Format, *, signed_by: Sequence[Verifier], is_sparse: bool = False
+) -> Verified:
     """Return what an exported file holds when every batch of it is whole and follows the one before.
 
     `lines` keep their line ends. `signed_by` are the keys of the logs, for a file that goes on in the log
-    after one that ended. Raises BatchError with the first thing that is wrong.
+    after one that ended. In a sparse file leaves may be left out between two batches: it says elsewhere which
+    it holds. Raises BatchError with the first thing that is wrong.
     """
     found, waiting, last = Verified(), _Lines(), None
     for line in _without_heading(lines, form):
@@ -179,7 +182,7 @@ def verify(lines: Iterable[str], form: Format, *, signed_by: Sequence[Verifier])
             continue
         trailer, key = _trailer(sealed.note, signed_by)
         _check(trailer, waiting, form)
-        _follows(last, trailer)
+        _follows(last, trailer, is_sparse=is_sparse)
         found.checkpoint_size = _leads_to(sealed, trailer, key)
         found.log, found.end = trailer.log, trailer.end
         found.begin = trailer.begin if last is None else found.begin
@@ -224,11 +227,14 @@ def _demand_order(indexes: list[int], trailer: Trailer, where: str) -> None:
         raise BatchError(f"{where} is not in the order of the log")
 
 
-def _follows(before: Trailer | None, trailer: Trailer) -> None:
+def _follows(before: Trailer | None, trailer: Trailer, *, is_sparse: bool) -> None:
     if before is None:
         return
     if trailer.log != before.log:
-        _begins(before, trailer)
+        if not is_sparse:
+            _begins(before, trailer)
+        return
+    if is_sparse and trailer.begin > before.end:
         return
     if trailer.begin != before.end:
         raise BatchError(f"between the leaves {before.end} and {trailer.begin} batches are missing or mixed")

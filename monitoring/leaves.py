@@ -139,6 +139,12 @@ def without_personal(canon_bytes: bytes) -> bytes:
     return _canonical(document)
 
 
+def read_canon(canon_bytes: bytes) -> dict[str, Any]:
+    """Return what canonical bytes of ours say."""
+    found: dict[str, Any] = json.loads(canon_bytes)
+    return found
+
+
 def leaf_hash(canon_bytes: bytes) -> bytes:
     """Return the RFC 9162 leaf hash of canonical bytes."""
     return hashlib.sha256(b"\x00" + canon_bytes).digest()

@@ -13,14 +13,14 @@ from django.utils.translation import gettext_lazy as _
 
 from mestore.lib import errors, merkle, sql
 from mestore.lib.notes import Proof
-from monitoring import checkpoints, log
+from monitoring import checkpoints, log, retired
 from monitoring.checkpoints import Signed
 
 _EVENT = """
 SELECT l.epoch, l.leaf_index, e.canon
 FROM audit_event e LEFT JOIN audit_leaf l ON l.event_id = e.id WHERE e.id = %s
 """
-
+_PLACE = "SELECT epoch, leaf_index FROM audit_leaf WHERE event_id = %s"
 _AT = """
 SELECT event_id FROM audit_leaf
 WHERE epoch = coalesce(%s, (SELECT epoch FROM audit_tree)) AND leaf_index = %s
@@ -56,6 +56,12 @@ class NotCosignedYet(errors.Conflict):
     message = _("No witness has cosigned this event's place in the log yet.")
 
 
+class EventArchived(errors.NotFound):
+    """The event went with its month; `audit_proof --archive` proves it from the archive's file."""
+
+    message = _("This event is in the archive of its month: its proof is made from there.")
+
+
 class NoSuchSizes(errors.Unprocessable):
     message = _("The log never had these sizes in this order.")
 
@@ -63,24 +69,44 @@ class NoSuchSizes(errors.Unprocessable):
 def of_event(event_id: UUID, *, cosigned: bool = False) -> Proof:
     """Return the proof that an event is in the log, with the lines of witnesses on its checkpoint.
 
-    With `cosigned` at least one witness has signed it. Raises NoSuchEvent, NotSealedYet, NotCosignedYet,
-    log.LogDamaged.
+    With `cosigned` at least one witness has signed it. Raises NoSuchEvent, EventArchived, NotSealedYet,
+    NotCosignedYet, log.LogDamaged.
     """
     row = sql.fetch_one(_EVENT, (event_id,))
     if row is None:
-        raise NoSuchEvent
+        epoch, leaf_index = sql.fetch_one(_PLACE, (event_id,)) or (0, 0)
+        raise EventArchived if epoch and retired.load().holds(epoch, leaf_index) else NoSuchEvent
     epoch, leaf_index, canon = row
     if leaf_index is None:
         raise NotSealedYet
-    checkpoint = _checkpoint(int(epoch), int(leaf_index), cosigned=cosigned)
-    canon, index = bytes(canon), int(leaf_index)
+    return of_bytes(bytes(canon), int(leaf_index), int(epoch), cosigned=cosigned)
+
+
+def of_bytes(canon: bytes, leaf_index: int, epoch: int, *, cosigned: bool = False) -> Proof:
+    """Return the proof that an event's bytes are a leaf of a log: tiles stay when the event's month is gone.
+
+    Raises NotSealedYet, NotCosignedYet, log.LogDamaged when the bytes are not what the log says.
+    """
+    checkpoint = _checkpoint(epoch, leaf_index, cosigned=cosigned)
     try:
-        path = merkle.inclusion_proof(index, checkpoint.size, merkle.from_tiles(log.tiles(epoch)))
-        merkle.verify_inclusion(merkle.leaf_hash(canon), index, checkpoint.size, path, checkpoint.root)
+        path = merkle.inclusion_proof(leaf_index, checkpoint.size, merkle.from_tiles(log.tiles(epoch)))
+        leaf = merkle.leaf_hash(canon)
+        merkle.verify_inclusion(leaf, leaf_index, checkpoint.size, path, checkpoint.root)
     except merkle.ProofError as error:
         raise log.LogDamaged("the log does not prove an event that it holds") from error
-    lines = sql.fetch_all(_LINES, (epoch, checkpoint.size))
-    return Proof(index, tuple(path), checkpoint.note + "".join(str(line) for (line,) in lines), extra=canon)
+    return Proof(leaf_index, tuple(path), _with_lines(epoch, checkpoint), extra=canon)
+
+
+def checkpoint_over(epoch: int, leaf_index: int) -> str:
+    """Return a checkpoint that counts a leaf, with the lines of witnesses if one has cosigned such a one.
+
+    Raises NotSealedYet.
+    """
+    try:
+        found = _checkpoint(epoch, leaf_index, cosigned=True)
+    except NotCosignedYet:
+        found = _checkpoint(epoch, leaf_index, cosigned=False)
+    return _with_lines(epoch, found)
 
 
 def event_at(leaf_index: int, epoch: int | None = None) -> UUID:
@@ -105,6 +131,10 @@ def consistency(old: int, new: int, epoch: int | None = None) -> list[str]:
     except merkle.ProofError as error:
         raise log.LogDamaged("the log's tiles are cut") from error
     return [base64.b64encode(part).decode("ascii") for part in path]
+
+
+def _with_lines(epoch: int, found: Signed) -> str:
+    return found.note + "".join(str(line) for (line,) in sql.fetch_all(_LINES, (epoch, found.size)))
 
 
 def _checkpoint(epoch: int, leaf_index: int, *, cosigned: bool) -> Signed:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -23,7 +24,7 @@ from django.db import transaction
 from mestore.lib import merkle, notes, sql
 from mestore.lib.merkle import HASH_BYTES, TILE_WIDTH, Frontier
 from mestore.lib.notes import Verifier
-from monitoring import checkpoints, cosigning, log
+from monitoring import checkpoints, cosigning, log, retired
 
 RANGE: Final = TILE_WIDTH * TILE_WIDTH
 MOST: Final = 10
@@ -35,18 +36,26 @@ _BOUNDS = """
 SELECT count(*), min(occurred_at), max(occurred_at) FROM audit_leaf
 WHERE epoch = %(epoch)s AND leaf_index >= %(begin)s AND leaf_index < %(end)s
 """
-# pg_catalog by name: a function of the same name in another schema must not answer for it. Of the 2 MB of
-# hashes only their digest leaves the database.
+# pg_catalog by name: a function of the same name in another schema must not answer for it. The tiles stand
+# there as one value that each leaf's hash is cut out of: nothing has to be sorted. What was compared is told
+# by its digest.
 _HASHES = """
-SELECT pg_catalog.sha256(string_agg(
-           pg_catalog.sha256('\\x00'::bytea || e.canon), ''::bytea ORDER BY p.leaf_index)),
-       count(*)
+WITH tiles AS MATERIALIZED (
+    SELECT string_agg(hashes, ''::bytea ORDER BY number) AS hashes FROM audit_tile
+    WHERE epoch = %(epoch)s AND level = 0 AND number >= %(first_tile)s AND number < %(end_tile)s
+)
+SELECT pg_catalog.sha256(pg_catalog.substring(
+           (SELECT hashes FROM tiles), (%(begin)s - %(first)s) * 32 + 1, (%(end)s - %(begin)s) * 32)),
+       count(*),
+       count(*) FILTER (WHERE pg_catalog.byteaeq(
+           pg_catalog.sha256('\\x00'::bytea || e.canon),
+           pg_catalog.substring((SELECT hashes FROM tiles), (p.leaf_index - %(first)s)::int * 32 + 1, 32)))
 FROM audit_leaf p JOIN audit_event e ON e.id = p.event_id AND e.occurred_at = p.occurred_at
 WHERE p.epoch = %(epoch)s AND p.leaf_index >= %(begin)s AND p.leaf_index < %(end)s
-  AND e.occurred_at >= %(first)s AND e.occurred_at <= %(last)s
+  AND e.occurred_at >= %(since)s AND e.occurred_at <= %(until)s
 """
-# Sorting 65,536 hashes takes 8 MB; what has no room is sorted on disk.
-_MEMORY = "SELECT set_config('work_mem', '32MB', true)"
+# The leaves of a span are joined in memory (5 MB). To compile the statement takes longer than it saves.
+_SETTINGS = "SELECT set_config('work_mem', '32MB', true), set_config('jit', 'off', true)"
 _TILES = """
 SELECT string_agg(hashes, ''::bytea ORDER BY number), count(*) FROM audit_tile
 WHERE epoch = %s AND level = %s AND number >= %s AND number < %s
@@ -157,17 +166,20 @@ def check_span(span: Span, *, key: Verifier | None = None, stored: bytes | None 
     `key` is the log's public key when it is not to be that of the settings. With `stored` (the span's
     `leaf_tiles`) the caller hashes the events itself: only what stands above is checked.
     """
-    found = Findings()
-    if stored is None:
-        stored = leaf_tiles(span)
-        check_leaves(span, stored, found)
-    elif len(stored) != (span.end - span.begin) * HASH_BYTES:
-        found.fault("the leaf tiles are shorter than the log", span.begin)
+    found, is_hashed = Findings(), stored is not None
+    stored = leaf_tiles(span) if stored is None else stored
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        # These hashes ask no database: they are made while it makes its own.
+        roots = aside.submit(_tile_roots, stored)
+        if not is_hashed:
+            _check_kept_leaves(span, stored, found, key)
+        elif len(stored) != (span.end - span.begin) * HASH_BYTES:
+            found.fault("the leaf tiles are shorter than the log", span.begin)
     if found.faults and len(stored) != (span.end - span.begin) * HASH_BYTES:
         return found
-    roots = _check_above(span, stored, found)
+    _check_above(span, roots.result(), found)
     # What is wrong below makes every root above wrong: then only the signatures are worth a look.
-    _check_checkpoints(span, stored, roots, key or checkpoints.verifier(span.epoch), found)
+    _check_checkpoints(span, stored, roots.result(), key or checkpoints.verifier(span.epoch), found)
     return found
 
 
@@ -214,12 +226,17 @@ def check_kept(note: str, *, key: Verifier | None = None) -> Findings:
 def sample(count: int) -> Sample:
     """Compare so many leaves, picked at random, with their tiles; two statements.
 
-    3,000 leaves find a change of one in a thousand with a probability of 95 in a hundred.
+    Leaves whose month was given up are not compared. 3,000 leaves find a change of one in a thousand with a
+    probability of 95 in a hundred.
     """
     now, draw = log.state(), secrets.SystemRandom()
     indexes = draw.sample(range(now.size), min(count, now.size))
+    rows = sql.fetch_all(_SAMPLE, {"indexes": indexes, "epoch": now.epoch})
+    gone = retired.load() if any(row[2] is None for row in rows) else retired.Retired()
     faults = []
-    for index, event_id, leaf, tile in sql.fetch_all(_SAMPLE, {"indexes": indexes, "epoch": now.epoch}):
+    for index, event_id, leaf, tile in rows:
+        if leaf is None and gone.holds(now.epoch, int(index)):
+            continue
         if event_id is None:
             faults.append(Fault("a leaf has lost its event", int(index)))
         elif leaf is None:
@@ -231,41 +248,66 @@ def sample(count: int) -> Sample:
 
 def leaf_tiles(span: Span) -> bytes:
     """Return the stored leaf hashes of a span, joined; shorter when tiles are missing or cut."""
-    row = sql.fetch_one(_TILES, (span.epoch, 0, span.begin // TILE_WIDTH, -(-span.end // TILE_WIDTH)))
+    numbers = (span.epoch, 0, span.begin // TILE_WIDTH, -(-span.end // TILE_WIDTH))
+    row = sql.fetch_one(_TILES, numbers, binary=True)
     hashes = bytes(row[0] or b"") if row else b""
     return hashes[: (span.end - span.begin) * HASH_BYTES]
 
 
 def check_leaves(span: Span, stored: bytes, found: Findings) -> None:
     """Let the database hash the events of a span, and compare that with the span's `leaf_tiles`."""
-    values: dict[str, object] = {"epoch": span.epoch, "begin": span.begin, "end": span.end}
+    leaves, first_tile = span.end - span.begin, span.begin // TILE_WIDTH
+    values: dict[str, object] = {
+        "epoch": span.epoch, "begin": span.begin, "end": span.end, "first": first_tile * TILE_WIDTH,
+        "first_tile": first_tile, "end_tile": -(-span.end // TILE_WIDTH),
+    }  # fmt: skip
     with transaction.atomic():
-        places, first, last = sql.fetch_one(_BOUNDS, values) or (0, None, None)
-        sql.execute(_MEMORY)
-        row = sql.fetch_one(_HASHES, values | {"first": first, "last": last}) if places else None
-    digest, events = row or (None, 0)
-    wanted = (span.end - span.begin) * HASH_BYTES
-    if bytes(digest or b"") != hashlib.sha256(stored).digest() or len(stored) != wanted:
+        places, since, until = sql.fetch_one(_BOUNDS, values) or (0, None, None)
+        sql.execute(_SETTINGS)
+        row = sql.fetch_one(_HASHES, values | {"since": since, "until": until}) if places else None
+    digest, events, same = row or (None, 0, 0)
+    is_what_was_read = bytes(digest or b"") == hashlib.sha256(stored).digest()
+    if same != leaves or not is_what_was_read or len(stored) != leaves * HASH_BYTES:
         one = _first_fault(span, stored, events=int(events), places=int(places))
         found.fault(one.what, one.leaf_index, one.event_id)
 
 
-def _check_above(span: Span, stored: bytes, found: Findings) -> list[bytes]:
-    """Compare each full leaf tile of the span with the hash that stands for it; return their roots."""
+def _check_kept_leaves(span: Span, stored: bytes, found: Findings, key: Verifier | None) -> None:
+    """Check the leaves of a span that must have their events: all but those of months that were given up."""
+    if len(stored) != (span.end - span.begin) * HASH_BYTES:
+        check_leaves(span, stored, found)
+        return
+    kept = retired.load(key).kept(span.epoch, span.begin, span.end)
+    while True:
+        trial = Findings()
+        for begin, end in kept:
+            at, until = ((one - span.begin) * HASH_BYTES for one in (begin, end))
+            check_leaves(Span(begin, end, span.epoch), stored[at:until], trial)
+        # A month may have been dropped while its leaves were looked at.
+        before = kept
+        kept = retired.load(key).kept(span.epoch, span.begin, span.end) if trial.faults else kept
+        if kept == before:
+            found.add(trial)
+            return
+
+
+def _tile_roots(stored: bytes) -> list[bytes]:
+    """Return the root of each full tile of joined leaf hashes that begin with a tile."""
+    tile = TILE_WIDTH * HASH_BYTES
+    return [merkle.full_tile_root(stored[at : at + tile]) for at in range(0, len(stored) - tile + 1, tile)]
+
+
+def _check_above(span: Span, roots: Sequence[bytes], found: Findings) -> None:
+    """Compare the root of each full leaf tile of the span with the hash that stands for it."""
     first, full = span.begin // TILE_WIDTH, span.end // TILE_WIDTH
     above = log.tiles(span.epoch)(1, first, full - first) if full > first else b""
-    roots = [
-        merkle.full_tile_root(stored[at * HASH_BYTES : (at + TILE_WIDTH) * HASH_BYTES])
-        for at in range(0, (full - first) * TILE_WIDTH, TILE_WIDTH)
-    ]
     if len(above) != len(roots) * HASH_BYTES:
         found.fault("the tile above the leaf tiles has another length", span.begin)
-        return roots
+        return
     for at, root in enumerate(roots):
         if above[at * HASH_BYTES : (at + 1) * HASH_BYTES] != root:
             found.fault(f"the hash above leaf tile {first + at} is not its root", (first + at) * TILE_WIDTH)
-            break
-    return roots
+            return
 
 
 @dataclass(slots=True)

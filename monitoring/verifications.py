@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -28,7 +29,17 @@ from django.utils.translation import gettext_lazy as _
 from mestore.lib import errors, ids, merkle, processes, sql
 from mestore.lib.actor import Actor
 from mestore.lib.notes import Verifier
-from monitoring import alerts, audit, checkpoints, events, log, verification, verified_rows, verified_trail
+from monitoring import (
+    alerts,
+    audit,
+    checkpoints,
+    events,
+    log,
+    verification,
+    verified_archives,
+    verified_rows,
+    verified_trail,
+)
 from monitoring.log import LogDamaged, State
 from monitoring.verification import RANGE, Fault, Findings, Span
 
@@ -111,6 +122,8 @@ class Plan:
     """A checkpoint that was kept elsewhere: the current log, or one that ended, must begin with it."""
     resume: bool = False
     most: int | None = None
+    archive: Path | None = None
+    """Where the archives of retired months are, to be read to their end; None: they are only noted."""
     is_scheduled: bool = False
     """A good tail that nobody asked for is no event: the log would feed itself, every minute."""
 
@@ -242,9 +255,11 @@ def _check(span: Span, *, stream: bool, rows: bool, key: Verifier | None) -> Fin
 def _check_trail(plan: Plan, result: Result) -> None:
     if plan.mode is Mode.FULL or (plan.mode is Mode.TAIL and result.since is None):
         result.found.add(verified_trail.check_all_missing())
+        result.found.add(verified_trail.check_erasures())
     elif plan.mode is Mode.TAIL and result.since is not None:
         result.found.add(verified_trail.check_missing(result.since - OVERLAP, timezone.now() + OVERLAP))
     result.found.add(verified_trail.check_guards())
+    result.found.add(verified_archives.check(plan.archive))
 
 
 def _begun(plan: Plan, state: State, by: Actor) -> Result:

@@ -21,7 +21,7 @@ from uuid import UUID
 from django.db import transaction
 
 from mestore.lib import crypto, sql
-from monitoring import audit, events
+from monitoring import audit, events, retired, verified_values
 from monitoring.verification import Fault, Findings, Span
 
 SKEW_SECONDS: Final = 30.0
@@ -120,10 +120,16 @@ def check_rows(span: Span, *, stored: bytes | None = None) -> Findings:
             rows = [_row(values) for values in batch]
             said = [_document(row.canon) for row in rows]
             gone = _erased(said)
+            captured = [
+                (row.leaf_index, row.event_id, document)
+                for row, document in zip(rows, said, strict=True)
+                if document is not None and row.is_of_the_database
+            ]
+            verified_values.check(captured, found)
             for row, document in zip(rows, said, strict=True):
                 order.see(row)
                 if stored is not None and row.leaf_index != expected:
-                    found.fault("the event of a leaf is gone", expected, _event_of(span, expected))
+                    _missing(span, expected, row.leaf_index, found)
                 expected = row.leaf_index + 1
                 subject = str(document.get("subject")) if document and "subject" in document else None
                 if subject in gone:
@@ -133,7 +139,7 @@ def check_rows(span: Span, *, stored: bytes | None = None) -> Findings:
                 if stored is not None and _differs(row, stored, span):
                     found.fault("an event is not what the log says", row.leaf_index, row.event_id)
     if stored is not None and expected != span.end:
-        found.fault("the event of a leaf is gone", expected, _event_of(span, expected))
+        _missing(span, expected, span.end, found)
     found.notes.extend(order.notes())
     if erased[0]:
         found.note(f"the personal content of {erased[0]} events is erased: the key was destroyed", erased[1])
@@ -207,6 +213,12 @@ def _uuid(text: object) -> UUID | None:
 def _erased(said: list[Mapping[str, Any] | None]) -> set[str]:
     subjects = {str(document["subject"]) for document in said if document and "subject" in document}
     return {row[0] for row in sql.fetch_all(_ERASED, (sorted(subjects),))} if subjects else set()
+
+
+def _missing(span: Span, begin: int, end: int, found: Findings) -> None:
+    """Name the first of these leaves whose event is gone and did not go with its month."""
+    for at, _until in retired.load().kept(span.epoch, begin, end)[:1]:
+        found.fault("the event of a leaf is gone", at, _event_of(span, at))
 
 
 def _differs(row: Row, stored: bytes, span: Span) -> bool:

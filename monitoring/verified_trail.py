@@ -16,7 +16,7 @@ from django.db import connections, transaction
 
 from mestore.lib import sql
 from mestore.lib.actor import Actor
-from monitoring import audit, events, readiness
+from monitoring import archives, audit, events, readiness, retired
 from monitoring.verification import MOST, Findings
 
 DAY: Final = dt.timedelta(days=1)
@@ -74,14 +74,25 @@ WITH there AS (
     FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
     WHERE i.inhparent = 'public.audit_event'::regclass
 ), wanted AS (
-    SELECT generate_series(least(min(month), date_trunc('month', now() AT TIME ZONE 'UTC')),
+    SELECT generate_series(least(min(month), date_trunc('month', now() AT TIME ZONE 'UTC'),
+                                 (SELECT date_trunc('month', occurred_at AT TIME ZONE 'UTC') FROM audit_leaf
+                                  ORDER BY epoch, leaf_index LIMIT 1)),
                            date_trunc('month', now() AT TIME ZONE 'UTC') + interval '1 month',
                            interval '1 month')::date AS month FROM there
 )
-SELECT to_char(month, 'YYYY-MM') FROM wanted
+SELECT month FROM wanted
 WHERE month NOT IN (SELECT month FROM there WHERE month IS NOT NULL)
-ORDER BY month LIMIT %s
+ORDER BY month
 """
+# People whose key is destroyed though no event says that they were erased.
+_UNEXPLAINED = """
+SELECT k.subject FROM subject_key k
+WHERE k.wrapped IS NULL AND k.subject > %(after)s AND NOT EXISTS (
+    SELECT FROM audit_event e
+    WHERE e.target_type = 'person' AND e.target_id = k.subject AND e.type = %(type)s)
+ORDER BY k.subject LIMIT %(page)s
+"""
+_PAGE = 10_000
 _REQUEUE = """
 INSERT INTO audit_pending (id, occurred_at)
 SELECT e.id, e.occurred_at FROM audit_event e
@@ -142,6 +153,22 @@ def check_guards() -> Findings:
     return found
 
 
+def check_erasures() -> Findings:
+    """Name people whose data key was destroyed by somebody else than the erasure, which leaves its event.
+
+    That event may have been archived with its month.
+    """
+    found, after = Findings(), ""
+    archived = retired.load().erased()
+    values: dict[str, object] = {"type": events.AUDIT_SUBJECT_ERASED, "page": _PAGE}
+    while page := [str(row[0]) for row in sql.fetch_all(_UNEXPLAINED, values | {"after": after})]:
+        for subject in page:
+            if subject not in archived:
+                found.fault(f"the data key of {subject} is destroyed, and no event says that it was erased")
+        after = page[-1]
+    return found
+
+
 def requeue(event_id: UUID, *, reason: str, by: Actor) -> None:
     """Put an event that somebody took out of the queue back into it. Raises NothingToRequeue.
 
@@ -164,5 +191,9 @@ def _unguarded() -> Iterator[str]:
         yield f"the trigger {trigger} of {table} does not always fire"
     for (table,) in sql.fetch_all(_UNGUARDED, (_GROWING,)):
         yield f"{table} is not protected by triggers that always fire"
-    for (month,) in sql.fetch_all(_MONTHS, (MOST,)):
-        yield f"there is no partition for events of {month}"
+    missing = [month for (month,) in sql.fetch_all(_MONTHS)]
+    gone = retired.load()
+    yield from gone.wrong
+    given_up = {one.month for one in gone.months}
+    for month in [one for one in missing if one not in given_up][:MOST]:
+        yield f"there is no partition for events of {archives.named(month)}"

@@ -22,6 +22,7 @@ class SessionsSecurityConfig(AppConfig):
             everyone,
             factor_proofs,
             models,
+            own_data,
             own_passkeys,
             places,
             policy,
@@ -35,6 +36,7 @@ class SessionsSecurityConfig(AppConfig):
         guard.register_step_up(stepup.check)
         everyone.register()
         sealed.register()
+        own_data.register_sections()
         readiness.must_be_append_only("sessions_security_sessioncutoff")
         factor_proofs.register(factors.PASSKEY, own_passkeys.PROVER)
         # A session outlives neither its account nor anybody's memory of it: the audit trail keeps that.

@@ -8,6 +8,7 @@ from mestore.lib.http import path_both
 from sessions_security import registration_views as views
 
 urlpatterns: list[URLPattern] = [
+    path_both("consent-texts", views.ConsentTexts.as_view(), name="consent-texts"),
     path_both("auth/register", views.Register.as_view(), name="auth-register"),
     path_both("vendors/register", views.RegisterVendor.as_view(), name="vendors-register"),
     path_both("vendors/login", views.SignInVendor.as_view(), name="vendors-login"),

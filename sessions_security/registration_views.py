@@ -9,13 +9,14 @@ import re
 from typing import Any
 
 from django.conf import settings
+from django.utils import translation
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts import phones, registration
+from accounts import consent_texts, phones, registration
 from accounts.models import User, VendorProfile
 from accounts.registration import Registration, Shop
 from accounts.roles import Role
@@ -54,6 +55,32 @@ class Accepted(serializers.BooleanField):
         return True
 
 
+class Authorised(Accepted):
+    """The authorisation to process personal data: true, or left out by clients that do not ask yet."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if data is not True:
+            message = _("Without this authorisation no account can be opened.")
+            raise serializers.ValidationError(message, code="not_accepted")
+        return True
+
+
+class Choice(serializers.BooleanField):
+    """True or false, and nothing that only looks like it."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
+
+
+class WithConsents(serializers.Serializer[Any]):
+    """What may be said about the texts while opening an account; `GET /consent-texts` shows them."""
+
+    habeas_data_accepted = Authorised(required=False)
+    data_processing_consent = Choice(required=False)
+
+
 class Cedula(Text):
     """The number of an identity card: six to ten digits."""
 
@@ -64,7 +91,7 @@ class Cedula(Text):
         return text
 
 
-class RegistrationRequest(serializers.Serializer[Any]):
+class RegistrationRequest(WithConsents):
     """What opens the account of a buyer or vendor."""
 
     email = serializers.EmailField(max_length=254)
@@ -74,7 +101,7 @@ class RegistrationRequest(serializers.Serializer[Any]):
     user_type = serializers.ChoiceField(choices=[str(role) for role in registration.ROLES], default="BUYER")
 
 
-class VendorRegisterRequest(serializers.Serializer[Any]):
+class VendorRegisterRequest(WithConsents):
     """What opens the account of a vendor, with its shop."""
 
     email = serializers.EmailField(max_length=254)
@@ -93,7 +120,7 @@ class VendorRegisterRequest(serializers.Serializer[Any]):
         return text
 
 
-class VendedorRegisterRequest(serializers.Serializer[Any]):
+class VendedorRegisterRequest(WithConsents):
     """What opens the account of a vendor, in the older form."""
 
     email = serializers.EmailField(max_length=254)
@@ -149,8 +176,11 @@ class Register(Entrance):
         role = Role(given["user_type"])
         bound_key = dpop.offered(request)
         user = registration.register(
-            Registration(email=given["email"], password=given["password"], role=role, person=person), by=by
-        )
+            Registration(
+                email=given["email"], password=given["password"], role=role, person=person,
+                consents=_said(given),
+            ), by=by,
+        )  # fmt: skip
         if user is None:
             return _nobody_is_to_know()
         done = signin.newcomer(user, by=by, bound_key=bound_key)
@@ -174,6 +204,7 @@ class RegisterVendor(Entrance):
                 role=Role.VENDOR,
                 person={"nombre": nombre, "apellido": apellido, "telefono": telefono, "ciudad": shop.city},
                 shop=shop,
+                consents=_said(given),
             ),
             by=actor.of(request),
         )
@@ -201,6 +232,7 @@ class RegisterVendedor(Entrance):
                 person=person,
                 cedula=given["cedula"],
                 shop=shop,
+                consents=_said(given),
             ),
             by=actor.of(request),
         )
@@ -213,6 +245,44 @@ class RegisterVendedor(Entrance):
         }  # fmt: skip
         message = _("Vendor registered")
         return Response({"success": True, "message": message, "vendedor": vendedor}, status=201)
+
+
+class ConsentTextAnswer(serializers.Serializer[Any]):
+    """One text as it is agreed to now."""
+
+    document = serializers.CharField(source="document.name")
+    version = serializers.CharField(source="document.version")
+    purposes = serializers.ListField(source="document.purposes", child=serializers.CharField())
+    # A member of the answer, not the option of its name.
+    required = serializers.BooleanField(source="document.is_required")  # type: ignore[assignment]
+    roles = serializers.SerializerMethodField()
+    title = serializers.CharField(source="text.title")
+    text = serializers.CharField(source="text.body")
+    language = serializers.CharField(source="text.language")
+    sha256 = serializers.CharField(source="text.sha256")
+
+    def get_roles(self, row: Any) -> list[str]:
+        return sorted(str(role) for role in row["document"].roles)
+
+
+class ConsentTextsAnswer(serializers.Serializer[Any]):
+    """Every text that people are asked to agree to."""
+
+    results = ConsentTextAnswer(many=True)
+
+
+class ConsentTexts(Entrance):
+    """The texts that people agree to, as they are now."""
+
+    @extend_schema(operation_id="consent_texts", responses=ConsentTextsAnswer)
+    def get(self, request: Request) -> Response:
+        limits.limit_anonymous(request)
+        language = translation.get_language()
+        rows = [
+            {"document": document, "text": consent_texts.text_of(document, language)}
+            for document in consent_texts.CURRENT
+        ]
+        return Response(ConsentTextsAnswer({"results": rows}).data)
 
 
 class SignInVendor(Entrance):
@@ -234,6 +304,15 @@ class SignInVendor(Entrance):
         response = Response(token_response(done.tokens, done.user))
         device_cookie.leave(request, response, done.user, by=by, session=done.session)
         return response
+
+
+def _said(given: dict[str, Any]) -> dict[str, bool]:
+    """What the body says about the texts; what it leaves out is asked later (`GET /me/consents`)."""
+    fields = {
+        "habeas_data_accepted": consent_texts.HABEAS_DATA,
+        "data_processing_consent": consent_texts.DATA_PROCESSING,
+    }
+    return {document: given[name] for name, document in fields.items() if name in given}
 
 
 def _nobody_is_to_know() -> Response:

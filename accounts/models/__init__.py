@@ -5,7 +5,9 @@ from __future__ import annotations
 from accounts.models.access import AccessDecision, AccessReview, AccessReviewItem, BreakGlass, GrantUse
 from accounts.models.approval import ApprovalRequest
 from accounts.models.backup_code import BackupCode, BackupCodeSet
+from accounts.models.consent import Consent
 from accounts.models.credential import AddressChange, PasswordReset
+from accounts.models.data_request import ArchivePart, DataRequest
 from accounts.models.device import FactorFreeze, KnownDevice
 from accounts.models.factor import TotpDevice
 from accounts.models.identity import IdentityCard
@@ -24,9 +26,12 @@ __all__ = [
     "AccessReviewItem",
     "AddressChange",
     "ApprovalRequest",
+    "ArchivePart",
     "BackupCode",
     "BackupCodeSet",
     "BreakGlass",
+    "Consent",
+    "DataRequest",
     "FactorFreeze",
     "FactorReset",
     "FactorStreak",

@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any, LiteralString, TypeVar
 
 from django.db import connections, models, transaction
-from psycopg import sql
+from psycopg import pq, sql
 
 Query = LiteralString | sql.Composable
 Params = Sequence[Any] | Mapping[str, Any] | None
@@ -47,10 +47,20 @@ def fetch_all(
 
 
 def fetch_one(
-    query: Query, params: Params = None, using: str = "default", *, prepare: bool = False
+    query: Query,
+    params: Params = None,
+    using: str = "default",
+    *,
+    prepare: bool = False,
+    binary: bool = False,
 ) -> Row | None:
-    """The first row, or None when there is none."""
-    with _cursor(using, prepare) as cursor:
+    """The first row, or None when there is none.
+
+    `binary`, for large bytes: as text they are twice as long. Such a statement is prepared.
+    """
+    with _cursor(using, prepare or binary) as cursor:
+        if binary:
+            cursor.cursor.format = pq.Format.BINARY
         cursor.execute(_text(query, using), params)
         row: Row | None = cursor.fetchone()
         return row

@@ -45,6 +45,11 @@ class NamedStatements(PrepareManager):
         """Keep what was prepared; counting the others would only be work."""
         return None if prep is Prepare.NO else super().maybe_add_to_cache(query, prep, name)
 
+    def validate(self, key: Any, prep: Prepare, name: bytes, results: Any) -> None:  # noqa: ARG002 - psycopg's
+        """Remember what was prepared though its first execution failed: the server does, under that name."""
+        if not self._should_discard(prep, results):
+            self._rotate()
+
 
 class PreparedCursor(Cursor[Any]):
     """A cursor whose statements are prepared on first use of the connection."""

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import beside, crowds, guessing, load, points, processes, report
+from benchmarks import beside, crowds, guessing, load, points, processes, report, unaudited
 from benchmarks.report import CRITERIA, Figures
+from monitoring import audit
 
 REQUEST = load.request("GET", "/", {"Host": "bench"})
 
@@ -59,6 +60,24 @@ def test_the_load_generator_counts_every_answer(port: int) -> None:
     assert result.requests == len(result.latencies) == 21
     assert result.per_second > 0
     assert 0 < result.percentile(50) <= result.percentile(99)
+
+
+def test_paced_clients_send_as_many_requests(port: int) -> None:
+    paced = {"clients": 3, "seconds": 30, "expect": 200, "limit": 4, "interval": 0.01}
+
+    assert load.run(port, lambda *_: REQUEST, **paced).requests == 12  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("state", unaudited.STATES)
+def test_the_trail_is_switched_off_nowhere_but_in_the_bench(state: unaudited.State) -> None:
+    before = audit.record, audit.record_many, audit.record_refusal
+
+    with pytest.raises(unaudited.NotABench):
+        unaudited.switch(state)
+    with pytest.raises(unaudited.NotABench):
+        _ = unaudited.application
+
+    assert before == (audit.record, audit.record_many, audit.record_refusal)
 
 
 def test_another_answer_stops_the_bench(port: int, monkeypatch: pytest.MonkeyPatch) -> None:

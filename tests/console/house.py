@@ -18,6 +18,7 @@ from accounts.models import (
     AccessReview,
     AccessReviewItem,
     ApprovalRequest,
+    DataRequest,
     FactorReset,
     TotpDevice,
     User,
@@ -133,6 +134,9 @@ def oversight(about: User) -> None:
         finished_at=now, finished_by=asker, outcome_digest="0" * 64, seal=b"0" * 32
     )
     review = AccessReview.objects.create(started_by=asker, started_by_label=asker.email)
+    DataRequest.objects.create(
+        person_id=about.pk, kind="export", due_on=now.date() + dt.timedelta(days=about.pk.int % 20)
+    )
     AccessReviewItem.objects.create(review=review, grant=about.grants.all()[0])
     app.configure_task("house.job", allow_unknown=True).defer()
     Dispute.objects.create(

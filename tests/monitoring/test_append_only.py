@@ -26,6 +26,8 @@ CHANGES = [
     "TRUNCATE {table}",
 ]
 
+AUDIT = "audit_logs.read.read_only"
+
 Connection = psycopg.Connection[Any]
 
 
@@ -147,7 +149,9 @@ class TestPartitions:
         grants = owner.execute("SELECT relacl::text FROM pg_class WHERE relname = %s", [name[0]]).fetchone()
         user = owner.info.user
 
-        assert sorted(states) == [("audit_event_append_only", "A"), ("audit_event_no_truncate", "A")]
+        assert sorted(states) == [
+            ("audit_event_append_only", "A"), ("audit_event_no_truncate", "A"), ("audit_event_reserved", "A"),
+        ]  # fmt: skip
         assert grants is not None
         assert all(grant.startswith(f"{user}=") for grant in grants[0].strip("{}").split(","))
         with pytest.raises(errors.RestrictViolation):
@@ -166,6 +170,7 @@ def test_migration_can_be_undone_and_done_again(owner_dsn: str) -> None:
 
     with psycopg.connect(owner_dsn) as connection:
         connection.execute(migration.LOCK_TIMEOUT)
+        connection.execute(importlib.import_module("monitoring.migrations.0012_retirement").DROP)
         connection.execute(importlib.import_module("monitoring.migrations.0011_erase").DROP)
         connection.execute(importlib.import_module("monitoring.migrations.0009_export_cursor").DROP)
         connection.execute(importlib.import_module("monitoring.migrations.0005_log").DROP)
@@ -192,4 +197,53 @@ def test_every_partition_is_held_by_triggers_that_always_fire(runtime: Connectio
     ).fetchall()
 
     assert len(rows) >= 13
-    assert all(always == total == 2 for _name, always, total in rows)
+    assert all(always == total == 3 for _name, always, total in rows)
+
+
+RESERVED = ["capture.insert", "capture.update", "capture.anything", "finance.ledger_entry.posted"]
+
+
+class TestReserved:
+    """Events that the database writes itself carry no MAC: nobody else may write one."""
+
+    @pytest.mark.parametrize("code", RESERVED)
+    def test_the_application_cannot_write_what_the_database_writes(
+        self, runtime: Connection, code: str
+    ) -> None:
+        with pytest.raises(errors.InsufficientPrivilege, match="written by the database itself"):
+            runtime.execute(INSERT.replace("test.event", code))
+
+    @pytest.mark.parametrize("code", RESERVED)
+    def test_nor_with_a_search_path_or_a_table_of_its_own(self, runtime: Connection, code: str) -> None:
+        runtime.execute("CREATE TEMPORARY TABLE audit_event (LIKE public.audit_event INCLUDING ALL)")
+        runtime.execute("SET search_path = pg_temp, public")
+        with pytest.raises(errors.InsufficientPrivilege, match="written by the database itself"):
+            runtime.execute(INSERT.replace("test.event", code).replace("audit_event", "public.audit_event"))
+
+    def test_nor_among_others_of_one_statement(self, runtime: Connection) -> None:
+        with pytest.raises(errors.InsufficientPrivilege):
+            runtime.execute(
+                f"{INSERT}, {INSERT.partition('VALUES')[2]}".replace("test.event", "capture.x", 1)
+            )
+
+    @pytest.mark.parametrize(
+        "code", ["captured", "capture", "finance.ledger_entry.refused", "test.capture.x"]
+    )
+    def test_what_only_looks_alike_is_written(self, runtime: Connection, code: str) -> None:
+        assert runtime.execute(INSERT.replace("test.event", code)).rowcount == 1
+
+    def test_the_databases_own_functions_write_them(self, runtime: Connection) -> None:
+        runtime.execute("UPDATE accounts_permission SET is_system = NOT is_system WHERE name = %s", [AUDIT])
+        found = runtime.execute(
+            "SELECT count(*) FROM audit_event WHERE type = 'capture.update' AND xid = pg_current_xact_id()"
+        ).fetchone()
+        assert found == (1,)
+
+    @pytest.mark.parametrize("code", RESERVED)
+    def test_in_replica_mode_the_guard_still_stands(
+        self, superuser: Connection, app_dsn: str, code: str
+    ) -> None:
+        role = psycopg.conninfo.conninfo_to_dict(app_dsn)["user"]
+        superuser.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(str(role))))
+        with pytest.raises(errors.InsufficientPrivilege, match="written by the database itself"):
+            superuser.execute(INSERT.replace("test.event", code))

@@ -18,10 +18,21 @@ from django.core.management import CommandError, call_command
 from django.db import transaction
 
 from mestore.lib import actor, ids, notes, sql
-from monitoring import audit, ceremony, checkpoints, events, leaves, sequencer, verifications
+from monitoring import (
+    audit,
+    ceremony,
+    checkpoints,
+    context,
+    erasure,
+    events,
+    leaves,
+    sequencer,
+    verifications,
+)
 from monitoring.models import AuditEvent
 from monitoring.verification import Fault
 from monitoring.verifications import Mode, Plan
+from tests.factories.accounts import UserFactory
 from tests.monitoring.test_verification import EDIT, tamper
 
 pytestmark = pytest.mark.django_db(databases=["default", "audit", "owner"], transaction=True)
@@ -141,14 +152,83 @@ def test_personal_content_that_somebody_added(superuser_dsn: str) -> None:
     ]
 
 
-def test_erased_content_is_told_and_is_no_fault(superuser_dsn: str) -> None:
-    tamper(superuser_dsn, "UPDATE subject_key SET wrapped = NULL, destroyed_at = now()")
+def test_erased_content_is_told_and_is_no_fault() -> None:
+    with transaction.atomic():
+        erasure.erase("u-1", by=BY, reason="asked to be forgotten")
+    sequencer.drain()
 
     (result,) = results()
     assert result.found.faults == []
     assert [(note.what, note.leaf_index) for note in result.found.notes] == [
         ("the personal content of 5 events is erased: the key was destroyed", 5)
     ]
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "UPDATE subject_key SET wrapped = NULL, destroyed_at = now() WHERE subject = 'u-1'",
+        "INSERT INTO subject_key (subject, wrapped, destroyed_at) VALUES ('u-2', NULL, now())",
+    ],
+    ids=["destroyed", "before there was one"],
+)  # fmt: skip
+def test_a_key_that_was_destroyed_without_an_erasure(attack: str, superuser_dsn: str) -> None:
+    """The second the application's role may do as well: of such a person nothing personal is ever kept."""
+    tamper(superuser_dsn, attack)
+    who = "u-1" if attack.startswith("UPDATE") else "u-2"
+
+    assert [fault.what for fault in found()] == [
+        f"the data key of {who} is destroyed, and no event says that it was erased"
+    ]
+
+
+def test_an_erasure_of_somebody_else_explains_nothing(superuser_dsn: str) -> None:
+    with transaction.atomic():
+        erasure.erase("u-3", by=BY, reason="asked to be forgotten")
+    sequencer.drain()
+    tamper(superuser_dsn, "UPDATE subject_key SET wrapped = NULL, destroyed_at = now() WHERE subject = 'u-1'")
+
+    assert [fault.what for fault in found() if fault.event_id is None] == [
+        "the data key of u-1 is destroyed, and no event says that it was erased"
+    ]
+
+
+GONE = "a personal value of an event is gone, and nobody erased it"
+OTHER = "a personal value is not what its event commits to"
+
+
+@pytest.mark.parametrize(
+    ("attack", "what"),
+    [
+        ("DELETE FROM audit_personal WHERE name = 'email.after'", GONE),
+        ("DELETE FROM audit_personal WHERE name = 'actor.address'", GONE),
+        ("UPDATE audit_personal SET value = '\"eva@example.com\"' WHERE name = 'email.after'", OTHER),
+        ("UPDATE audit_personal SET nonce = '\\x00' WHERE name = 'actor.address'", OTHER),
+        ("UPDATE audit_personal SET name = 'other.after' WHERE name = 'email.after'", GONE),
+    ],
+)
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_a_value_beside_a_captured_event(
+    attack: str, what: str, is_streamed: bool, superuser_dsn: str
+) -> None:
+    with context.acting(ANA), transaction.atomic():
+        user = UserFactory.create(email="ana@example.com")
+    sequencer.drain()
+    assert found() == []
+    tamper(superuser_dsn, attack)
+
+    event = AuditEvent.objects.get(type="capture.insert", target_id=str(user.pk))
+    assert {(one.what, one.event_id) for one in found(stream=is_streamed)} == {(what, event.pk)}
+
+
+def test_values_of_an_erased_person_are_missed_by_nobody() -> None:
+    with context.acting(ANA), transaction.atomic():
+        user = UserFactory.create(email="ana@example.com")
+    for subject in (str(user.pk), "u-1"):
+        with transaction.atomic():
+            erasure.erase(subject, by=BY, reason="asked to be forgotten")
+    sequencer.drain()
+    assert found() == []
 
 
 def test_events_taken_out_of_the_queue_are_named_and_put_back_by_a_person(app_dsn: str) -> None:

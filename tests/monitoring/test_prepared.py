@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from django.db import OperationalError, ProgrammingError, connections, transaction
+from django.db import IntegrityError, OperationalError, ProgrammingError, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import KnownDevice, Permission, User
@@ -69,6 +69,27 @@ def test_the_name_is_made_from_the_text() -> None:
 
     assert len(first) == 1
     assert first < set(_prepared())
+
+
+def test_a_statement_that_fails_at_first_can_be_sent_again() -> None:
+    def add(number: int) -> int:
+        query = "INSERT INTO prepared_thing (id) VALUES (%s)"
+        return sql.execute(query, (number,), "owner", prepare=True)
+
+    with pytest.raises(IntegrityError):
+        add(1)
+    with transaction.atomic(using="owner"):
+        with pytest.raises(IntegrityError), transaction.atomic(using="owner"):
+            add(2)
+        assert add(3) == 1
+    assert add(4) == 1
+
+
+def test_large_bytes_arrive_as_they_are() -> None:
+    query = "SELECT decode(repeat('00ff', 5000), 'hex'), %s::text, NULL::bytea"
+
+    assert sql.fetch_one(query, ("é",), "owner", binary=True) == (b"\x00\xff" * 5000, "é", None)
+    assert sql.fetch_one(query, ("é",), "owner", prepare=True) == (b"\x00\xff" * 5000, "é", None)
 
 
 def test_values_of_every_kind_arrive_as_with_other_statements() -> None:

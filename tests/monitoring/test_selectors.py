@@ -110,11 +110,11 @@ class TestDetail:
 
         assert selectors.event_detail(event_id, reveal_personal=True).personal_state == "erased"
 
-    def test_event_written_by_sql_is_found(self) -> None:
+    def test_event_of_another_form_is_found(self) -> None:
         event_id = uuid4()
         sql.execute(
             "INSERT INTO audit_event (id, occurred_at, type, outcome, actor_kind, canon, leaf_hash)"
-            " VALUES (%s, now(), 'finance.ledger_entry.posted', 'SUCCESS', 'system', '{\"a\": 1}'::bytea,"
+            " VALUES (%s, now(), 'auth.signed_out', 'SUCCESS', 'system', '{\"a\": 1}'::bytea,"
             " sha256('\\x00'::bytea || '{\"a\": 1}'))",
             [event_id],
         )

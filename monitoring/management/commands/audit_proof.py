@@ -13,7 +13,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
 
 from mestore.lib import errors
-from monitoring import checkpoints, log, proofs
+from monitoring import checkpoints, log, proofs, retirement
+from monitoring.archives import ArchiveError
 from monitoring.log import LogDamaged
 
 _EXAMPLES = """
@@ -22,6 +23,7 @@ examples:
   manage.py audit_proof 0192… --out sale.tlog-proof    that an event, or an entry of the ledger, is in the log
   manage.py audit_proof --leaf 457 --with-cosignatures with at least one witness's line on its checkpoint
   manage.py audit_proof --from 1000 --to 2000          that the log of 2000 leaves begins so (JSON)
+  manage.py audit_proof 0192… --archive /srv/archive   of an event whose month was retired
 then, anywhere, with nothing but Python:
   python3 verify_proof.py sale.tlog-proof --key 'mestore.example/audit/log-1+1a2b3c4d+A…'
 
@@ -44,6 +46,9 @@ class Command(BaseCommand):
         )
         parser.add_argument("--leaf", type=int, help="the event's number in the log, instead of its id")
         parser.add_argument("--log", type=int, metavar="N", help="the how-manieth log (default: the current)")
+        parser.add_argument(
+            "--archive", type=Path, metavar="DIR", help="where the archives of retired months are kept"
+        )
         parser.add_argument("--out", metavar="FILE", help="write the proof there")
         parser.add_argument("--with-cosignatures", action="store_true", help="demand a witness's line")
         parser.add_argument("--key", action="store_true", help="print the log's public key")
@@ -60,7 +65,7 @@ class Command(BaseCommand):
                 Path(options["out"]).write_text(text, encoding="utf-8")
             else:
                 self.stdout.write(text, ending="")
-        except (errors.MeStoreError, LogDamaged) as error:
+        except (errors.MeStoreError, ArchiveError, LogDamaged) as error:
             raise CommandError(str(error), returncode=1) from error
         except (OSError, ValueError) as error:
             raise CommandError(str(error), returncode=2) from error
@@ -81,7 +86,15 @@ def _asked(options: dict[str, Any]) -> str:
     event = options["event"]
     if event is None:
         event = proofs.event_at(options["leaf"], options["log"])
-    return proofs.of_event(event, cosigned=options["with_cosignatures"]).text()
+    try:
+        return proofs.of_event(event, cosigned=options["with_cosignatures"]).text()
+    except proofs.EventArchived:
+        folder = options["archive"] or retirement.folder()
+        found = retirement.archived_event(event, folder) if folder is not None else None
+        if found is None:
+            raise
+    proof = proofs.of_bytes(found.canon, found.leaf_index, found.epoch, cosigned=options["with_cosignatures"])
+    return proof.text()
 
 
 def _consistency(old: int, new: int | None, epoch: int | None) -> str:

@@ -28,6 +28,8 @@ examples:
   manage.py audit_verify --range 0:65536
   manage.py audit_verify --key 'mestore.example/audit/log-1+1a2b3c4d+A…' --checkpoint witness.txt
                                               with a key and a checkpoint that were kept elsewhere
+  manage.py audit_verify --full --archive /srv/archive
+                                              months that were retired, too, from their files
   manage.py audit_verify --requeue 0192… --reason 'taken out of the queue, incident 12'
 
 exit codes: 0 everything is as it was signed, 1 something is not (it is named), 2 the check could not run
@@ -57,6 +59,12 @@ class Command(BaseCommand):
         parser.add_argument("--hashes-only", action="store_true", help="leave out columns, MACs and content")
         parser.add_argument("--key", metavar="VKEY", help="the log's public key, as it was kept elsewhere")
         parser.add_argument("--checkpoint", metavar="FILE", help="a checkpoint that was kept elsewhere")
+        parser.add_argument(
+            "--archive",
+            type=Path,
+            metavar="DIR",
+            help="read the archives of retired months in this folder, too",
+        )
         parser.add_argument("--reason", help="with --requeue: why")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -128,6 +136,7 @@ def _plan(options: dict[str, Any], key: Verifier | None) -> Plan:
     return Plan(
         mode, begin, end, jobs=options["jobs"], stream=options["stream"],
         rows=not options["hashes_only"], key=key, kept=kept, resume=options["resume"],
+        archive=options["archive"],
     )  # fmt: skip
 
 

@@ -1,0 +1,244 @@
+"""Capture with less work for each row, and indexes that lead to what is rare.
+
+Capture writes the same events, byte for byte. Each column's class is looked up once; what changed is put
+together as the text that jsonb would write (the members of jsonb come in its own order: shorter names first,
+then by their bytes), in place of one jsonb object per column, of these, and of all; values beside events are
+written by the plainest statement that does. Whose key was destroyed is asked by the trigger of
+`audit_personal` alone, which has to ask anyway.
+
+A code or an outcome that hardly ever comes was looked for row by row. The indexes leave out what a sale
+writes: codes that are everywhere are found without one, and a sale does not pay for the others.
+
+Writers are not held up: each month's index is built CONCURRENTLY and attached, as in 0004. Cut short, it may be
+run again.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, LiteralString
+
+from django.db import migrations
+
+from mestore.lib import sql
+
+_FIRST = import_module("monitoring.migrations.0006_capture").PROTECTION
+
+CAPTURE = """
+CREATE OR REPLACE FUNCTION public.audit_capture() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+    v_spec     constant jsonb := TG_ARGV[0]::jsonb;
+    v_columns  constant jsonb := v_spec -> 'columns';
+    v_told     constant jsonb := nullif(current_setting('mestore.ctx', true), '')::jsonb;
+    v_kind     constant text := coalesce(v_told ->> 'kind', 'database');
+    v_actor    constant text := CASE WHEN v_told IS NULL THEN session_user ELSE v_told ->> 'id' END;
+    v_code     constant text := 'capture.' || lower(TG_OP);
+    v_at       constant timestamptz := clock_timestamp();
+    v_micros   constant bigint := extract(epoch FROM v_at) * 1000000;
+    -- RFC 9562, version 7: milliseconds, then the fraction of one in 4096 parts, then 62 random bits.
+    v_id       constant uuid := encode(
+        int8send(((v_micros / 1000) << 16) | 28672 | ((v_micros % 1000) * 4096 / 1000))
+        || substring(uuid_send(gen_random_uuid()) FROM 9), 'hex')::uuid;
+    v_side     text := ': {"before": ';
+    v_old      jsonb;
+    v_new      jsonb;
+    v_row      jsonb;
+    v_large    boolean;
+    v_key      text;
+    v_subject  text;
+    v_changes  text;
+    v_secret   text;
+    v_personal text[];
+    v_hashes   jsonb;
+    v_names    text[];
+    v_nonces   bytea[];
+    v_values   text[];
+    v_address  text := v_told ->> 'address';
+    v_nonce    bytea;
+    v_commit   text;
+    v_canon    bytea;
+BEGIN
+    IF TG_OP <> 'TRUNCATE' THEN
+        IF TG_OP = 'INSERT' THEN
+            v_new := to_jsonb(NEW);
+            v_row := v_new;
+            v_side := ': {"after": ';
+        ELSE
+            v_old := to_jsonb(OLD);
+            v_row := v_old;
+            IF TG_OP = 'UPDATE' THEN v_new := to_jsonb(NEW); END IF;
+        END IF;
+        v_key := v_row ->> (v_spec -> 'key' ->> 0);
+        FOR place IN 1 .. jsonb_array_length(v_spec -> 'key') - 1 LOOP
+            v_key := v_key || '/' || (v_row ->> (v_spec -> 'key' ->> place));
+        END LOOP;
+        v_large := pg_column_size(v_row) > 8192 OR pg_column_size(v_new) > 8192;
+
+        -- NULL in a row that came or went says nothing; in an update it is one side of a change.
+        SELECT string_agg(CASE
+                   WHEN v_large AND (pg_column_size(c.value) > 8192 OR pg_column_size(v_new -> c.key) > 8192)
+                   THEN concat(to_json(c.key), ': ', jsonb_strip_nulls(jsonb_build_object(
+                       'before_sha256', encode(sha256(convert_to((v_old -> c.key)::text, 'UTF8')), 'hex'),
+                       'after_sha256', encode(sha256(convert_to((v_new -> c.key)::text, 'UTF8')), 'hex'))))
+                   WHEN TG_OP = 'UPDATE'
+                   THEN concat(to_json(c.key), ': {"after": ', v_new -> c.key, ', "before": ', c.value, '}')
+                   ELSE concat(to_json(c.key), v_side, c.value, '}') END, ', '
+               ) FILTER (WHERE c.class = 'plain'),
+               string_agg(to_json(c.key)::text, ', ')
+                   FILTER (WHERE c.class NOT IN ('plain', 'personal', 'ignored')),
+               array_agg(c.key) FILTER (WHERE c.class = 'personal')
+        INTO v_changes, v_secret, v_personal
+        FROM (SELECT e.key, e.value, coalesce(v_columns ->> e.key, 'secret') AS class
+              FROM jsonb_each(v_row) AS e OFFSET 0) AS c
+        WHERE CASE TG_OP WHEN 'UPDATE' THEN c.value IS DISTINCT FROM v_new -> c.key ELSE c.value <> 'null' END;
+
+        IF TG_OP = 'UPDATE' AND v_changes IS NULL AND v_secret IS NULL AND v_personal IS NULL THEN
+            RETURN NULL;
+        END IF;
+        IF v_personal IS NOT NULL THEN
+            v_subject := coalesce(v_row ->> (v_spec ->> 'subject'), TG_TABLE_NAME || ':' || v_key);
+            SELECT array_agg(p.name), array_agg(p.nonce), array_agg(p.value),
+                   jsonb_object_agg(p.name, encode(sha256(p.nonce || convert_to(p.value, 'UTF8')), 'hex'))
+            INTO v_names, v_nonces, v_values, v_hashes
+            FROM (
+                SELECT n.name || s.side AS name, s.value::text AS value, uuid_send(gen_random_uuid()) AS nonce
+                FROM unnest(v_personal) AS n (name) CROSS JOIN LATERAL
+                     (VALUES ('.before', v_old -> n.name), ('.after', v_new -> n.name)) AS s (side, value)
+                WHERE s.value <> 'null' OFFSET 0
+            ) AS p;
+        END IF;
+    END IF;
+
+    IF v_address IS NOT NULL THEN
+        v_nonce := uuid_send(gen_random_uuid());
+        v_address := to_jsonb(v_address)::text;
+        v_commit := encode(sha256(v_nonce || convert_to(v_address, 'UTF8')), 'hex');
+    END IF;
+
+    -- As jsonb writes it: the four shortest names, then the others as jsonb itself orders them.
+    v_canon := convert_to(concat(
+        '{"v": 1, "at": "', to_char(v_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '", "id": "', v_id, '", "data": {',
+        concat_ws(', ', '"secret": [' || v_secret || ']', '"changes": {' || v_changes || '}',
+                  '"personal": ' || v_hashes::text),
+        '}, ', substr(jsonb_strip_nulls(jsonb_build_object(
+            'event', v_code, 'event_version', 1, 'outcome', 'SUCCESS',
+            'actor', jsonb_build_object(
+                'kind', v_kind, 'id', v_actor, 'role', v_told -> 'role', 'name', v_told -> 'name',
+                'impersonator', v_told -> 'impersonator', 'address_commit', v_commit),
+            'database', jsonb_build_object(
+                'role', session_user, 'application', current_setting('application_name')),
+            'target', jsonb_build_object('type', TG_TABLE_NAME, 'id', v_key),
+            'session', v_told -> 'session', 'request', v_told -> 'request', 'subject', v_subject
+        ))::text, 2)), 'UTF8');
+
+    INSERT INTO public.audit_event (id, occurred_at, type, outcome, actor_kind, actor_id, actor_role, target_type,
+                                    target_id, session_id, request_id, canon, leaf_hash)
+    VALUES (v_id, v_at, v_code, 'SUCCESS', v_kind, v_actor, v_told ->> 'role', TG_TABLE_NAME, v_key,
+            v_told ->> 'session', v_told ->> 'request', v_canon, sha256('\\x00'::bytea || v_canon));
+    INSERT INTO public.audit_pending (id, occurred_at) VALUES (v_id, v_at);
+
+    -- Of a person whose key was destroyed the table keeps no value; the commitment stays.
+    IF v_address IS NOT NULL THEN
+        INSERT INTO public.audit_personal (event_id, name, subject, nonce, value, occurred_at)
+        VALUES (v_id, 'actor.address', coalesce(v_actor, 'anonymous-' || to_char(v_at, 'YYYY-MM')), v_nonce,
+                v_address, v_at);
+    END IF;
+    IF v_names IS NOT NULL THEN
+        INSERT INTO public.audit_personal (event_id, name, subject, nonce, value, occurred_at)
+        SELECT v_id, p.name, v_subject, p.nonce, p.value, v_at
+        FROM unnest(v_names, v_nonces, v_values) AS p (name, nonce, value);
+    END IF;
+    RETURN NULL;
+END $$;
+"""
+
+# The function as it was: what stands between these two in the migration that made it.
+_BEGINS, _ENDS = "CREATE FUNCTION public.audit_capture()", "END $$;"
+BEFORE = f"{_BEGINS}{_FIRST.partition(_BEGINS)[2].partition(_ENDS)[0]}{_ENDS}".replace(
+    "CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1
+)
+
+
+# Name of the index: on the parent alone (which is empty), and on one month.
+INDEXES: dict[str, tuple[LiteralString, LiteralString]] = {
+    "audit_event_rare_type": (
+        """
+        CREATE INDEX IF NOT EXISTS audit_event_rare_type
+        ON ONLY public.audit_event (type, occurred_at DESC, id DESC)
+        WHERE type NOT IN ('capture.insert', 'capture.update', 'finance.ledger_entry.posted', 'order.recorded',
+                           'commission.calculated')
+        """,
+        """
+        CREATE INDEX CONCURRENTLY {index} ON public.{month} (type, occurred_at DESC, id DESC)
+        WHERE type NOT IN ('capture.insert', 'capture.update', 'finance.ledger_entry.posted', 'order.recorded',
+                           'commission.calculated')
+        """,
+    ),
+    "audit_event_rare_outcome": (
+        """
+        CREATE INDEX IF NOT EXISTS audit_event_rare_outcome
+        ON ONLY public.audit_event (outcome, occurred_at DESC, id DESC) WHERE outcome <> 'SUCCESS'
+        """,
+        """
+        CREATE INDEX CONCURRENTLY {index} ON public.{month} (outcome, occurred_at DESC, id DESC)
+        WHERE outcome <> 'SUCCESS'
+        """,
+    ),
+}
+# The months whose index is not attached yet.
+MONTHS = """
+    SELECT c.relname
+    FROM pg_inherits p JOIN pg_class c ON c.oid = p.inhrelid
+    WHERE p.inhparent = 'public.audit_event'::regclass AND NOT EXISTS (
+        SELECT FROM pg_inherits a JOIN pg_index i ON i.indexrelid = a.inhrelid
+        WHERE a.inhparent = to_regclass(%s) AND i.indrelid = c.oid)
+    ORDER BY c.relname
+"""
+DROP_MONTH = "DROP INDEX CONCURRENTLY IF EXISTS public.{index}"
+ATTACH_MONTH = "ALTER INDEX public.{parent} ATTACH PARTITION public.{index}"
+DROP = "DROP INDEX IF EXISTS public.{parent}"
+# A lock that is not had soon makes everybody behind it wait; a concurrent build waits alone, however long.
+BRIEFLY = "SET lock_timeout = '5s'"
+PATIENTLY = "SET lock_timeout = 0"
+AS_BEFORE = "RESET lock_timeout"
+
+
+def build(_apps: Any, schema_editor: Any) -> None:
+    """Build the indexes of every month and attach them."""
+    alias = schema_editor.connection.alias
+    try:
+        for parent, (on_parent, on_month) in INDEXES.items():
+            sql.execute(BRIEFLY, using=alias)
+            sql.execute(on_parent, using=alias)
+            for (month,) in sql.fetch_all(MONTHS, (f"public.{parent}",), using=alias):
+                index = f"{month}_{parent.removeprefix('audit_event_')}"
+                sql.execute(PATIENTLY, using=alias)
+                sql.execute(sql.compose(DROP_MONTH, index=index), using=alias)
+                sql.execute(sql.compose(on_month, index=index, month=month), using=alias)
+                sql.execute(BRIEFLY, using=alias)
+                sql.execute(sql.compose(ATTACH_MONTH, parent=parent, index=index), using=alias)
+    finally:
+        sql.execute(AS_BEFORE, using=alias)
+
+
+def drop(_apps: Any, schema_editor: Any) -> None:
+    """Take the indexes away, with those of the months."""
+    alias = schema_editor.connection.alias
+    try:
+        sql.execute(BRIEFLY, using=alias)
+        for parent in INDEXES:
+            sql.execute(sql.compose(DROP, parent=parent), using=alias)
+    finally:
+        sql.execute(AS_BEFORE, using=alias)
+
+
+class Migration(migrations.Migration):
+    atomic = False  # CONCURRENTLY works outside of transactions only
+
+    dependencies = [("monitoring", "0012_retirement")]
+
+    operations = [
+        migrations.RunSQL(CAPTURE, BEFORE),
+        migrations.RunPython(build, drop),
+    ]
