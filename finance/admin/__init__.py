@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from accounts import grants
+from finance.admin.balances import GuardedBalanceAdmin
 from finance.admin.bank_accounts import BankAccountAdmin
 from finance.admin.disputes import DisputeAdmin
 from finance.admin.ledger import LedgerAccountAdmin, LedgerEntryAdmin, LedgerTransferAdmin
@@ -13,21 +14,25 @@ from finance.admin.payouts import PayoutAdmin
 from finance.admin.reconciliation import ProviderReportAdmin, ReconciliationCaseAdmin
 from finance.admin.refunds import RefundAdmin
 from finance.admin.sales import CommissionAdmin
+from finance.admin.settlement import PeriodCloseAdmin, SettlementRunAdmin
 
 __all__ = [
     "BankAccountAdmin",
     "CommissionAdmin",
     "DisputeAdmin",
     "EventDeliveryAdmin",
+    "GuardedBalanceAdmin",
     "LedgerAccountAdmin",
     "LedgerEntryAdmin",
     "LedgerTransferAdmin",
     "OrderAdmin",
     "PayoutAdmin",
     "PayoutBatchAdmin",
+    "PeriodCloseAdmin",
     "ProviderReportAdmin",
     "ReconciliationCaseAdmin",
     "RefundAdmin",
+    "SettlementRunAdmin",
     "WebhookEndpointAdmin",
 ]
 

@@ -22,7 +22,7 @@ from accounts.models import (
     TotpDevice,
     User,
 )
-from finance import ledger, numbers, sale_postings
+from finance import ledger, numbers, refunds, sale_postings
 from finance.models import (
     Commission,
     Dispute,
@@ -135,6 +135,8 @@ def oversight(about: User) -> None:
     review = AccessReview.objects.create(started_by=asker, started_by_label=asker.email)
     AccessReviewItem.objects.create(review=review, grant=about.grants.all()[0])
     app.configure_task("house.job", allow_unknown=True).defer()
+    newest = Commission.objects.filter(entry_id__isnull=False).order_by("-id")[0]
+    refunds.post(refunds.Wish(order_id=newest.order_id, reason="came back broken"), by=BY)
     Dispute.objects.create(
         commission=Commission.objects.order_by("-id")[0], vendor=Commission.objects.order_by("-id")[0].vendor,
         subject="Wrong rate", description="It says five percent.", commission_status="PENDING",
@@ -147,6 +149,7 @@ def oversight(about: User) -> None:
         kind="amount_differs", provider="wompi", reference=str(about.pk), currency="COP", ledger_minor=100,
         provider_minor=90, report=report,
     )  # fmt: skip
+    _payout()
     EventDelivery.objects.create(
         event=OutboundEvent.objects.create(
             type="order.confirmed", subject_type="order", subject_id="7", body="{}"
@@ -158,6 +161,16 @@ def oversight(about: User) -> None:
     alerts.raise_signal(
         "detector.spray", entity=("network", f"192.0.2.{about.pk.int % 250}"), evidence={"accounts": 30}
     )
+
+
+def _payout() -> None:
+    """A payout that was asked for, its bank account, and a bank file."""
+    vendor, where = payout_house.vendor_with("500000")
+    payout_house.asked(vendor, where)
+    PayoutBatch.objects.create(
+        batch_number=numbers.batch_number(timezone.now()), currency="COP", layout="csv", payout_count=1,
+        total_minor=100, file="reference", file_digest=b"0" * 32,
+    )  # fmt: skip
 
 
 def sale(
