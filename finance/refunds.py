@@ -115,7 +115,7 @@ class Forecast:
 
 
 def forecast(order: Order) -> list[Forecast]:
-    """Return what each vendor would bear if all that remains of an order went back now; nothing if nothing."""
+    """Return what each vendor would bear if all that remains of an order went back now."""
     sales, wish = refund_sales.of_order(order), Wish(order_id=order.pk, reason="")
     try:
         parts = _split(wish, order, sales, _amount(wish, order, sales))
