@@ -22,17 +22,20 @@ from accounts.models import (
     TotpDevice,
     User,
 )
-from finance import ledger, numbers, refunds, sale_postings
+from finance import ledger, numbers, periods, refunds, sale_postings
 from finance.models import (
     Commission,
+    CommissionRule,
     Dispute,
     EventDelivery,
     Order,
     OrderItem,
     OrderPayment,
     OutboundEvent,
+    PayoutBatch,
     ProviderReport,
     ReconciliationCase,
+    SettlementRun,
     WebhookEndpoint,
 )
 from mestore.lib import actor, ids
@@ -49,6 +52,7 @@ from tests.factories.accounts import (
     code_of,
     grant,
 )
+from tests.finance import payout_house
 
 BY = actor.system("test")
 DANGEROUS = "users.update.global"
@@ -141,6 +145,9 @@ def oversight(about: User) -> None:
         commission=Commission.objects.order_by("-id")[0], vendor=Commission.objects.order_by("-id")[0].vendor,
         subject="Wrong rate", description="It says five percent.", commission_status="PENDING",
     )  # fmt: skip
+    CommissionRule.objects.create(
+        name="five percent", currency="COP", rate_ppm=50_000, valid=(now, None), rule_hash=b"0" * 32
+    )
     report = ProviderReport.objects.create(
         kind="provider", provider="wompi", file_name=f"{about.pk}.csv", file_digest=about.pk.bytes * 2,
         totals=[{"kind": "payment", "currency": "COP", "count": 1, "minor": 100, "fee_minor": 0}],
@@ -150,6 +157,10 @@ def oversight(about: User) -> None:
         provider_minor=90, report=report,
     )  # fmt: skip
     _payout()
+    SettlementRun.objects.create(due_before=now, finished_at=now, vendors=1, totals={"COP": 100})
+    # Long before anything occurred, so that whoever posts afterwards is not refused.
+    last = periods.closed_until() or dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+    periods.close(last + dt.timedelta(days=1), reason="end of a day", by=BY)
     EventDelivery.objects.create(
         event=OutboundEvent.objects.create(
             type="order.confirmed", subject_type="order", subject_id="7", body="{}"
