@@ -52,6 +52,14 @@ def lock(order_id: int) -> Order:
     return order
 
 
+def find(order_id: int) -> Order:
+    """Return the order as it is, for looking only. Raises `OrderNotFound`."""
+    found = Order.objects.filter(pk=order_id).first() if 0 < order_id <= LARGEST_ID else None
+    if found is None:
+        raise OrderNotFound
+    return found
+
+
 def move(order: Order, status: OrderStatus, **fields: Any) -> None:
     """Move a locked order to `status` and set `fields` with it. Raises `OrderTransitionRefused`."""
     before = order.status

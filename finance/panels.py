@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable
 from typing import Any
+from uuid import UUID
 
 from django.db.models import Count, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import TruncDate
@@ -15,20 +16,22 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from finance import ledger
-from finance.models import Commission, Order
+from finance.models import Commission, Order, Payout
 from finance.money import exponent, text_of
-from finance.states import OrderStatus
+from finance.states import OrderStatus, PayoutState
 from mestore.lib import charts
 from mestore.lib.console import Panel, State, collect, display, panel
 
 DAYS = 30
 #: A page looks over this many entries; the whole ledger is checked by a command.
 CHECKED_ENTRIES = 2_000
+#: A payout that the bank confirmed in the window may have been asked for so much earlier.
+LONGEST_WAY = dt.timedelta(days=30)
 NOT_SOLD = (OrderStatus.PENDING, OrderStatus.CANCELLED, OrderStatus.REFUNDED)
 
 
 def panels(request: Any) -> list[Panel]:
-    return collect(request, (ledger_balance, orders_by_day, commissions_by_day))
+    return collect(request, (ledger_balance, orders_by_day, commissions_by_day, payouts_by_day))
 
 
 @panel(
@@ -119,10 +122,10 @@ def orders_by_day(request: Any) -> list[Panel]:
     keep_seconds=60,
 )
 def commissions_by_day(request: Any) -> list[Panel]:
-    """What the platform keeps of each day's sales, in the currency most of them are in."""
+    """What each day's sales came to, split into vendors' part and commission, in their main currency."""
     now = timezone.now()
     found = _newest_days(Commission.objects.all(), "calculated_at", "currency").annotate(
-        kept=Sum("commission_amount_minor"), sales=Count("pk")
+        kept=Sum("commission_amount_minor"), vendors=Sum("vendor_amount_minor"), sales=Count("pk")
     )
     if not found:
         return [_nothing(_("Commission"), _("commissions"), now, "admin:finance_commission_changelist")]
@@ -130,13 +133,20 @@ def commissions_by_day(request: Any) -> list[Panel]:
     rows = [row for row in found if row["day"] >= days[0]]
     currency = _main_currency(rows)
     kept = {row["day"]: int(row["kept"]) for row in rows if row["currency"] == currency}
+    vendors = {row["day"]: int(row["vendors"]) for row in rows if row["currency"] == currency}
     others = sorted({row["currency"] for row in rows} - {currency})
     chart = charts.stacked_bars(
-        title=_("Commission by day"),
-        subtitle=_("%(currency)s kept by the platform, by the day the sale counted; %(window)s")
+        title=_("Sales by day"),
+        subtitle=_(
+            "%(currency)s: what vendors get (below) and what the platform keeps (on top), together the gross,"
+            " by the day the sale counted; %(window)s"
+        )
         % {"currency": currency, **_words(days)},
         categories=_labels(days),
-        series=[charts.Series(currency, [kept.get(day, 0) for day in days])],
+        series=[
+            charts.Series(_("vendors"), [vendors.get(day, 0) for day in days]),
+            charts.Series(_("commission"), [kept.get(day, 0) for day in days]),
+        ],
         category_name=_("Day"),
         tick=lambda minor: _short(minor, currency),
         exact=lambda minor: _grouped(minor, currency),
@@ -153,7 +163,49 @@ def commissions_by_day(request: Any) -> list[Panel]:
         link=reverse(page),
         order=45,
     )
-    return [total, _chart_panel(_("Commission by day"), chart, _("commissions"), now, page, 12)]
+    return [total, _chart_panel(_("Sales by day"), chart, _("commissions"), now, page, 12)]
+
+
+@panel(
+    gettext_lazy("Payouts by day"),
+    source=gettext_lazy("payouts"),
+    permission="finance.view_payout",
+    order=13,
+    keep_seconds=60,
+)
+def payouts_by_day(request: Any) -> list[Panel]:
+    """What the bank confirmed as paid on each of the last thirty days, in the main currency."""
+    now = timezone.now()
+    since = now - dt.timedelta(days=DAYS + 1)
+    # Ids begin with the moment of the request: one range of the index by state, whatever was paid before.
+    oldest = UUID(int=int((since - LONGEST_WAY).timestamp() * 1_000) << 80)
+    found: list[dict[str, Any]] = list(
+        Payout.objects.filter(state=PayoutState.PAID, pk__gte=oldest, paid_at__gte=since)
+        .annotate(day=TruncDate("paid_at", tzinfo=display.BOGOTA))
+        .order_by()
+        .values("day", "currency")
+        .annotate(paid=Sum("amount_minor"), sales=Count("pk"))
+    )
+    page = "admin:finance_payout_changelist"
+    if not found:
+        return [_nothing(_("Payouts, 30 days"), _("payouts"), now, page)]
+    days = _window(max(row["day"] for row in found), now)
+    rows = [row for row in found if row["day"] >= days[0]]
+    currency = _main_currency(rows)
+    paid = {row["day"]: int(row["paid"]) for row in rows if row["currency"] == currency}
+    others = sorted({row["currency"] for row in rows} - {currency})
+    chart = charts.stacked_bars(
+        title=_("Payouts by day"),
+        subtitle=_("%(currency)s that the bank confirmed as paid; %(window)s")
+        % {"currency": currency, **_words(days)},
+        categories=_labels(days),
+        series=[charts.Series(currency, [paid.get(day, 0) for day in days])],
+        category_name=_("Day"),
+        tick=lambda minor: _short(minor, currency),
+        exact=lambda minor: _grouped(minor, currency),
+        note=_not_drawn(others),
+    )
+    return [_chart_panel(_("Payouts by day"), chart, _("payouts"), now, page, 13)]
 
 
 def _newest_days(rows: QuerySet[Any], column: str, *also: str) -> QuerySet[Any, dict[str, Any]]:

@@ -74,11 +74,13 @@ class Report:
     currency: str
 
 
-def mark_paid(refund_id: UUID, *, provider: str = "", provider_reference: str, by: Actor) -> Refund:
+def mark_paid(
+    refund_id: UUID, *, provider: str = "", provider_reference: str, note: str = "", by: Actor
+) -> Refund:
     """Note that the buyer has the money; the same word twice changes nothing.
 
-    Without `provider` it is the one that took the buyer's payment. Raises `RefundNotFound`, `RefundEnded`,
-    `RefundReferenceKnown`.
+    Without `provider` it is the one that took the buyer's payment; `note` is kept sealed in the trail.
+    Raises `RefundNotFound`, `RefundEnded`, `RefundReferenceKnown`.
     """
 
     def work() -> Refund:
@@ -91,7 +93,7 @@ def mark_paid(refund_id: UUID, *, provider: str = "", provider_reference: str, b
             raise RefundEnded
         if refund.provider_reference not in {None, provider_reference}:
             raise RefundEnded
-        return _pay(refund, provider, provider_reference, by)
+        return _pay(refund, provider, provider_reference, note, by)
 
     return transactions.run(work)
 
@@ -160,7 +162,7 @@ def _locked(refund_id: UUID) -> Refund:
     return Refund.objects.select_for_update(no_key=True).get(pk=refund_id)
 
 
-def _pay(refund: Refund, provider: str, reference: str, by: Actor) -> Refund:
+def _pay(refund: Refund, provider: str, reference: str, note: str, by: Actor) -> Refund:
     order = refund.order
     sales = refund_sales.of_order(order, lock=True)
     providers = {sold.vendor: sold.provider for sold in sales}
@@ -185,7 +187,7 @@ def _pay(refund: Refund, provider: str, reference: str, by: Actor) -> Refund:
     ]
     ledger.post_many(paying, by=by)
     _give_back(order.pk, by)
-    tell(events.REFUND_PAID, "refund.paid", refund, by)
+    tell(events.REFUND_PAID, "refund.paid", refund, by, note=note)
     return refund
 
 

@@ -9,11 +9,10 @@ from uuid import UUID
 
 from django.utils.translation import gettext_lazy as _
 
-from finance import idempotency, refund_approvals, refunds
+from finance import idempotency, order_locks, refund_approvals, refunds, transactions
 from finance.idempotency import Answer
 from finance.models import Order, OrderItem, Refund
 from finance.money import Money
-from finance.order_locks import LARGEST_ID, OrderNotFound
 from finance.refunds import (
     NothingToRefund,
     RefundCurrencyDiffers,
@@ -29,6 +28,19 @@ ROUTE: Final = "POST /api/v1/orders/refunds"
 CREATED: Final = 201
 ACCEPTED: Final = 202
 _KEPT: Final = (NothingToRefund, RefundTooLarge, RefundCurrencyDiffers, RefundReferenceKnown)
+
+
+class AmountUnreadable(errors.Unprocessable):
+    message = _("This must be an amount in plain digits, with no more decimals than its currency has.")
+
+
+class SecondPersonAsked(errors.Conflict):
+    """Nothing went wrong: what was asked for waits for somebody else."""
+
+    code = "SECOND_PERSON_ASKED"
+    message = _("A second person was asked: the refund is posted when they agree.")
+
+
 Items = Sequence[tuple[int, int]]
 
 
@@ -60,6 +72,20 @@ def request(
     return idempotency.once(ROUTE, key=key, identity=_identity(wish, items), by=by, work=work, kept=_KEPT)
 
 
+def post_or_ask(wish: Wish, *, by: Actor) -> Refund | None:
+    """Post a refund, or ask a second person where one alone may not: None then.
+
+    For the console, where a form is sent once; an amount that is not named is all that remains. Raises as
+    `refunds.post` does.
+    """
+    amount = sum(part.figures.total for part in refunds.preview(wish))
+    wanted = replace(wish, amount=amount)
+    if refund_approvals.needs_second_person(wanted, by=by):
+        transactions.run(lambda: refund_approvals.ask(wanted, by=by))
+        return None
+    return refunds.post(wanted, by=by)
+
+
 def _identity(wish: Wish, items: Items) -> bytes:
     parts: list[str | int] = [
         wish.order_id, wish.amount or 0, wish.currency or "", wish.reason, wish.provider,
@@ -72,9 +98,7 @@ def _identity(wish: Wish, items: Items) -> bytes:
 
 def _by_vendor(wish: Wish, items: Items) -> dict[UUID, int]:
     """Add the items up by vendor. No item gives more than it cost with its tax and shipping."""
-    order = Order.objects.filter(pk=wish.order_id).first() if 0 < wish.order_id <= LARGEST_ID else None
-    if order is None:
-        raise OrderNotFound
+    order = order_locks.find(wish.order_id)
     known = {row.pk: row for row in OrderItem.objects.filter(order=order)}
     if len({item_id for item_id, _minor in items}) != len(items) or not {item for item, _m in items} <= set(
         known

@@ -100,11 +100,35 @@ def post(wish: Wish, *, by: Actor) -> Refund:
 
 
 def preview(wish: Wish) -> list[Part]:
-    """Return what each vendor's sale would give, without doing it. Raises as `post` does."""
-    with transaction.atomic():
-        order = order_locks.lock(wish.order_id)
-        sales = refund_sales.of_order(order)
-        return _split(wish, order, sales, _amount(wish, order, sales))
+    """Return what each vendor's sale would give now, without doing it. Raises as `post` does."""
+    order = order_locks.find(wish.order_id)
+    sales = refund_sales.of_order(order)
+    return _split(wish, order, sales, _amount(wish, order, sales))
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What one vendor's sale would give to a refund, and what of it the vendor would owe."""
+
+    part: Part
+    owed: int
+
+
+def forecast(order: Order) -> list[Forecast]:
+    """Return what each vendor would bear if all that remains of an order went back now."""
+    sales, wish = refund_sales.of_order(order), Wish(order_id=order.pk, reason="")
+    try:
+        parts = _split(wish, order, sales, _amount(wish, order, sales))
+    except NothingToRefund:
+        return []
+    settled = {sold.vendor for sold in sales if sold.is_settled}
+    return [
+        Forecast(part, _would_owe(part, order.currency) if part.vendor in settled else 0) for part in parts
+    ]
+
+
+def _would_owe(part: Part, currency: str) -> int:
+    return max(part.figures.vendor - max(ledger.available(part.vendor, currency).free, 0), 0)
 
 
 def _post(wish: Wish, by: Actor) -> Refund:
@@ -225,13 +249,14 @@ def event_of(refund: Refund, moment: datetime) -> Event:
     return Event(refund.pk, moment, refund.currency)
 
 
-def tell(event: str, outward: str, refund: Refund, by: Actor) -> None:
+def tell(event: str, outward: str, refund: Refund, by: Actor, *, note: str = "") -> None:
     """Record what happened to a refund, and tell the storefront, in the current transaction."""
     told = {
         "number": refund.refund_number, "order_id": refund.order_id, "currency": refund.currency,
         "amount_minor": refund.amount_minor, "status": refund.status,
     }  # fmt: skip
-    audit.record(event, by=by, target=("refund", str(refund.pk)), data=told)
+    audit.record(event, by=by, target=("refund", str(refund.pk)), data=told,
+                 personal={"note": note} if note else None)  # fmt: skip
     outbound.emit(outward, subject=("refund", str(refund.pk)), data=outward_figures(refund))
 
 

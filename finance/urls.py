@@ -18,6 +18,7 @@ from finance.api import (
     payouts_legacy,
     refunds,
     statements,
+    vendor_dashboard,
     vendor_orders,
 )
 from mestore.lib.http import path_both
@@ -173,4 +174,24 @@ urlpatterns += [
         "vendors/<uuid:vendor_id>/statement", statements.StatementView.as_view(), name="vendor-statement"
     ),
     path_both("vendors/<uuid:vendor_id>/balance", statements.BalanceView.as_view(), name="vendor-balance"),
+]
+urlpatterns += [
+    path_both(f"vendedores/dashboard/{name}", view.as_view(), name=f"vendedores-dashboard-{name}")
+    for name, view in (
+        ("resumen", vendor_dashboard.SummaryView),
+        ("ventas", vendor_dashboard.SalesView),
+        ("productos-top", vendor_dashboard.TopProductsView),
+        ("comisiones", vendor_dashboard.CommissionsView),
+        ("comparativa", vendor_dashboard.ComparisonView),
+        ("ordenes", vendor_dashboard.OrdersView),
+        ("exportar", vendor_dashboard.ExportView),
+    )
+]
+urlpatterns += [
+    path_both("vendors/dashboard/ordenes", vendor_dashboard.OrdersAlias.as_view(), name="vendors-ordenes"),
+    path_both(
+        "vendors/dashboard/comparativa",
+        vendor_dashboard.ComparisonAlias.as_view(),
+        name="vendors-comparativa",
+    ),
 ]

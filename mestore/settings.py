@@ -420,6 +420,7 @@ STEP_UP: dict[str, dict[str, Any]] = {
     "jobs.park": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     # Money and where it goes: no password and no backup code opens these, a vendor sets a factor up first.
     "bank.change": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
+    "commission_rules.approve": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "refund.post": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "payout.request": {"methods": ["passkey", "totp"], "max_age_seconds": 300},
     "payout.approve": {"methods": ["passkey", "totp"], "max_age_seconds": 300},

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from django.contrib import admin
+from django.contrib.admin.utils import quote
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.safestring import SafeString
@@ -14,6 +15,7 @@ from django.utils.translation import gettext_lazy
 
 from finance.admin.cells import amount, book, entry_link
 from finance.models import LedgerAccount, LedgerEntry, LedgerTransfer
+from mestore.lib import sql
 from mestore.lib.console import ConsoleModelAdmin, Ordering, SearchField, Table, display
 from monitoring.models import AuditEvent
 
@@ -44,10 +46,14 @@ class LedgerEntryAdmin(LedgerPage):
     search_in = (SearchField("id"), SearchField("book_id"))
     search_help_text = gettext_lazy("The whole id of the entry or of the book")
     sections = (
-        (gettext_lazy("Entry"), ("id", "kind", "source_event", "whose", "reverses")),
+        (gettext_lazy("Entry"), ("id", "kind", "source", "whose")),
         (gettext_lazy("Control"), ("transfer_count", "total", "actor_kind", "actor_id")),
         (gettext_lazy("Times"), ("occurred_at", "recorded_at")),
     )
+
+    @admin.display(description=gettext_lazy("source"))
+    def source(self, entry: LedgerEntry) -> SafeString | str:
+        return source_link(entry.source_event)
 
     @admin.display(description=gettext_lazy("entry"))
     def what(self, entry: LedgerEntry) -> SafeString:
@@ -64,8 +70,15 @@ class LedgerEntryAdmin(LedgerPage):
     def total(self, entry: LedgerEntry) -> SafeString:
         return display.numeric(display.number(entry.control_total))
 
+    def links(self, request: HttpRequest, row: LedgerEntry) -> Iterable[tuple[str, str]]:
+        entries = reverse("admin:finance_ledgerentry_changelist")
+        yield _("Entries of this book"), f"{entries}?book_id={row.book_id}"
+        if request.user.has_perm("monitoring.view_auditevent"):
+            yield _("Proof that it is in the signed log"), reverse("console-event-proof", args=[row.pk])
+
     def tables(self, request: HttpRequest, row: LedgerEntry) -> Iterable[Table]:
         yield _transfers_of(row)
+        yield _reversals_of(row)
         if request.user.has_perm("monitoring.view_auditevent"):
             yield _leaf_of(row)
 
@@ -94,6 +107,50 @@ def _transfers_of(entry: LedgerEntry) -> Table:
         ),
         empty=_("No transfers."),
         numeric=frozenset({4}),
+    )
+
+
+# What this entry takes back, and what takes this one back.
+_REVERSALS: Final = """
+SELECT r.of_entry, r.amount, true FROM ledger_reversal r WHERE r.book_id = %(book)s AND r.entry_id = %(entry)s
+UNION ALL
+SELECT * FROM (SELECT r.entry_id, r.amount, false FROM ledger_reversal r
+               WHERE r.book_id = %(book)s AND r.of_entry = %(entry)s ORDER BY r.seq LIMIT 100) later
+"""
+# The beginning of a natural key, and the page of what it names.
+_SOURCES: Final = {
+    "order": "admin:finance_order_change",
+    "refund": "admin:finance_refund_change",
+    "payout": "admin:finance_payout_change",
+    "settlement": "admin:finance_settlementrun_change",
+}
+
+
+def source_link(source: str) -> SafeString | str:
+    """The natural key of an entry, as a link to what it came from where there is a page for it."""
+    kind, _slash, rest = source.partition("/")
+    which = rest.partition("/")[0]
+    page = _SOURCES.get(kind)
+    if page is None or not which:
+        return source
+    return display.link(reverse(page, args=[quote(which)]), source)
+
+
+def _reversals_of(entry: LedgerEntry) -> Table:
+    rows = sql.fetch_all(_REVERSALS, {"book": entry.book_id, "entry": entry.pk})
+    return Table(
+        title=_("Taken back"),
+        headers=[_("What"), _("Entry"), _("Minor units")],
+        rows=[
+            (
+                _("this entry takes back of") if is_of_this else _("of this entry was taken back by"),
+                entry_link(other),
+                display.number(minor),
+            )
+            for other, minor, is_of_this in rows
+        ],
+        empty=_("Nothing of this entry was taken back, and it takes nothing back."),
+        numeric=frozenset({2}),
     )
 
 

@@ -1,4 +1,4 @@
-"""Orders and commissions."""
+"""Commissions."""
 
 from __future__ import annotations
 
@@ -9,199 +9,73 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
+from finance import commission_explain, commissions
 from finance.admin.cells import (
     COMMISSION_WORDS,
-    ORDER_WORDS,
     TYPE_WORDS,
     amount,
     entry_link,
     percent,
     vendor,
 )
-from finance.models import Commission, Order
-from finance.states import CommissionStatus, CommissionType, OrderStatus
+from finance.commission_explanation import GroupExplanation, Step
+from finance.models import Commission
+from finance.money import text_of
+from finance.states import CommissionStatus, CommissionType
 from mestore.lib import console
-from mestore.lib.console import ConsoleModelAdmin, Ordering, SearchField, State, Table, WindowFilter, display
+from mestore.lib.actor import Actor
+from mestore.lib.console import (
+    ConsoleModelAdmin,
+    Ordering,
+    ReasonAction,
+    SearchField,
+    State,
+    Table,
+    WindowFilter,
+    display,
+)
+
+WHY_WORDS = {
+    "priority": gettext_lazy("its priority is higher"),
+    "product": gettext_lazy("it names the product"),
+    "order": gettext_lazy("it names the order"),
+    "category": gettext_lazy("it names the category"),
+    "vendor": gettext_lazy("it names the vendor"),
+    "id": gettext_lazy("it is the newer one"),
+    "only": gettext_lazy("no other rule matched"),
+    "default": gettext_lazy("no rule matched: the rate of the settings"),
+}
+STEP_WORDS = {
+    "base": gettext_lazy("base"),
+    "tier": gettext_lazy("volume tier"),
+    "rate": gettext_lazy("rate"),
+    "fixed": gettext_lazy("fixed fee"),
+    "floor": gettext_lazy("floor"),
+    "cap": gettext_lazy("cap"),
+    "goods": gettext_lazy("never more than the goods"),
+    "fee_tax": gettext_lazy("tax on the commission"),
+}
 
 
-@admin.register(Order)
-class OrderAdmin(ConsoleModelAdmin):
-    """Orders as money."""
-
-    group, position = "money", 10
-    summary = gettext_lazy("Orders by the moment they were placed, newest first.")
-    empty = gettext_lazy("Orders appear here when the storefront posts one or `import_orders` reads a file.")
-    list_display = ("what", "state", "placed_at", "source", "total_amount")
-    list_select_related = ("buyer",)
-    list_filter = (
-        console.choice_filter(
-            parameter="status",
-            title=gettext_lazy("Status"),
-            choices=[(status.value, word) for status, word in ORDER_WORDS.items()],
-        ),
-        WindowFilter.on("placed_at"),
-    )
-    orderings = (
-        Ordering("placed", gettext_lazy("newest placed"), ("-placed_at", "-id")),
-        Ordering("recorded", gettext_lazy("newest recorded"), ("-id",)),
-    )
-    numeric_columns = ("total_amount",)
-    labels = {"shipping_city": gettext_lazy("city"), "shipping_country": gettext_lazy("country")}
-    search_in = (SearchField("order_number", "exact", str.upper), SearchField("id"))
-    search_help_text = gettext_lazy("The whole order number or id")
-    sections = (
-        (
-            gettext_lazy("Order"),
-            (
-                "id",
-                "order_number",
-                "source",
-                "external_reference",
-                "buyer_name",
-                "shipping_city",
-                "shipping_country",
-            ),
-        ),
-        (gettext_lazy("Amounts"), ("subtotal", "tax", "shipping", "discount", "total_amount")),
-        (
-            gettext_lazy("Times"),
-            (
-                "placed_at",
-                "confirmed_at",
-                "shipped_at",
-                "delivered_at",
-                "cancelled_at",
-                "created_at",
-                "updated_at",
-            ),
-        ),
-    )
-
-    @admin.display(description=gettext_lazy("order"))
-    def what(self, order: Order) -> SafeString:
-        return display.two_lines(order.order_number, order.external_reference or order.buyer_reference)
-
-    @admin.display(description=gettext_lazy("status"))
-    def state(self, order: Order) -> str:
-        return str(ORDER_WORDS.get(OrderStatus(order.status), order.status))
-
-    def state_of(self, row: Order) -> str:
-        return self.state(row)
-
-    @admin.display(description=gettext_lazy("buyer"))
-    def buyer_name(self, order: Order) -> str:
-        return str(order.buyer) if order.buyer else order.buyer_reference
-
-    @admin.display(description=gettext_lazy("subtotal"))
-    def subtotal(self, order: Order) -> SafeString:
-        return amount(order.subtotal_minor, order.currency)
-
-    @admin.display(description=gettext_lazy("tax"))
-    def tax(self, order: Order) -> SafeString:
-        return amount(order.tax_minor, order.currency)
-
-    @admin.display(description=gettext_lazy("shipping"))
-    def shipping(self, order: Order) -> SafeString:
-        return amount(order.shipping_minor, order.currency)
-
-    @admin.display(description=gettext_lazy("discount"))
-    def discount(self, order: Order) -> SafeString:
-        return amount(order.discount_minor, order.currency)
-
-    @admin.display(description=gettext_lazy("total"))
-    def total_amount(self, order: Order) -> SafeString:
-        return amount(order.total_minor, order.currency)
-
-    def tables(self, request: HttpRequest, row: Order) -> Iterable[Table]:
-        yield _items_of(row)
-        yield _payments_of(row)
-        if request.user.has_perm("finance.view_commission"):
-            yield _commissions_of(row)
+def _approve(row: Commission, *, reason: str, by: Actor) -> None:
+    commissions.approve(row.pk, notes=reason, by=by)
 
 
-def _items_of(order: Order) -> Table:
-    items = order.items.select_related("vendor__vendor_profile").order_by("line")[:200]
-    return Table(
-        title=_("Items"),
-        headers=[
-            "#",
-            _("Product"),
-            _("Vendor"),
-            _("Quantity"),
-            _("Unit price"),
-            _("Line total"),
-            _("Shipping"),
-        ],
-        rows=[
-            (
-                item.line,
-                display.two_lines(item.name or item.product_id, item.category),
-                vendor(item.vendor),
-                item.quantity,
-                amount(item.unit_price_minor, order.currency),
-                amount(item.line_total_minor, order.currency),
-                amount(item.shipping_minor, order.currency),
-            )
-            for item in items
-        ],
-        empty=_("This order has no items."),
-        numeric=frozenset({3, 4, 5, 6}),
-    )
-
-
-def _payments_of(order: Order) -> Table:
-    return Table(
-        title=_("Payments"),
-        headers=["#", _("Method"), _("Provider"), _("Installments"), _("Status"), _("Amount")],
-        rows=[
-            (
-                payment.sequence,
-                payment.method,
-                payment.provider,
-                payment.installments,
-                payment.status,
-                amount(payment.amount_minor, order.currency),
-            )
-            for payment in order.payments.order_by("sequence")[:100]
-        ],
-        empty=_("No provider has reported a payment for this order."),
-        numeric=frozenset({3, 5}),
-    )
-
-
-def _commissions_of(order: Order) -> Table:
-    found = order.commissions.select_related("vendor__vendor_profile").order_by("commission_number")[:100]
-    return Table(
-        title=_("Commissions"),
-        headers=[
-            _("Number"),
-            _("Vendor"),
-            _("Status"),
-            _("Base"),
-            _("Rate"),
-            _("Commission"),
-            _("Vendor amount"),
-        ],
-        rows=[
-            (
-                display.link(
-                    reverse("admin:finance_commission_change", args=[commission.pk]),
-                    commission.commission_number,
-                ),
-                vendor(commission.vendor),
-                COMMISSION_WORDS[CommissionStatus(commission.status)],
-                amount(commission.order_amount_minor, commission.currency),
-                percent(commission.rate_ppm),
-                amount(commission.commission_amount_minor, commission.currency),
-                amount(commission.vendor_amount_minor, commission.currency),
-            )
-            for commission in found
-        ],
-        empty=_("No commission: the order has not counted as sold."),
-        numeric=frozenset({3, 4, 5, 6}),
-    )
+APPROVE = ReasonAction(
+    name="approve",
+    verb=gettext_lazy("Approve"),
+    question=lambda count: ngettext("Approve %d commission?", "Approve %d commissions?", count) % count,
+    effect=gettext_lazy("Its money is settled to the vendor when the hold is over."),
+    undo=gettext_lazy("A dispute stops it until it is settled."),
+    done=lambda count: (
+        ngettext("%d commission was approved.", "%d commissions were approved.", count) % count
+    ),
+    permission="finance.change_commission",
+    run=_approve,
+    offered=lambda row: row.status == CommissionStatus.PENDING,
+)
 
 
 @admin.register(Commission)
@@ -227,6 +101,7 @@ class CommissionAdmin(ConsoleModelAdmin):
         WindowFilter.on("calculated_at"),
     )
     open_lookups = ("vendor_id",)
+    reason_actions = (APPROVE,)
     orderings = (
         Ordering("calculated", gettext_lazy("newest sale"), ("-calculated_at", "-id")),
         Ordering("recorded", gettext_lazy("newest recorded"), ("-id",)),
@@ -239,7 +114,10 @@ class CommissionAdmin(ConsoleModelAdmin):
             gettext_lazy("Commission"),
             ("id", "commission_number", "order_of", "vendor_name", "type_word", "entry", "notes"),
         ),
-        (gettext_lazy("Amounts"), ("base", "rate_text", "kept", "paid_on")),
+        (
+            gettext_lazy("Amounts"),
+            ("base", "rate_text", "kept", "paid_on", "fee_tax", "withheld", "given_back"),
+        ),
         (gettext_lazy("Times"), ("calculated_at", "approved_at", "paid_at", "created_at", "updated_at")),
     )
 
@@ -289,3 +167,80 @@ class CommissionAdmin(ConsoleModelAdmin):
     @admin.display(description=gettext_lazy("ledger entry"))
     def entry(self, commission: Commission) -> SafeString | str:
         return entry_link(commission.entry_id)
+
+    @admin.display(description=gettext_lazy("tax on the commission"))
+    def fee_tax(self, commission: Commission) -> SafeString:
+        return amount(commission.fee_tax_minor, commission.currency)
+
+    @admin.display(description=gettext_lazy("withheld"))
+    def withheld(self, commission: Commission) -> SafeString:
+        return amount(commission.withheld_minor, commission.currency)
+
+    @admin.display(description=gettext_lazy("given back with refunds"))
+    def given_back(self, commission: Commission) -> SafeString:
+        return amount(commission.reversed_minor, commission.currency)
+
+    def tables(self, request: HttpRequest, row: Commission) -> Iterable[Table]:
+        """How it came about: the rules that matched, and the arithmetic step by step."""
+        try:
+            found = commission_explain.of(row)
+        except commission_explain.NoTerms:
+            return
+        for group in found.told.groups:
+            yield _steps_of(group, row.currency)
+        if any(group.rivals for group in found.told.groups):
+            yield _rivals_of(found.told.groups)
+        yield _deductions_of(found.told.deductions, row.currency, agrees=found.agrees)
+
+
+def _steps_of(group: GroupExplanation, currency: str) -> Table:
+    lines = ", ".join(str(line[0]) for line in group.lines[:20]) + (" …" if len(group.lines) > 20 else "")
+    return Table(
+        title=_("Charged by “%(rule)s”") % {"rule": group.rule.name},
+        note=_("Lines %(lines)s. It was chosen because: %(why)s.")
+        % {"lines": lines, "why": WHY_WORDS[group.why]},
+        headers=[_("Step"), _("Figures"), _("Amount")],
+        rows=[_step(step, currency) for step in group.steps],
+        numeric=frozenset({2}),
+    )
+
+
+def _rivals_of(groups: Iterable[GroupExplanation]) -> Table:
+    return Table(
+        title=_("Rules that matched too"),
+        headers=[_("Rule"), _("Rate"), _("Priority"), _("Why another went before it")],
+        rows=[
+            (
+                display.link(
+                    reverse("admin:finance_commissionrule_change", args=[rival.rule.id]), rival.rule.name
+                ),
+                percent(rival.rule.rate_ppm),
+                rival.rule.priority,
+                WHY_WORDS[rival.why],
+            )
+            for group in groups
+            for rival in group.rivals
+        ],
+        numeric=frozenset({1, 2}),
+    )
+
+
+def _deductions_of(steps: Iterable[Step], currency: str, *, agrees: bool) -> Table:
+    note = _("Done again just now, from the terms that were kept: it is what was charged.")
+    if not agrees:
+        note = _("Done again just now, from the terms that were kept: it is NOT what was charged.")
+    return Table(
+        title=_("What comes off the vendor's money besides"),
+        note=note,
+        headers=[_("Step"), _("Figures"), _("Amount")],
+        rows=[_step(step, currency) for step in steps],
+        numeric=frozenset({2}),
+    )
+
+
+def _step(step: Step, currency: str) -> tuple[str, str, SafeString]:
+    return (
+        str(STEP_WORDS.get(step.name, step.name)),
+        step.figures,
+        display.amount(text_of(step.minor, currency), currency),
+    )

@@ -23,17 +23,20 @@ from accounts.models import (
     TotpDevice,
     User,
 )
-from finance import ledger, numbers, sale_postings
+from finance import ledger, numbers, periods, refunds, sale_postings
 from finance.models import (
     Commission,
+    CommissionRule,
     Dispute,
     EventDelivery,
     Order,
     OrderItem,
     OrderPayment,
     OutboundEvent,
+    PayoutBatch,
     ProviderReport,
     ReconciliationCase,
+    SettlementRun,
     WebhookEndpoint,
 )
 from mestore.lib import actor, ids
@@ -50,6 +53,7 @@ from tests.factories.accounts import (
     code_of,
     grant,
 )
+from tests.finance import payout_house
 
 BY = actor.system("test")
 DANGEROUS = "users.update.global"
@@ -139,10 +143,15 @@ def oversight(about: User) -> None:
     )
     AccessReviewItem.objects.create(review=review, grant=about.grants.all()[0])
     app.configure_task("house.job", allow_unknown=True).defer()
+    newest = Commission.objects.filter(entry_id__isnull=False).order_by("-id")[0]
+    refunds.post(refunds.Wish(order_id=newest.order_id, reason="came back broken"), by=BY)
     Dispute.objects.create(
         commission=Commission.objects.order_by("-id")[0], vendor=Commission.objects.order_by("-id")[0].vendor,
         subject="Wrong rate", description="It says five percent.", commission_status="PENDING",
     )  # fmt: skip
+    CommissionRule.objects.create(
+        name="five percent", currency="COP", rate_ppm=50_000, valid=(now, None), rule_hash=b"0" * 32
+    )
     report = ProviderReport.objects.create(
         kind="provider", provider="wompi", file_name=f"{about.pk}.csv", file_digest=about.pk.bytes * 2,
         totals=[{"kind": "payment", "currency": "COP", "count": 1, "minor": 100, "fee_minor": 0}],
@@ -151,6 +160,11 @@ def oversight(about: User) -> None:
         kind="amount_differs", provider="wompi", reference=str(about.pk), currency="COP", ledger_minor=100,
         provider_minor=90, report=report,
     )  # fmt: skip
+    _payout()
+    SettlementRun.objects.create(due_before=now, finished_at=now, vendors=1, totals={"COP": 100})
+    # Long before anything occurred, so that whoever posts afterwards is not refused.
+    last = periods.closed_until() or dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+    periods.close(last + dt.timedelta(days=1), reason="end of a day", by=BY)
     EventDelivery.objects.create(
         event=OutboundEvent.objects.create(
             type="order.confirmed", subject_type="order", subject_id="7", body="{}"
@@ -162,6 +176,16 @@ def oversight(about: User) -> None:
     alerts.raise_signal(
         "detector.spray", entity=("network", f"192.0.2.{about.pk.int % 250}"), evidence={"accounts": 30}
     )
+
+
+def _payout() -> None:
+    """A payout that was asked for, its bank account, and a bank file."""
+    vendor, where = payout_house.vendor_with("500000")
+    payout_house.asked(vendor, where)
+    PayoutBatch.objects.create(
+        batch_number=numbers.batch_number(timezone.now()), currency="COP", layout="csv", payout_count=1,
+        total_minor=100, file="reference", file_digest=b"0" * 32,
+    )  # fmt: skip
 
 
 def sale(

@@ -66,6 +66,10 @@ def posted(order_body: Body, **changes: Any) -> Commission:
     return Commission.objects.filter(order_id=answer["data"]["id"]).get()
 
 
+WRONG_RATES: tuple[Any, ...] = (
+    "1.1", 2, -1, "-0", "NaN", "1e-1", ".5", "0.1234567", "１", True, [], {}, "", "00.1", "1.000001",
+)  # fmt: skip
+
 # Calculating: the wrong cases
 
 
@@ -75,9 +79,7 @@ def posted(order_body: Body, **changes: Any) -> Commission:
         ({}, "order_id"), ({"order_id": 0}, "order_id"), ({"order_id": 2**63}, "order_id"),
         ({"order_id": 1, "commission_type": "standard"}, "commission_type"),
         ({"order_id": 1, "vendor_id": "x"}, "vendor_id"),
-        *(({"order_id": 1, "custom_rate": rate}, "custom_rate") for rate in (
-            "1.1", 2, -1, "-0", "NaN", "1e-1", ".5", "0.1234567", "１", True, [], {}, "", "00.1", "1.000001",
-        )),
+        *(({"order_id": 1, "custom_rate": rate}, "custom_rate") for rate in WRONG_RATES),
         (b'{"order_id": 1, "custom_rate": 1e400}', "custom_rate"),
         (b'{"order_id": 1, "custom_rate": 0.12345678901234567890}', "custom_rate"),
     ],

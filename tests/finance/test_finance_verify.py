@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import StringIO
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import transaction
 from django.utils import timezone
 
 from accounts.models import User
-from finance import ledger, settlement, verification
+from finance import invariants, ledger, settlement, verification
 from finance.models import (
     BankAccount,
     Commission,
@@ -160,8 +163,8 @@ TAMPERED: list[tuple[str, str, str, str]] = [
     ("ledger_account", ("kind = 'suspense' WHERE book_id = %(vendor)s AND kind = "
      "'platform_fee'"), "commissions", "commission"),
     ("ledger_transfer", ("INSERT INTO ledger_transfer (book_id, entry_id, seq, debit, credit, currency, "
-     "amount, phase, pending_id) SELECT book_id, %(sale)s, 99, debit, credit, currency, amount + 1, 'post', id "
-     "FROM ledger_transfer WHERE entry_id = %(reserve)s RETURNING id"), "reservations", "newest"),
+     "amount, phase, pending_id) SELECT book_id, %(sale)s, 99, debit, credit, currency, amount + 1, "
+     "'post', id FROM ledger_transfer WHERE entry_id = %(reserve)s RETURNING id"), "reservations", "newest"),
     ("ledger_reversal", "amount = amount + 1 WHERE entry_id = %(refund_entry)s",
      "reversals", "refund_entry"),
     ("ledger_reversal", "amount = 10^12 WHERE entry_id = %(refund_entry)s",
@@ -369,6 +372,14 @@ def test_command_ends_with_2_for_an_id_that_is_none(transactional_db: None) -> N
         run_command("--vendor", "nobody")
 
     assert error.value.returncode == 2
+
+
+def test_the_document_names_every_rule() -> None:
+    text = (Path(settings.BASE_DIR) / "docs" / "ledger.md").read_text(encoding="utf-8")
+
+    named = re.findall(r"^\| `([a-z_]+)` \|", text.split("## Verification")[1], re.MULTILINE)
+
+    assert named == [*(rule.name for rule in invariants.EVERY), verification.SIGNATURES]
 
 
 def test_net_is_what_the_fixture_says(books: Books) -> None:
