@@ -97,7 +97,7 @@ def writers(house: House, seconds: float) -> dict[str, Any]:
 
 def kills(house: House, count: int) -> dict[str, Any]:
     """Kill the process with the sequencer at random moments, beside writers; then verify everything."""
-    selling = _writing(house, PROCESSES, 10 + 6.0 * count)
+    selling = _writing(house, PROCESSES, 60.0 * count)  # until it is ended
     draw, killed = random.Random(), 0
     for _ in range(count):
         worker, before = _start(house, "manage.py", "worker"), _ask(house, _SIZE)[0]
@@ -165,7 +165,8 @@ def _start(house: House, *command: str) -> subprocess.Popen[bytes]:
 
 
 def _writing(house: House, threads: int, seconds: float) -> subprocess.Popen[bytes]:
-    house.environment["MESTORE_DB_POOL_SIZE"] = str(threads)
+    # Half as many connections again for keys of people: with fewer, writers would wait for the pool.
+    house.environment["MESTORE_DB_POOL_SIZE"] = str(2 * threads)
     return _start(house, "-m", "benchmarks.writers", str(threads), str(seconds))
 
 
