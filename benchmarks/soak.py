@@ -99,14 +99,17 @@ def kills(house: House, count: int) -> dict[str, Any]:
     """Kill the process with the sequencer at random moments, beside writers; then verify everything."""
     selling = _writing(house, PROCESSES, 60.0 * count)  # until it is ended
     draw, killed = random.Random(), 0
-    for _ in range(count):
-        worker, before = _start(house, "manage.py", "worker"), _ask(house, _SIZE)[0]
-        _until_grown(house, worker, before)
-        time.sleep(draw.uniform(0, 0.5))
-        worker.kill()
-        killed += worker.wait() == -signal.SIGKILL
-    selling.terminate()
-    selling.wait()
+    try:
+        for _ in range(count):
+            worker, before = _start(house, "manage.py", "worker"), _ask(house, _SIZE)[0]
+            try:
+                _until_grown(house, worker, before)
+                time.sleep(draw.uniform(0, 0.5))
+            finally:
+                worker.kill()
+            killed += worker.wait() == -signal.SIGKILL
+    finally:
+        _end(selling)
     house.python("-m", "benchmarks.drain")
     events, leaves, distinct, upto, size = _ask(house, _ONCE)
     verified = json.loads(house.manage("audit_verify", "--full", "--json").splitlines()[-1])
