@@ -166,7 +166,7 @@ def test_overview_says_how_many_wait_and_how_many_too_long(chief: house.Visitor)
         session: Any = SimpleNamespace(user=chief.user)
         request: Any = SimpleNamespace(user=chief.user, user_session=session)
         (found,) = [one for one in panels.locked_and_waiting(request) if one.order == 36]
-        return found.value, str(found.state)
+        return str(found.value), str(found.state)
 
     assert figure() == ("0", str(State.GOOD))
     ask()

@@ -18,8 +18,9 @@ from monitoring.archives import named
 from tests.console import house
 from tests.console.test_pages import STATEMENTS, _offences, _statements
 from tests.factories.accounts import SuperuserFactory
-from tests.monitoring import months, test_retirement
-from tests.monitoring.test_retirement import Trail
+from tests.monitoring import months, retiring
+from tests.monitoring.retiring import Trail
+from tests.monitoring.test_verification import tamper
 
 pytestmark = pytest.mark.django_db(databases=["default", "audit", "owner"], transaction=True)
 
@@ -51,8 +52,8 @@ def test_archive_and_digest_are_shown(past: Trail, admin_visitor: house.Visitor)
     assert "2 months are due" in text
     assert "0 months retired" in text
 
-    test_retirement.gone(past, OLD)
-    assert test_retirement.retire(past, NEXT)[0] == 3
+    retiring.gone(past, OLD)
+    assert retiring.retire(past, NEXT)[0] == 3
     text = page(admin_visitor)
 
     for month in (OLD, NEXT):
@@ -79,10 +80,10 @@ def test_a_young_trail_says_what_is_due_next(admin_visitor: house.Visitor) -> No
 def test_an_archive_that_the_log_did_not_sign_is_not_shown(
     past: Trail, admin_visitor: house.Visitor, superuser_dsn: str
 ) -> None:
-    test_retirement.retire(past, OLD)
+    retiring.retire(past, OLD)
     found = retirement.find(OLD).manifest
     assert found is not None
-    test_retirement.tamper(superuser_dsn, "UPDATE audit_archive SET note = replace(note, 'v1', 'v2')")
+    tamper(superuser_dsn, "UPDATE audit_archive SET note = replace(note, 'v1', 'v2')")
 
     assert found.file not in page(admin_visitor)
     assert retirement.find(OLD).state is retirement.State.DUE
