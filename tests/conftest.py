@@ -1,7 +1,7 @@
 """Fixtures for every test. The machinery behind them is in tests/harness/.
 
 Database tests: `@pytest.mark.django_db(databases=["default", "audit"])` is rolled back; with
-`transaction=True` what it commits is removed by truncation. The alias `default` is the unprivileged runtime
+`transaction=True` what it commits is deleted afterwards. The alias `default` is the unprivileged runtime
 role, as in production.
 """
 

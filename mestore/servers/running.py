@@ -22,7 +22,7 @@ from mestore.servers import ports, postgres, redis, storage
 from mestore.servers.errors import ServersUnavailableError
 
 START_ATTEMPTS = 5
-READY_SECONDS = 60
+READY_SECONDS, ANSWER_SECONDS = 180, 60  # only what is broken needs them
 KEEPER = Path(__file__).with_name("keeper.py")
 
 
@@ -143,9 +143,11 @@ class Servers:
         try:
             if name == "postgresql":
                 url = self.cluster.url(postgres.ADMIN, self.ports[name], "postgres")
-                psycopg.connect(url, connect_timeout=5).close()
+                psycopg.connect(url, connect_timeout=ANSWER_SECONDS).close()
             else:
-                with redis_client.Redis.from_url(self.redis_url() or "", socket_timeout=5) as client:
+                with redis_client.Redis.from_url(
+                    self.redis_url() or "", socket_timeout=ANSWER_SECONDS
+                ) as client:
                     client.ping()
         except (psycopg.OperationalError, redis_client.RedisError):
             return False

@@ -69,7 +69,7 @@ def outage(app_dsn: str, superuser_dsn: str) -> Iterator[Callable[[bool], None]]
 
     def switch(is_away: bool) -> None:
         for alias in ("default", "audit"):  # who asks meanwhile is told soon, as in production
-            pool: Any = connections[alias].pool
+            pool: Any = connections[alias].pool  # type: ignore[attr-defined]  # not in the stubs
             pool.timeout = 1.0 if is_away else float(patience.SECONDS)
         words = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
         with psycopg.connect(elsewhere, autocommit=True) as superuser:

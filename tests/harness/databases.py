@@ -135,14 +135,16 @@ def _no_triggers(connection: Connection, tables: list[str]) -> Iterator[None]:
 
     ALTER TABLE would have to name every one of them, there and back, after each test.
     """
-    names = sql.SQL(", ").join(sql.SQL("ONLY {}").format(sql.Identifier("public", table)) for table in tables)
+    names = sql.SQL(", ").join(sql.Identifier("public", table) for table in tables)
     # Whoever else writes their rows in pg_class, VACUUM as well, waits.
     connection.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(names))
     words = "UPDATE pg_class SET relhastriggers = %s WHERE oid = ANY(%s)"
     having = connection.execute(
-        """SELECT array_agg(oid) FROM pg_class
-           WHERE relnamespace = 'public'::regnamespace AND relname = ANY(%s) AND relhastriggers""",
-        [tables],
+        """SELECT array_agg(c.oid) FROM pg_class c
+           JOIN pg_class root ON root.oid = coalesce(pg_partition_root(c.oid), c.oid)
+           WHERE c.relnamespace = 'public'::regnamespace AND c.relhastriggers
+                 AND (c.relname = ANY(%s) OR root.relname = ANY(%s))""",
+        [tables, tables],
     ).fetchone()
     found = (having and having[0]) or []
     connection.execute(words, [False, found])
