@@ -76,7 +76,8 @@ def measure(folder: Path, scale: Scale, *, only: str = "") -> Figures:
             connection.execute("VACUUM (ANALYZE)")
         exchanges = points.refresh_tokens(scale.rounds + 3)  # warming up, and twice where statements count
         seed = json.loads(house.python("-m", "benchmarks.seed", str(exchanges)).splitlines()[-1])
-        sales = pgbench.prepare(house, folder)
+        vendors = [vendor["id"] for vendor in seed["vendors"]]
+        sales = pgbench.prepare(house.servers.admin_database_url(), folder, vendors)
         house.serve("bare", "benchmarks.bare.wsgi:application")
         house.serve("mestore", "mestore.wsgi:application")
         known = points.all_of(seed, _peer(house, folder, figures, seed, exchanges))
@@ -123,7 +124,8 @@ def _round(
     for point in measured:
         figures.add(point.name, _measured(house, point, scale.seconds))
         if point.name == "POST /orders/":
-            tps = pgbench.run(house, *sales, seconds=max(1, round(scale.seconds)))
+            owner = house.servers.owner_database_url()
+            tps = pgbench.run(owner, *sales, seconds=max(1, round(scale.seconds)))
             figures.add("pgbench", {"per_second": tps})
             said = _import(house, folder, f"round{number}", scale.orders_per_import)
             figures.add("import", {"per_second": said["new_orders"] / said["elapsed_seconds"]})

@@ -1,7 +1,9 @@
 """pgbench: 16 clients that write the rows of one sale in one transaction each, in plain SQL.
 
-The same rows as a sale of ours: order, item, payment, commission, ledger entry with its transfers, audit
-events and their places in the queue; with the same indexes, foreign keys and triggers; over TLS, durable.
+The same rows as a sale of ours: idempotency key with its answer, order, item, payment, commission with its
+terms, ledger entry with five transfers, three audit events with their places in the queue; with the
+same indexes, foreign keys and triggers, which capture the order and the commission and who wrote them as they
+do for ours; over TLS, durable. A test holds the tables and their numbers of rows together.
 """
 
 from __future__ import annotations
@@ -9,54 +11,76 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.house import House
+import psycopg
+
+from mestore.servers import postgres
 
 CLIENTS = 16
 THREADS = 2
 
-# The vendors that exist, with their ledger accounts: what a sale finds by itself.
-PREPARE = """
-DROP TABLE IF EXISTS bench_vendor;
+# The vendors that are given, with the ledger accounts that a first sale would open and a later one finds.
+ACCOUNTS = """
+INSERT INTO ledger_account (book_id, kind, provider, currency)
+SELECT v.id, k.kind, k.provider, 'COP'
+FROM unnest(%s::uuid[]) AS v (id),
+     (VALUES ('psp_clearing', 'bench'), ('vendor_pending', ''), ('platform_fee', ''), ('tax_payable:fee', ''),
+             ('shipping_payable', ''), ('tax_payable:goods', '')) AS k (kind, provider)
+ON CONFLICT ON CONSTRAINT ledger_account_once DO NOTHING"""
+VENDORS = """
 CREATE TABLE bench_vendor AS
 SELECT row_number() OVER (ORDER BY b.book_id)::int AS n, b.*
-FROM (SELECT book_id, max(id) FILTER (WHERE kind = 'psp_clearing' AND provider = 'marketplace') AS clearing,
+FROM (SELECT book_id, max(id) FILTER (WHERE kind = 'psp_clearing' AND provider = 'bench') AS clearing,
              max(id) FILTER (WHERE kind = 'vendor_pending') AS pending,
              max(id) FILTER (WHERE kind = 'platform_fee') AS fee,
-             max(id) FILTER (WHERE kind = 'shipping_payable') AS shipping
-      FROM ledger_account WHERE currency = 'BRL' GROUP BY book_id) b
-WHERE b.clearing IS NOT NULL AND b.pending IS NOT NULL AND b.fee IS NOT NULL AND b.shipping IS NOT NULL;
-ALTER TABLE bench_vendor ADD PRIMARY KEY (n);
-ANALYZE bench_vendor"""
+             max(id) FILTER (WHERE kind = 'tax_payable:fee') AS fee_tax,
+             max(id) FILTER (WHERE kind = 'shipping_payable') AS shipping,
+             max(id) FILTER (WHERE kind = 'tax_payable:goods') AS tax
+      FROM ledger_account WHERE currency = 'COP' GROUP BY book_id) b
+WHERE b.clearing IS NOT NULL"""
 
 SALE = """
 \\set n random(1, :vendors)
 \\set r random(1, 9000000000000000000)
-SELECT book_id AS vendor, clearing, pending, fee, shipping, gen_random_uuid() AS entry,
+SELECT book_id AS vendor, clearing, pending, fee, fee_tax, shipping, tax, gen_random_uuid() AS entry,
        gen_random_uuid() AS commission, gen_random_uuid() AS recorded, gen_random_uuid() AS calculated
 FROM bench_vendor WHERE n = :n \\gset
 BEGIN;
+SELECT set_config('mestore.ctx', '{"kind": "system", "id": "pgbench", "address": "203.0.113.7"}', true);
+INSERT INTO finance_idempotencykey (scope, key, request_hash, status, body)
+VALUES ('pgbench', :r::text, sha256('request'), 201,
+    decode(repeat('0102030405060708090a0b0c0d0e0f', 80), 'hex'));
 INSERT INTO finance_order (order_number, source, external_reference, buyer_reference, currency, status,
-    subtotal_minor, tax_minor, shipping_minor, total_minor, placed_at, confirmed_at)
-VALUES ('P' || :r, 'pgbench', :r::text, 'buyer', 'BRL', 'confirmed', 10000, 0, 950, 10950, now(), now())
+    subtotal_minor, tax_minor, shipping_minor, total_minor, shipping_name, shipping_phone, shipping_address,
+    shipping_city, shipping_state, placed_at, confirmed_at)
+VALUES ('P' || :r, 'pgbench', :r::text, 'buyer', 'COP', 'confirmed', 10000000, 1900000, 1500000, 13400000,
+    'A buyer', '+573001234567', 'Calle 1 2-3', 'Bogota', 'DC', now(), now())
 RETURNING id AS sale \\gset
-INSERT INTO finance_orderitem (order_id, line, product_id, vendor_id, unit_price_minor, quantity,
-    line_total_minor, shipping_minor) VALUES (:sale, 1, 'product', :vendor::uuid, 10000, 1, 10000, 950);
-INSERT INTO finance_orderpayment (order_id, sequence, method, installments, amount_minor, provider, status)
-VALUES (:sale, 1, 'credit_card', 1, 10950, 'pgbench', 'approved');
-INSERT INTO ledger_entry (book_id, id, kind, source_event, occurred_at, actor_kind, actor_id, transfer_count,
-    control_total, mac)
-VALUES (:vendor::uuid, :entry::uuid, 'sale', 'pgbench/' || :r, now(), 'system', 'pgbench', 3, 10950,
+INSERT INTO finance_orderitem (order_id, line, product_id, vendor_id, name, unit_price_minor, quantity,
+    line_total_minor, shipping_minor, commission_minor, rate_ppm, rule_hash, rounding)
+VALUES (:sale, 1, 'product', :vendor::uuid, 'A thing', 10000000, 1, 10000000, 1500000, 500000, 50000,
+    sha256('rule'), 'half_up');
+INSERT INTO finance_orderpayment (order_id, sequence, method, installments, amount_minor, provider, reference,
+    status)
+VALUES (:sale, 1, 'credit_card', 1, 13400000, 'pgbench', :r::text, 'approved');
+INSERT INTO ledger_entry (book_id, id, kind, source_event, occurred_at, recorded_at, actor_kind, actor_id,
+    transfer_count, control_total, mac)
+VALUES (:vendor::uuid, :entry::uuid, 'sale', 'pgbench/' || :r, now(), now(), 'system', 'pgbench', 5, 13400000,
     sha256('mac'));
 INSERT INTO ledger_transfer (book_id, entry_id, seq, debit, credit, currency, amount)
-VALUES (:vendor::uuid, :entry::uuid, 1, :clearing::bigint, :pending::bigint, 'BRL', 9500),
-       (:vendor::uuid, :entry::uuid, 2, :clearing::bigint, :fee::bigint, 'BRL', 500),
-       (:vendor::uuid, :entry::uuid, 3, :clearing::bigint, :shipping::bigint, 'BRL', 950);
+VALUES (:vendor::uuid, :entry::uuid, 1, :clearing::bigint, :pending::bigint, 'COP', 9405000),
+       (:vendor::uuid, :entry::uuid, 2, :clearing::bigint, :fee::bigint, 'COP', 500000),
+       (:vendor::uuid, :entry::uuid, 3, :clearing::bigint, :fee_tax::bigint, 'COP', 95000),
+       (:vendor::uuid, :entry::uuid, 4, :clearing::bigint, :shipping::bigint, 'COP', 1500000),
+       (:vendor::uuid, :entry::uuid, 5, :clearing::bigint, :tax::bigint, 'COP', 1900000);
 INSERT INTO finance_commission (id, commission_number, order_id, vendor_id, currency, order_amount_minor,
-    rate_ppm, commission_amount_minor, vendor_amount_minor, commission_type, entry_id, calculated_at)
-VALUES (:commission::uuid, 'P' || :r, :sale, :vendor::uuid, 'BRL', 10000, 50000, 500, 9500, 'STANDARD',
-    :entry::uuid, now());
+    rate_ppm, commission_amount_minor, vendor_amount_minor, commission_type, entry_id, rule_hash,
+    rule_snapshot, rounding, fee_tax_minor, calculated_at)
+VALUES (:commission::uuid, 'P' || :r, :sale, :vendor::uuid, 'COP', 10000000, 50000, 500000, 9500000,
+    'STANDARD', :entry::uuid, sha256('terms'), repeat('{"terms of usual length"}', 28), 'half_up', 95000,
+    now());
 INSERT INTO audit_event (id, occurred_at, type, outcome, actor_kind, actor_id, target_type, target_id, canon,
     writer_mac, leaf_hash)
 SELECT id, now(), type, 'SUCCESS', 'system', 'pgbench', target, :r::text, canon, sha256('mac'),
@@ -64,18 +88,21 @@ SELECT id, now(), type, 'SUCCESS', 'system', 'pgbench', target, :r::text, canon,
 FROM (VALUES (:entry::uuid, 'finance.ledger_entry.posted', 'ledger_entry'),
              (:recorded::uuid, 'order.recorded', 'order'),
              (:calculated::uuid, 'commission.calculated', 'commission')) AS e (id, type, target),
-     convert_to(repeat('{"pgbench": "a leaf of usual length"}', 10), 'UTF8') AS canon;
+     convert_to(repeat('{"pgbench": "a leaf of usual length"}', 20), 'UTF8') AS canon;
 INSERT INTO audit_pending (id, occurred_at)
 VALUES (:entry::uuid, now()), (:recorded::uuid, now()), (:calculated::uuid, now());
 COMMIT;
 """
 
 
-def prepare(house: House, folder: Path) -> tuple[Path, int]:
-    """Write the script and the table of vendors; the script and how many vendors there are."""
-    with house.admin() as connection:
-        for statement in PREPARE.split(";"):
-            connection.execute(statement.encode())
+def prepare(url: str, folder: Path, vendors: Sequence[str]) -> tuple[Path, int]:
+    """Write the script and the table of vendors, as a superuser; the script and their number."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS bench_vendor")
+        connection.execute(ACCOUNTS, [list(vendors)])
+        connection.execute(VENDORS)
+        connection.execute("ALTER TABLE bench_vendor ADD PRIMARY KEY (n)")
+        connection.execute("ANALYZE bench_vendor")
         connection.execute("GRANT SELECT ON bench_vendor TO PUBLIC")
         row = connection.execute("SELECT count(*) FROM bench_vendor").fetchone()
     script = folder / "sale.sql"
@@ -83,16 +110,22 @@ def prepare(house: House, folder: Path) -> tuple[Path, int]:
     return script, int(row[0]) if row else 0
 
 
-def run(house: House, script: Path, vendors: int, *, seconds: int) -> float:
-    """Sales per second. Raises RuntimeError when pgbench fails or a transaction did."""
-    binary = house.servers.cluster.binaries / "pgbench"
+def run(url: str, script: Path, vendors: int, *, seconds: int) -> float:
+    """Sales per second of an owner's clients. Raises RuntimeError when pgbench fails or a transaction did."""
+    return _run(url, script, vendors, "-c", str(CLIENTS), "-j", str(THREADS), "-T", str(seconds))
+
+
+def once(url: str, script: Path, vendors: int) -> None:
+    """Write the rows of one sale. Raises RuntimeError when that fails."""
+    _run(url, script, vendors, "-c", "1", "-t", "1")
+
+
+def _run(url: str, script: Path, vendors: int, *options: str) -> float:
+    binary = postgres.find_binaries() / "pgbench"
     program = str(binary) if binary.exists() else shutil.which("pgbench") or "pgbench"
     done = subprocess.run(
-        [
-            program, "-n", "-M", "prepared", "-c", str(CLIENTS), "-j", str(THREADS), "-T", str(seconds),
-            "-D", f"vendors={vendors}", "-f", str(script), house.servers.owner_database_url(),
-        ],
-        capture_output=True, text=True, check=False, timeout=seconds + 60,
+        [program, "-n", "-M", "prepared", *options, "-D", f"vendors={vendors}", "-f", str(script), url],
+        capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     found = re.search(r"tps = ([0-9.]+)", done.stdout)
     if done.returncode or not found or "aborted" in done.stderr:

@@ -16,6 +16,7 @@ from benchmarks.seed import ADDRESS
 
 CLIENTS = 16
 REFRESHES = 30  # of each client in a round
+ONE_BOOK = "POST /orders/, one book"
 SIGN_IN_CLIENTS = 2  # as many as hash at once: more would only wait
 
 
@@ -46,6 +47,8 @@ def all_of(seed: dict[str, Any], peer: dict[str, Any] | None) -> list[Point]:
         _refresh("refresh", "mestore", seed["refresh"], _our_refresh),
         beside.get("refresh"),
         Point("POST /orders/", "mestore", _sale(seed), 201),
+        beside.get("sale"),
+        Point(ONE_BOOK, "mestore", _sale(seed, 1), 201),
         Point("login", "mestore", _login(seed), 200, SIGN_IN_CLIENTS),
     ]
     return [point for point in found if point is not None]
@@ -69,6 +72,7 @@ def _peers(peer: dict[str, Any]) -> dict[str, Point]:
     return {
         "token": Point("peer: token read", "peer", _peer_read(peer, _bearer), 200),
         "cookie": Point("peer: cookie read", "peer", _peer_read(peer, _peer_cookie), 200),
+        "sale": Point("peer: POST /orders/", "peer", _peer_sale(peer), 201),
         "refresh": _refresh("peer: refresh", "peer", peer["refresh"], _peer_refresh),
     }
 
@@ -144,41 +148,63 @@ def _cookie(vendor: dict[str, str]) -> dict[str, str]:
     return {"Cookie": f"__Host-sessionid={vendor['cookie']}"}
 
 
-def _sale(seed: dict[str, Any]) -> Requests:
-    """A paid order of one item by the storefront's machine account, each under a key of its own."""
-    vendors = [vendor["id"] for vendor in seed["vendors"]]
-    headers = _headers(seed["address"]) | {
-        "Authorization": f"Bearer {seed['machine']['token']}",
-        "Content-Type": "application/json",
-    }
+def _sale(seed: dict[str, Any], books: int | None = None) -> Requests:
+    """A paid order of one item by the storefront's machine account, each under a key of its own.
+
+    Of the first so many vendors, or of all: what is sold is posted to the vendor's own book.
+    """
+    vendors = [vendor["id"] for vendor in seed["vendors"]][:books]
+    headers = _headers(seed["address"]) | _bearer(seed["machine"])
 
     def sale(client: int, number: int) -> bytes:
         key = uuid4().hex
-        body = {
-            "currency": "BRL",
-            "external_reference": key,
-            "buyer_reference": f"buyer {client}",
-            "items": [
-                {
-                    "product_id": "bench",
-                    "vendor_id": vendors[(client * 31 + number) % len(vendors)],
-                    "name": "A thing",
-                    "unit_price": "100.00",
-                    "quantity": 1,
-                }
-            ],
-            "shipping_name": "A buyer",
-            "shipping_phone": "+573001234567",
-            "shipping_address": "Calle 1 2-3",
-            "shipping_city": "Bogota",
-            "shipping_state": "DC",
-            "payment": {"provider": "bench", "reference": key, "status": "approved"},
-        }
-        return load.request(
-            "POST", "/api/v1/orders/", headers | {"Idempotency-Key": key}, json.dumps(body).encode()
+        body = _order(key, client, vendors[(client * 31 + number) % len(vendors)])
+        return _keyed("/api/v1/orders/", headers, key, body)
+
+    return sale
+
+
+def _peer_sale(peer: dict[str, Any]) -> Requests:
+    """The same sale to the peer, which is told the shipping and the tax that ours finds itself."""
+    vendors = [vendor["id"] for vendor in peer["vendors"]]
+    headers = _headers(ADDRESS) | _bearer({"token": peer["storefront"]})
+
+    def sale(client: int, number: int) -> bytes:
+        key = uuid4().hex
+        body = _order(key, client, vendors[(client * 31 + number) % len(vendors)])
+        return _keyed(
+            "/orders/", headers, key, body | {"shipping_amount": "15000.00", "tax_amount": "19000.00"}
         )
 
     return sale
+
+
+def _order(key: str, client: int, vendor: str) -> dict[str, Any]:
+    return {
+        "currency": "COP",
+        "external_reference": key,
+        "buyer_reference": f"buyer {client}",
+        "items": [
+            {
+                "product_id": "bench",
+                "vendor_id": vendor,
+                "name": "A thing",
+                "unit_price": "100000.00",
+                "quantity": 1,
+            }
+        ],
+        "shipping_name": "A buyer",
+        "shipping_phone": "+573001234567",
+        "shipping_address": "Calle 1 2-3",
+        "shipping_city": "Bogota",
+        "shipping_state": "DC",
+        "payment": {"provider": "bench", "reference": key, "status": "approved"},
+    }
+
+
+def _keyed(path: str, headers: dict[str, str], key: str, body: dict[str, Any]) -> bytes:
+    more = {"Content-Type": "application/json", "Idempotency-Key": key}
+    return load.request("POST", path, headers | more, json.dumps(body).encode())
 
 
 def _login(seed: dict[str, Any]) -> Requests:

@@ -63,19 +63,29 @@ class Criterion:
         return value >= self.bound if self.at_least else value <= self.bound
 
 
-def _against_peer(point: str, title: str) -> tuple[Criterion, Criterion]:
-    """Twice the requests per second of the peer, at half the processor time per request."""
+def _against_peer(
+    point: str, title: str, *, times: float = 2.0, share: float = 0.5
+) -> tuple[Criterion, Criterion]:
+    """So many times the requests per second of the peer, at such a share of its CPU per request."""
     other = f"peer: {point}"
     return (
         Criterion(
             f"{title}: per second / peer",
             lambda f: f.median(point, "per_second") / f.median(other, "per_second"),
-            2.0, at_least=True, needs=(point, other),
+            times, at_least=True, needs=(point, other),
         ),
         Criterion(
             f"{title}: CPU in all / peer", lambda f: _cpu_in_all(f, point) / _cpu_in_all(f, other),
-            0.5, needs=(point, other),
+            share, needs=(point, other),
         ),
+    )  # fmt: skip
+
+
+def _ratio(name: str, point: str, other: str, bound: float, *, what: str = "per_second") -> Criterion:
+    """A point at least at such a share of another one's rate."""
+    return Criterion(
+        name, lambda f: f.median(point, what) / f.median(other, what), bound, at_least=True,
+        needs=(point, other),
     )  # fmt: skip
 
 
@@ -93,6 +103,8 @@ def _flat(point: str) -> tuple[Criterion]:
 CRITERIA: Sequence[Criterion] = (
     *_against_peer("token read", "token read"),
     *_against_peer("cookie read", "cookie read"),
+    *_against_peer("POST /orders/", "POST /orders/", times=2.5, share=0.4),
+    _ratio("POST /orders/: all in one book / in 100 books", "POST /orders/, one book", "POST /orders/", 0.8),
     Criterion(
         "token read: CPU / bare view",
         lambda f: _cpu(f, "token read") / _cpu(f, "bare view"),
@@ -108,7 +120,7 @@ CRITERIA: Sequence[Criterion] = (
     Criterion(
         "POST /orders/: per second / pgbench",
         lambda f: f.median("POST /orders/", "per_second") / f.median("pgbench", "per_second"),
-        1 / 20,
+        1 / 8,
         at_least=True,
         needs=("POST /orders/", "pgbench"),
     ),

@@ -64,30 +64,30 @@ LEFT JOIN ledger_account c ON c.book_id = t.book_id AND c.id = t.credit AND c.cu
 GROUP BY t.currency ORDER BY t.currency
 """
 
+# One look at the newest entries and their transfers: sums by kind of account, and entries that do not add up.
 # LIMIT NULL is no limit.
-_SUMS = """
-WITH e AS MATERIALIZED (SELECT book_id, id FROM ledger_entry ORDER BY id DESC LIMIT %s),
-     t AS MATERIALIZED (SELECT t.book_id, t.debit, t.credit, t.amount FROM ledger_transfer t
-                        JOIN e ON e.book_id = t.book_id AND e.id = t.entry_id
-                        WHERE t.phase IN ('single', 'post')),
-     side AS (
-        SELECT a.kind, a.currency, t.amount AS debit, 0 AS credit FROM t
-        JOIN ledger_account a ON a.book_id = t.book_id AND a.id = t.debit
-        UNION ALL
-        SELECT a.kind, a.currency, 0, t.amount FROM t
-        JOIN ledger_account a ON a.book_id = t.book_id AND a.id = t.credit)
-SELECT currency, kind, sum(debit), sum(credit) FROM side GROUP BY currency, kind ORDER BY currency, kind
-"""
-
-_BROKEN = """
+_CHECK = """
 WITH e AS MATERIALIZED (
     SELECT book_id, id, transfer_count, control_total FROM ledger_entry ORDER BY id DESC LIMIT %s),
+t AS MATERIALIZED (
+    SELECT t.book_id, t.entry_id, t.id, t.debit, t.credit, t.amount, t.phase FROM ledger_transfer t
+    JOIN e ON e.book_id = t.book_id AND e.id = t.entry_id),
+side AS (
+    SELECT a.kind, a.currency, t.amount AS debit, 0 AS credit FROM t
+    JOIN ledger_account a ON a.book_id = t.book_id AND a.id = t.debit WHERE t.phase IN ('single', 'post')
+    UNION ALL
+    SELECT a.kind, a.currency, 0, t.amount FROM t
+    JOIN ledger_account a ON a.book_id = t.book_id AND a.id = t.credit WHERE t.phase IN ('single', 'post')),
+sums AS (
+    SELECT currency, kind, sum(debit) AS debit, sum(credit) AS credit FROM side GROUP BY currency, kind),
 checked AS (
     SELECT e.book_id, e.id,
            count(t.id) <> e.transfer_count OR coalesce(sum(t.amount), 0) <> e.control_total AS broken
-    FROM e LEFT JOIN ledger_transfer t ON t.book_id = e.book_id AND t.entry_id = e.id
+    FROM e LEFT JOIN t ON t.book_id = e.book_id AND t.entry_id = e.id
     GROUP BY e.book_id, e.id, e.transfer_count, e.control_total)
-SELECT count(*), (array_agg(id ORDER BY id) FILTER (WHERE broken))[1:%s] FROM checked
+SELECT (SELECT coalesce(jsonb_agg(jsonb_build_array(currency, kind, debit::text, credit::text)
+                                  ORDER BY currency, kind), '[]') FROM sums),
+       count(*), (array_agg(id ORDER BY id) FILTER (WHERE broken))[1:%s] FROM checked
 """
 
 _SIGNED = """
@@ -241,11 +241,11 @@ def check(*, newest: int | None = None, signatures: bool = False) -> Check:
 
     Without `newest` it reads every row: for imports and verification, not for a page.
     """
+    told, entries, broken = sql.fetch_one(_CHECK, [newest, _SHOWN_PROBLEMS]) or ("[]", 0, None)
     sums = tuple(
         Balance(kind, "", currency, int(debit), int(credit))
-        for currency, kind, debit, credit in sql.fetch_all(_SUMS, [newest])
+        for currency, kind, debit, credit in simplejson.loads(told)
     )
-    entries, broken = sql.fetch_one(_BROKEN, [newest, _SHOWN_PROBLEMS]) or (0, None)
     forged = tuple(_forged(sql.fetch_all(_SIGNED, [newest]))) if signatures else ()
     return Check(entries, sums, tuple(broken or ()), forged[:_SHOWN_PROBLEMS])
 

@@ -179,13 +179,14 @@ def payouts_by_day(request: Any) -> list[Panel]:
     since = now - dt.timedelta(days=DAYS + 1)
     # Ids begin with the moment of the request: one range of the index by state, whatever was paid before.
     oldest = UUID(int=int((since - LONGEST_WAY).timestamp() * 1_000) << 80)
-    found: list[dict[str, Any]] = list(
-        Payout.objects.filter(state=PayoutState.PAID, pk__gte=oldest, paid_at__gte=since)
+    payouts: QuerySet[Any] = Payout.objects.all()
+    by_day: QuerySet[Any, dict[str, Any]] = (
+        payouts.filter(state=PayoutState.PAID, pk__gte=oldest, paid_at__gte=since)
         .annotate(day=TruncDate("paid_at", tzinfo=display.BOGOTA))
         .order_by()
         .values("day", "currency")
-        .annotate(paid=Sum("amount_minor"), sales=Count("pk"))
     )
+    found = list(by_day.annotate(paid=Sum("amount_minor"), sales=Count("pk")))
     page = "admin:finance_payout_changelist"
     if not found:
         return [_nothing(_("Payouts, 30 days"), _("payouts"), now, page)]

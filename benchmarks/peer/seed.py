@@ -36,8 +36,18 @@ def main() -> None:
     some = [users[name] for name in wanted]
     from rest_framework_simplejwt.tokens import RefreshToken
 
+    from benchmarks.peer import sales
+
+    sales.open_accounts(list(wanted))
+    storefront = _vendor(_storefront(), "")["token"]
     refresh = [str(RefreshToken.for_user(some[number % len(some)])) for number in range(int(sys.argv[1]))]
-    sys.stdout.write(json.dumps({"vendors": vendors, "refresh": refresh}) + "\n")
+    sys.stdout.write(json.dumps({"vendors": vendors, "storefront": storefront, "refresh": refresh}) + "\n")
+
+
+def _storefront() -> Any:
+    from django.contrib.auth import get_user_model
+
+    return get_user_model().objects.create_user("storefront")
 
 
 def _insert(batch: list[dict[str, Any]], users: dict[str, Any]) -> None:
@@ -73,6 +83,7 @@ def _vendor(user: Any, commission: str) -> dict[str, str]:
     session[HASH_SESSION_KEY] = user.get_session_auth_hash()
     session.create()
     return {
+        "id": user.username,
         "commission": commission,
         "token": str(RevocableAccessToken.for_user(user)),
         "cookie": session.session_key or "",

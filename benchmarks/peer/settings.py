@@ -95,8 +95,9 @@ REST_FRAMEWORK = {
         "rest_framework.throttling.UserRateThrottle",
     ],
     # Ours allows an account 500 and a stranger 60 a minute. Exchanges come from one address here, so the
-    # strangers' limit is out of the way, as it is for ours, where each comes from its own.
-    "DEFAULT_THROTTLE_RATES": {"anon": "100000/min", "user": "500/min"},
+    # strangers' limit is out of the way, as it is for ours, where each comes from its own. The storefront's
+    # limit is out of the way for both (`SaleThrottle`).
+    "DEFAULT_THROTTLE_RATES": {"anon": "100000/min", "user": "500/min", "sale": "10000000/min"},
 }
 SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(hours=4),
@@ -105,6 +106,8 @@ SIMPLE_JWT = {
     "BLACKLIST_AFTER_ROTATION": True,
     "AUTH_TOKEN_CLASSES": ["benchmarks.peer.tokens.RevocableAccessToken"],
 }
+HORDAK_INTERNAL_CURRENCY = "COP"
+HORDAK_CURRENCIES = ["COP"]
 USE_TZ = True
 TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

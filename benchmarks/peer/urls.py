@@ -1,4 +1,4 @@
-"""Two addresses: a vendor's own commission, and the exchange of a refresh token."""
+"""Three addresses: a vendor's own commission, the exchange of a refresh token, and a sale."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rest_framework import generics, serializers
 from rest_framework_simplejwt.views import TokenRefreshView
 
 from .models import Commission
+from .sales import SaleView
 
 
 class CommissionSerializer(serializers.ModelSerializer):
@@ -39,4 +40,5 @@ class CommissionView(generics.RetrieveAPIView):
 urlpatterns = [
     path("commissions/<uuid:pk>", CommissionView.as_view()),
     path("token/refresh", TokenRefreshView.as_view()),
+    path("orders/", SaleView.as_view()),
 ]

@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy
 
 from accounts.models import User
 from finance import refunds
-from finance.admin.cells import amount, entry_link, vendor
+from finance.admin.cells import amount, vendor
 from finance.models import Order, Refund
 from finance.refund_outcomes import total_of
 from finance.states import RefundStatus
@@ -50,20 +50,24 @@ def preview_of(order: Order) -> Table:
     for one in found:
         part, owed, figures = one.part, one.owed, one.part.figures
         values = (
-            figures.goods, figures.tax, figures.shipping,
+            figures.total, figures.goods, figures.tax + figures.shipping,
             figures.commission + figures.fee_tax + figures.withheld, figures.vendor - owed, owed,
         )  # fmt: skip
-        cells = [amount(minor, order.currency) for minor in values]
-        rows.append((vendor(vendors[part.vendor]), *cells, amount(figures.total, order.currency)))
+        rows.append((vendor(vendors[part.vendor]), *(amount(minor, order.currency) for minor in values)))
     return Table(
         title=_("If all that remains were refunded"),
         headers=[
-            _("Vendor"), _("Goods"), _("Tax"), _("Shipping"), _("Charges given back"),
-            _("From the vendor's balance"), _("Vendor owes"), _("Goes back"),
+            _("Vendor"),
+            _("Goes back"),
+            _("Goods"),
+            _("Tax, shipping"),
+            _("Charges back"),
+            _("From balance"),
+            _("Vendor owes"),
         ],
         rows=rows,
         empty=_("Nothing remains of this order that could go back."),
-        numeric=frozenset(range(1, 8)),
+        numeric=frozenset(range(1, 7)),
     )  # fmt: skip
 
 
@@ -78,7 +82,10 @@ def parts_of(refund: Refund) -> Table:
             amount(part.commission_minor + part.fee_tax_minor + part.withheld_minor, refund.currency),
             amount(part.owed_minor, refund.currency),
             amount(total_of(part), refund.currency),
-            entry_link(part.entry_id),
+            display.link(
+                reverse("admin:finance_ledgerentry_change", args=[part.entry_id]),
+                display.short_id(part.entry_id),
+            ),
         )
         for part in refund.parts.select_related("vendor__vendor_profile").order_by("id")
     ]

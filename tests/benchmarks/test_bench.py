@@ -51,7 +51,8 @@ def _seed() -> dict[str, object]:
 
 def _peer() -> dict[str, object]:
     tokens = [f"p{number}" for number in range(points.refresh_tokens(2))]
-    return {"vendors": [{"commission": "c", "token": "t", "cookie": "k"}], "refresh": tokens}
+    vendor = {"id": "v", "commission": "c", "token": "t", "cookie": "k"}
+    return {"vendors": [vendor], "storefront": "s", "refresh": tokens}
 
 
 def test_the_load_generator_counts_every_answer(port: int) -> None:

@@ -90,8 +90,8 @@ def test_pab_record_by_record() -> None:
     )  # fmt: skip
     assert control[115:] == " " * 149
     assert detail[:122] == (
-        "6" + "000000900765432" + "NANDU CIA. LTDA.".ljust(30) + "000001007" + "00000010987654321" + " " + "37"
-        + "00000000012345600" + "20261122" + "PAY-20261122-ABCDEFGH" + "3"
+        "6" + "000000900765432" + "NANDU CIA. LTDA.".ljust(30) + "000001007" + "00000010987654321"
+        + " " + "37" + "00000000012345600" + "20261122" + "PAY-20261122-ABCDEFGH" + "3"
     )  # fmt: skip
     assert detail[122:] == "00000" + " " * 137
 
@@ -99,7 +99,8 @@ def test_pab_record_by_record() -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"bank_code": ""}, "bank_code"), ({"document": ""}, "document"), ({"document_type": "X"}, "document"),
+        ({"bank_code": ""}, "bank_code"), ({"document": ""}, "document"),
+        ({"document_type": "X"}, "document"),
         ({"number": "1" * 18}, "account_number"), ({"minor": 150}, "amount_not_in_steps"),
         ({"holder_name": "名前"}, "holder_name"), ({"document": "12A"}, "document"),
     ],

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from django.db import IntegrityError, connection, transaction
 
 from accounts.models import User
-from finance import ledger, refund_outcomes, refunds
+from finance import ledger, refund_outcomes, refunds, settlement
 from finance.models import Commission, LedgerEntry, Order, Refund, RefundPart
 from finance.order_locks import OrderNotFound
 from finance.postings import (
@@ -371,26 +371,26 @@ def test_parallel_parts_never_exceed_the_order(vendor: User) -> None:
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "audit"])
-def test_refund_and_settlement_at_once_move_the_money_once(vendor: User) -> None:
-    for _ in range(3):
+def test_refund_and_settlement_at_once_move_the_money_once(vendor: User, settings: Any) -> None:
+    """The job that settles runs at the same moment: the refund takes from where the money is by then."""
+    settings.SETTLEMENT_HOLD_DAYS = 0
+    settings.COMMISSION_AUTO_APPROVE = True
+    for part in (None, 4_000_000, None):
         order = place(vendor.pk)
-        before = net(vendor.pk)
-        both: list[Callable[[], Any]] = [partial(refund, order), partial(_settled_once, order)]
+        both: list[Callable[[], Any]] = [
+            partial(refund, order, part), partial(settlement.settle, by=MACHINE),
+        ]  # fmt: skip
         outcomes = race(both)
-
         assert not [each for each in outcomes if isinstance(each, BaseException)], outcomes
-        after = net(vendor.pk)
-        assert after[VENDOR_PENDING] == 0
-        assert after[VENDOR_AVAILABLE] - before[VENDOR_AVAILABLE] == 0
+        settlement.settle(by=MACHINE)
+
+        assert Commission.objects.get(order=order).status == "PAID"
+        assert net(vendor.pk)[VENDOR_PENDING] == 0
         assert ledger.owed(vendor.pk, "COP") == 0
+        if part:
+            refund(order)
+        assert ledger.available(vendor.pk, "COP").free == 0
     assert balanced()
-
-
-def _settled_once(order: Order) -> None:
-    """Settle as the job does: with the commission locked."""
-    with transaction.atomic():
-        list(Commission.objects.select_for_update().filter(order=order))
-        settle(order)
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "audit"])
