@@ -241,7 +241,7 @@ def test_the_page_of_a_commission_explains_it() -> None:
     shown = text(get(visitor, path))
 
     assert "Charged by “for you”" in shown
-    assert "12.345 % of 999.99 = 123.4487655" in shown
+    assert "12.345 % × 999.99 = 123.4487655" in shown
     assert "it names the vendor" in shown
     assert "it is what was charged" in shown
     assert _statements(visitor.client, path) <= STATEMENTS
