@@ -56,7 +56,7 @@ AMOUNTS = {
 def measure(
     house: House, figures: Figures, folder: Path, vendors: Sequence[dict[str, str]], amounts: Amounts
 ) -> None:
-    """Add the figures. `vendors` have a token each; the last one's statement is read."""
+    """Add the figures. `vendors` have a token each; the last ones' statements are read."""
     server = house.servers.control("resume", "postgresql") or 0  # which only asks, for one that runs
     with house.admin() as connection:
         for _ in range(amounts.rounds):
@@ -64,7 +64,7 @@ def measure(
             _add(figures, _work(house, "refund", amounts.refunds, server))
             _add(figures, _work(house, "payout", amounts.payouts, server))
         _settlements(house, figures, connection, server, amounts)
-        _statement(house, figures, connection, vendors[-1], amounts)
+        _statement(house, figures, connection, vendors, amounts)
         _balance(house, figures, connection, server, amounts)
         _report(house, figures, connection, folder, server, amounts)
 
@@ -129,12 +129,14 @@ def _plain_settlement(house: House, count: int) -> Sample:
 
 
 def _statement(
-    house: House, figures: Figures, connection: money_sql.Connection, vendor: dict[str, str], amounts: Amounts
-) -> None:
-    """One vendor reads a long statement: all pages of it, then as CSV."""
-    money_sql.fill_statement(connection, vendor["id"], amounts.statement_lines)
-    connection.execute("VACUUM (ANALYZE) ledger_statement_line, ledger_entry")
-    for _ in range(amounts.rounds):
+    house: House, figures: Figures, connection: money_sql.Connection, vendors: Sequence[dict[str, str]],
+    amounts: Amounts,
+) -> None:  # fmt: skip
+    """A vendor reads a long statement: all pages of it, then as CSV. Another one each round: a rate limit."""
+    for number in range(amounts.rounds):
+        vendor = vendors[-1 - number]
+        money_sql.fill_statement(connection, vendor["id"], amounts.statement_lines)
+        connection.execute("VACUUM (ANALYZE) ledger_statement_line, ledger_entry")
         for name, read in (("statement, JSON pages", _pages), ("statement, CSV", _csv)):
             figures.add(name, _read_statement(house, vendor, amounts.statement_lines, read))
 
