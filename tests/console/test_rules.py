@@ -218,7 +218,11 @@ def test_commissions_are_approved_in_bulk_with_a_reason() -> None:
     vendor = VendorFactory.create()
     rows = [CommissionFactory.create(vendor=vendor) for _ in range(3)]
     paid = CommissionFactory.create(vendor=vendor, status="PAID")
-    sent: dict[str, Any] = {"action": "approve", "pk": [str(row.pk) for row in (*rows, paid)], "reason": REASON}
+    sent: dict[str, Any] = {
+        "action": "approve",
+        "pk": [str(row.pk) for row in (*rows, paid)],
+        "reason": REASON,
+    }
     looker, visitor = house.visitor(), house.visitor(permissions=(APPROVING,))
 
     assert post(looker, f"{COMMISSIONS}do/", sent).status_code == 403
