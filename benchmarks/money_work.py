@@ -166,7 +166,7 @@ def _approvers() -> list[Any]:
     for name in PEOPLE:
         user = administration.create_user(
             email=f"{name}-{uuid4().hex}@example.com", password=f"bench: {uuid4().hex}", role=Role.ADMIN,
-            by=actor.system("bench"),
+            clearance=5, by=actor.system("bench"),
         )  # fmt: skip
         Grant.objects.create(user=user, permission=permission, granted_by_label="bench", reason="bench")
         people.append(user)
