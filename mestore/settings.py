@@ -562,11 +562,11 @@ COMMISSION_RATES_PPM = {
     "CATEGORY_BASED": 40_000,
 }
 COMMISSION_BASE = "goods"  # the items' total without tax and shipping
-# Value added tax on the commission, and what is withheld of the vendor's money for tax offices: per currency a
-# list of {"name", "ppm", "of": "goods" or "tax"}, e.g. retefuente, ReteICA. Each is a transfer of its own.
+# Value added tax on the commission, and what is withheld of the vendor's money for tax offices: per currency
+# a list of {"name", "ppm", "of": "goods" or "tax"}, e.g. retefuente, ReteICA. Each is a transfer of its own.
 COMMISSION_TAX_PPM = {"COP": 190_000}
 WITHHOLDINGS: dict[str, list[dict[str, Any]]] = {}
-# How amounts are rounded: "half_up" to the minor unit, "half_up_whole" to whole units (pesos without centavos).
+# How amounts are rounded: "half_up" to the minor unit, "half_up_whole" to whole units (no centavos).
 ROUNDING = {"COP": "half_up"}
 IVA_PPM = {"COP": 190_000}  # value added tax on goods; currencies not named here carry none
 # Flat charge and the goods' total from which it is free, in minor units.
