@@ -14,9 +14,10 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import beside, crowds, guessing, load, market, pgbench, points, report
+from benchmarks import beside, crowds, guessing, load, market, money, pgbench, points, report
 from benchmarks.house import House
 from benchmarks.load import Load
+from benchmarks.money import Amounts
 from benchmarks.points import Point
 from benchmarks.report import Figures
 
@@ -32,13 +33,14 @@ class Scale:
     ended_sessions: int
     purged_sessions: int
     many_sessions: int
+    money: Amounts
 
 
 # One order is about 17 rows: 600,000 orders are ten million.
 SCALES = {
-    "smoke": Scale(1, 1, 600, 600, 1_000, 2_000, 5_000),
-    "sample": Scale(5, 5, 8_000, 6_000, 10_000, 100_000, 200_000),
-    "full": Scale(5, 8, 600_000, 20_000, 10_000, 1_000_000, 10_000_000),
+    "smoke": Scale(1, 1, 600, 600, 1_000, 2_000, 5_000, money.AMOUNTS["smoke"]),
+    "sample": Scale(5, 5, 8_000, 6_000, 10_000, 100_000, 200_000, money.AMOUNTS["sample"]),
+    "full": Scale(5, 8, 600_000, 20_000, 10_000, 1_000_000, 10_000_000, money.AMOUNTS["full"]),
 }
 SELLERS = 500
 COUNTED_REQUESTS = 20
@@ -87,6 +89,9 @@ def measure(folder: Path, scale: Scale, *, only: str = "") -> Figures:
         for number in range(scale.rounds):
             console.print(f"round {number + 1} of {scale.rounds}")
             _round(house, folder, figures, scale, measured, sales, number)
+        if not only or any(only in name for name in money.NAMES):
+            console.print("money")
+            money.measure(house, figures, folder, seed["vendors"], scale.money)
         if not only or any(only in name for name in crowds.NAMES):
             console.print("very many sessions")
             crowds.measure(

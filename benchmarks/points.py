@@ -56,7 +56,7 @@ def all_of(seed: dict[str, Any], peer: dict[str, Any] | None) -> list[Point]:
 
 def lists(seed: dict[str, Any]) -> list[Point]:
     """The lists of everybody's sessions, as an administrator reads them: one client, page by page."""
-    headers = _headers(seed["address"]) | {"Cookie": f"__Host-sessionid={seed['administrator']}"}
+    headers = proxied(seed["address"]) | {"Cookie": f"__Host-sessionid={seed['administrator']}"}
 
     def listing(path: str) -> Requests:
         prepared = load.request("GET", path, headers)
@@ -89,7 +89,7 @@ def _read(seed: dict[str, Any], proof: Callable[[dict[str, str]], dict[str, str]
     """Each vendor reads a commission of its own; many vendors, so that none exceeds its rate limit."""
     prepared = [
         load.request(
-            "GET", f"/api/v1/commissions/{vendor['commission']}", _headers(seed["address"]) | proof(vendor)
+            "GET", f"/api/v1/commissions/{vendor['commission']}", proxied(seed["address"]) | proof(vendor)
         )
         for vendor in seed["vendors"]
     ]
@@ -98,7 +98,7 @@ def _read(seed: dict[str, Any], proof: Callable[[dict[str, str]], dict[str, str]
 
 def _peer_read(peer: dict[str, Any], proof: Callable[[dict[str, str]], dict[str, str]]) -> Requests:
     """The same read, of the peer."""
-    headers = _headers(ADDRESS)
+    headers = proxied(ADDRESS)
     prepared = [
         load.request("GET", f"/commissions/{vendor['commission']}", headers | proof(vendor))
         for vendor in peer["vendors"]
@@ -130,13 +130,13 @@ def refresh_tokens(runs: int) -> int:
 
 def _our_refresh(given: dict[str, str]) -> bytes:
     body = json.dumps({"refresh_token": given["token"]}).encode()
-    headers = _headers(given["address"]) | {"Content-Type": "application/json"}
+    headers = proxied(given["address"]) | {"Content-Type": "application/json"}
     return load.request("POST", "/api/v1/auth/refresh-token", headers, body)
 
 
 def _peer_refresh(token: str) -> bytes:
     body = json.dumps({"refresh": token}).encode()
-    headers = _headers(ADDRESS) | {"Content-Type": "application/json"}
+    headers = proxied(ADDRESS) | {"Content-Type": "application/json"}
     return load.request("POST", "/token/refresh", headers, body)
 
 
@@ -154,11 +154,11 @@ def _sale(seed: dict[str, Any], books: int | None = None) -> Requests:
     Of the first so many vendors, or of all: what is sold is posted to the vendor's own book.
     """
     vendors = [vendor["id"] for vendor in seed["vendors"]][:books]
-    headers = _headers(seed["address"]) | _bearer(seed["machine"])
+    headers = proxied(seed["address"]) | _bearer(seed["machine"])
 
     def sale(client: int, number: int) -> bytes:
         key = uuid4().hex
-        body = _order(key, client, vendors[(client * 31 + number) % len(vendors)])
+        body = order(key, client, vendors[(client * 31 + number) % len(vendors)])
         return _keyed("/api/v1/orders/", headers, key, body)
 
     return sale
@@ -167,11 +167,11 @@ def _sale(seed: dict[str, Any], books: int | None = None) -> Requests:
 def _peer_sale(peer: dict[str, Any]) -> Requests:
     """The same sale to the peer, which is told the shipping and the tax that ours finds itself."""
     vendors = [vendor["id"] for vendor in peer["vendors"]]
-    headers = _headers(ADDRESS) | _bearer({"token": peer["storefront"]})
+    headers = proxied(ADDRESS) | _bearer({"token": peer["storefront"]})
 
     def sale(client: int, number: int) -> bytes:
         key = uuid4().hex
-        body = _order(key, client, vendors[(client * 31 + number) % len(vendors)])
+        body = order(key, client, vendors[(client * 31 + number) % len(vendors)])
         return _keyed(
             "/orders/", headers, key, body | {"shipping_amount": "15000.00", "tax_amount": "19000.00"}
         )
@@ -179,7 +179,8 @@ def _peer_sale(peer: dict[str, Any]) -> Requests:
     return sale
 
 
-def _order(key: str, client: int, vendor: str) -> dict[str, Any]:
+def order(key: str, client: int, vendor: str) -> dict[str, Any]:
+    """The body of a paid order of one item."""
     return {
         "currency": "COP",
         "external_reference": key,
@@ -217,14 +218,14 @@ def _login(seed: dict[str, Any]) -> Requests:
         body = json.dumps({"email": people[number % len(people)], "password": password}).encode()
         address = f"198.18.{number // 250 % 250}.{number % 250 + 1}"
         return load.request(
-            "POST", "/api/v1/auth/login", _headers(address) | {"Content-Type": "application/json"}, body
+            "POST", "/api/v1/auth/login", proxied(address) | {"Content-Type": "application/json"}, body
         )
 
     return login
 
 
-def _headers(address: str) -> dict[str, str]:
-    # What the proxy in front adds.
+def proxied(address: str) -> dict[str, str]:
+    """What the proxy in front adds."""
     return {
         "Host": HOST,
         "Accept": "application/json",

@@ -124,6 +124,20 @@ CRITERIA: Sequence[Criterion] = (
         at_least=True,
         needs=("POST /orders/", "pgbench"),
     ),
+    _ratio("settlement: sales per second / plain SQL", "settlement", "settlement, plain SQL", 0.5),
+    _ratio("sale: 200 rules in force / none", "place, rules", "place, no rules", 0.8),
+    Criterion(
+        "balance of very many transfers, milliseconds",
+        lambda f: f.median("balance, snapshot", "p50_ms"),
+        20.0,
+        needs=("balance, snapshot",),
+    ),
+    Criterion(
+        "statement as CSV: memory beyond that at rest, MiB",
+        lambda f: f.median("statement, CSV", "peak_mib") - f.median("statement, CSV", "at_rest_mib"),
+        32.0,
+        needs=("statement, CSV",),
+    ),
     Criterion(
         "login: CPU / the hash alone",
         lambda f: _cpu(f, "login") / _cpu(f, "hash"),

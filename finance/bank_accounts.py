@@ -180,21 +180,6 @@ def is_intact(account: BankAccount) -> bool:
     return crypto.verify_mac(_content(account), account.fingerprint, purpose=FINGERPRINT)
 
 
-def reindex(batch: int) -> int:
-    """Rewrite up to `batch` blind indexes that are of the ring's oldest key to the next; return how many.
-
-    Belongs to the rotation of master keys, before the oldest key is dropped (`crypto`).
-    """
-    moved = 0
-    for account in BankAccount.objects.order_by("pk").iterator(chunk_size=500):
-        indexes = crypto.blind_indexes(account.number or "", purpose=INDEX)
-        if len(indexes) > 1 and bytes(account.number_index) == indexes[0]:
-            moved += BankAccount.objects.filter(pk=account.pk).update(number_index=indexes[1])
-        if moved >= batch:
-            break
-    return moved
-
-
 def _add(vendor: User, form: AccountForm, by: Actor, now: dt.datetime | None = None) -> BankAccount:
     if of_vendor(vendor.pk).count() >= MOST:
         raise TooManyAccounts

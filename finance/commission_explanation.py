@@ -18,7 +18,7 @@ from finance.money import PPM, Rounding, step_of, text_of, to_decimal
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step: what was done, in figures, and what it came to in minor units."""
+    """One step: what was done, in figures and signs only, and what it came to in minor units."""
 
     name: str
     figures: str
@@ -66,12 +66,17 @@ def explain(kept: Mapping[str, Any], *, currency: str, rules: Mapping[str, Rule]
     step = step_of(Rounding(kept["rounding"]), currency)
     groups = tuple(_group(group, currency, step, rules) for group in kept["groups"])
     commission = sum(group.minor for group in groups)
-    taken = [Step("fee_tax", f"{percent(kept['fee_tax_ppm'])} of {text_of(commission, currency)}",
-                  kept["fee_tax_minor"])]  # fmt: skip
-    taken += [
-        Step(part["name"], f"{percent(part['ppm'])} of {part['of']}", part["minor"])
-        for part in kept["withheld"]
+    goods = sum(line[1] for group in groups for line in group.lines)
+    taken = [
+        Step(
+            "fee_tax",
+            f"{percent(kept['fee_tax_ppm'])} × {text_of(commission, currency)}",
+            kept["fee_tax_minor"],
+        )
     ]
+    for part in kept["withheld"]:
+        of_goods = f" × {text_of(goods, currency)}" if part["of"] == "goods" else ""
+        taken.append(Step(part["name"], f"{percent(part['ppm'])}{of_goods}", part["minor"]))
     return Explanation(
         kept["rounding"], kept["base"], kept["by_hand"], groups, tuple(taken), commission,
         all(group.agrees for group in groups),
@@ -121,21 +126,21 @@ def _steps(rule: Rule, group: commission_rules.Group, currency: str) -> list[Ste
     made = [Step("base", " + ".join(text(line.base) for line in group.lines[:10])
                  + (" + …" if len(group.lines) > 10 else ""), base)]  # fmt: skip
     if rule.tiers and group.volume is not None:
-        figures = f"sold before: {text(group.volume)} → {percent(fee.rate_ppm)}"
+        figures = f"{text(group.volume)} → {percent(fee.rate_ppm)}"
         made.append(Step("tier", figures, group.volume))
-    made.append(Step("rate", f"{percent(fee.rate_ppm)} of {text(base)} = {exact.normalize():f}", fee.by_rate))
+    made.append(Step("rate", f"{percent(fee.rate_ppm)} × {text(base)} = {exact.normalize():f}", fee.by_rate))
     reached = fee.by_rate
     if rule.fixed:
         reached += rule.fixed
         made.append(Step("fixed", f"+ {text(rule.fixed)}", reached))
     if rule.floor is not None and reached < rule.floor:
         reached = rule.floor
-        made.append(Step("floor", f"at least {text(rule.floor)}", reached))
+        made.append(Step("floor", f"≥ {text(rule.floor)}", reached))
     if rule.cap is not None and reached > rule.cap:
         reached = rule.cap
-        made.append(Step("cap", f"at most {text(rule.cap)}", reached))
+        made.append(Step("cap", f"≤ {text(rule.cap)}", reached))
     if reached != fee.fee:
-        made.append(Step("goods", f"at most {text(sum(line.goods for line in group.lines))}", fee.fee))
+        made.append(Step("goods", f"≤ {text(sum(line.goods for line in group.lines))}", fee.fee))
     return made
 
 

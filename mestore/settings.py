@@ -577,18 +577,18 @@ COMMISSION_RATES_PPM = {
     "CATEGORY_BASED": 40_000,
 }
 COMMISSION_BASE = "goods"  # the items' total without tax and shipping
-# Value added tax on the commission, and what is withheld of the vendor's money for tax offices: per currency a
-# list of {"name", "ppm", "of": "goods" or "tax"}, e.g. retefuente, ReteICA. Each is a transfer of its own.
+# Value added tax on the commission, and what is withheld of the vendor's money for tax offices: per currency
+# a list of {"name", "ppm", "of": "goods" or "tax"}, e.g. retefuente, ReteICA. Each is a transfer of its own.
 COMMISSION_TAX_PPM = {"COP": 190_000}
 WITHHOLDINGS: dict[str, list[dict[str, Any]]] = {}
-# How amounts are rounded: "half_up" to the minor unit, "half_up_whole" to whole units (pesos without centavos).
+# How amounts are rounded: "half_up" to the minor unit, "half_up_whole" to whole units (no centavos).
 ROUNDING = {"COP": "half_up"}
 IVA_PPM = {"COP": 190_000}  # value added tax on goods; currencies not named here carry none
 # Flat charge and the goods' total from which it is free, in minor units.
 SHIPPING = {"COP": {"flat_minor": 1_500_000, "free_from_minor": 20_000_000}}
 
-# What one person of the staff may refund alone, in minor units; above it, and in currencies that are not named,
-# a second one agrees. The storefront's machine account is bound by its orders alone.
+# What one person of the staff may refund alone, in minor units; above it, and in currencies that are not
+# named, a second one agrees. The storefront's machine account is bound by its orders alone.
 REFUND_ALONE_UP_TO = {"COP": 100_000_000, "BRL": 200_000, "USD": 40_000, "EUR": 40_000}
 # Days for which a link works with which an order can be followed without signing in.
 TRACKING_LINK_DAYS = env.integer(
@@ -638,11 +638,17 @@ PAYOUT_ANSWER_DAYS = env.integer(
     default=3, minimum=1, maximum=30,
 )  # fmt: skip
 PAYOUT_FILE_HOURS = env.integer(
-    "MESTORE_PAYOUT_FILE_HOURS", "hours in which a bank file must be handed over", default=24, minimum=1, maximum=72
+    "MESTORE_PAYOUT_FILE_HOURS",
+    "hours in which a bank file must be handed over",
+    default=24,
+    minimum=1,
+    maximum=72,
 )
 # Batch runs: for whom `manage.py payouts run` asks (nobody, or every vendor with a usable account), and the
 # least amount of such a payout in major units.
-PAYOUT_RUN_FOR = env.one_of("MESTORE_PAYOUT_RUN_FOR", "for whom batch payouts are asked", ("nobody", "everybody"))
+PAYOUT_RUN_FOR = env.one_of(
+    "MESTORE_PAYOUT_RUN_FOR", "for whom batch payouts are asked", ("nobody", "everybody")
+)
 PAYOUT_RUN_LEAST = {"COP": "50000", "USD": "50", "EUR": "50"}
 PAYOUT_BATCH_SIZE = 500
 # Who pays, as bank files name them.
@@ -650,9 +656,7 @@ PAYOUT_PAYER = {
     "name": env.text("MESTORE_PAYOUT_PAYER_NAME", "who pays, in bank files", default="MeStore"),
     "document": env.text("MESTORE_PAYOUT_PAYER_DOCUMENT", "the payer's tax id, digits only", default=""),
     "account": env.text("MESTORE_PAYOUT_PAYER_ACCOUNT", "the account payouts are paid from", default=""),
-    "account_type": env.one_of(
-        "MESTORE_PAYOUT_PAYER_ACCOUNT_TYPE", "its kind", ("AHORROS", "CORRIENTE")
-    ),
+    "account_type": env.one_of("MESTORE_PAYOUT_PAYER_ACCOUNT_TYPE", "its kind", ("AHORROS", "CORRIENTE")),
 }
 
 # Hosts (`name` or `name:port`) to which events for the storefront may be sent. Empty: to nobody.

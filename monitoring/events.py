@@ -917,8 +917,9 @@ BANK_ACCOUNT_ALTERED: Final = _event(
     "A bank account is not what was entered: no payout goes there.", retention=_FOR_EVER,
 )  # fmt: skip
 PAYOUT_REQUESTED: Final = _event(
-    "payout.requested", _MONEY, Outcome.PENDING, "A payout was asked for; its amount is reserved.", retention=_LONG
-)
+    "payout.requested", _MONEY, Outcome.PENDING, "A payout was asked for; its amount is reserved.",
+    retention=_LONG,
+)  # fmt: skip
 PAYOUT_APPROVAL_GIVEN: Final = _event(
     "payout.approval_given", _MONEY, _SUCCESS, "Somebody agreed to a payout.", retention=_LONG
 )

@@ -106,8 +106,6 @@ SIMPLE_JWT = {
     "BLACKLIST_AFTER_ROTATION": True,
     "AUTH_TOKEN_CLASSES": ["benchmarks.peer.tokens.RevocableAccessToken"],
 }
-HORDAK_INTERNAL_CURRENCY = "COP"
-HORDAK_CURRENCIES = ["COP"]
 USE_TZ = True
 TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -104,7 +104,7 @@ class GuardedBalanceAdmin(ConsoleModelAdmin):
     """Balances that money can leave from, with what stands beside them."""
 
     group = "money"
-    position = 24
+    position = 30
     label = gettext_lazy("Vendor balances")
     summary = gettext_lazy(
         "One row per vendor and currency from the first settlement on. What is pending and owed is summed up"

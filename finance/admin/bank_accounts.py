@@ -77,7 +77,7 @@ _NAMES = {
 class BankAccountAdmin(ConsoleModelAdmin):
     """Where vendors' money goes."""
 
-    group, position = "money", 32
+    group, position = "money", 42
     summary = gettext_lazy("Bank accounts of vendors. A new one waits until its cooling-off is over.")
     empty = gettext_lazy("A bank account appears here when a vendor enters one.")
     secret_fields = ("number_index", "fingerprint")

@@ -82,7 +82,7 @@ REFUSE = ReasonAction(
 class DisputeAdmin(ConsoleModelAdmin):
     """What vendors disagree with."""
 
-    group, position = "money", 45
+    group, position = "money", 28
     summary = gettext_lazy("What vendors disagree with, newest first. A disputed commission is not settled.")
     empty = gettext_lazy("A dispute appears here when a vendor opens one.")
     list_display = ("what", "state_mark", "who", "charged", "opened_at")

@@ -34,7 +34,7 @@ class LedgerPage(ConsoleModelAdmin):
 class LedgerEntryAdmin(LedgerPage):
     """Business events in the books."""
 
-    position = 30
+    position = 70
     label = gettext_lazy("Ledger entries")
     summary = gettext_lazy("One entry per business event and book, newest first. Rows are never changed.")
     empty = gettext_lazy("Entries appear here when a sale counts.")
@@ -185,7 +185,7 @@ def _account(account: LedgerAccount) -> SafeString:
 class LedgerTransferAdmin(LedgerPage):
     """Single amounts between two accounts."""
 
-    position = 40
+    position = 71
     label = gettext_lazy("Ledger transfers")
     summary = gettext_lazy("Every amount that moved, newest first. Rows are never changed.")
     empty = gettext_lazy("Transfers appear here with the entries they belong to.")
@@ -225,7 +225,7 @@ class LedgerTransferAdmin(LedgerPage):
 class LedgerAccountAdmin(LedgerPage):
     """The accounts of every book. An account holds no balance: balances are derived."""
 
-    position = 50
+    position = 72
     label = gettext_lazy("Ledger accounts")
     summary = gettext_lazy(
         "The accounts of every book, newest first. They hold no balance: balances are derived."

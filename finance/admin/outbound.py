@@ -95,7 +95,7 @@ OPEN = ReasonAction(
 class EventDeliveryAdmin(ConsoleModelAdmin):
     """What became of each event at each address, newest first."""
 
-    group, position = "money", 80
+    group, position = "money", 60
     label = gettext_lazy("Events for the storefront")
     summary = gettext_lazy(
         "What the storefront was told of orders, refunds and payouts, and whether it took it."
@@ -184,7 +184,7 @@ class EventDeliveryAdmin(ConsoleModelAdmin):
 class WebhookEndpointAdmin(ConsoleModelAdmin):
     """Where events go. Secrets are made and shown by the command alone."""
 
-    group, position = "money", 81
+    group, position = "money", 61
     label = gettext_lazy("Addresses for events")
     summary = gettext_lazy("Where the storefront's events are sent, signed with a secret that no page shows.")
     empty = gettext_lazy("`manage.py webhook_endpoints create` enters one and prints its secret, once.")

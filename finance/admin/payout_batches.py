@@ -148,7 +148,7 @@ AGAIN = ReasonAction(
 class PayoutBatchAdmin(ConsoleModelAdmin):
     """Files for the bank, each with its control totals."""
 
-    group, position = "money", 31
+    group, position = "money", 41
     label = gettext_lazy("Bank files")
     summary = gettext_lazy("One file per run: who made it does not hand it over.")
     empty = gettext_lazy("A bank file appears here when approved payouts are put into one.")

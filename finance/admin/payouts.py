@@ -166,7 +166,7 @@ RESOLVE = ReasonAction(
 class PayoutAdmin(ConsoleModelAdmin):
     """What vendors asked for, and where it is."""
 
-    group, position = "money", 30
+    group, position = "money", 40
     summary = gettext_lazy(
         "Payouts, newest first. Who asked, gets it or entered the account never approves it."
     )

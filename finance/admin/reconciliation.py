@@ -88,7 +88,7 @@ CORRECT = ReasonAction(
 class ReconciliationCaseAdmin(ConsoleModelAdmin):
     """Differences between ledger, provider and bank."""
 
-    group, position = "money", 60
+    group, position = "money", 50
     label = gettext_lazy("Reconciliation")
     summary = gettext_lazy("Where ledger, provider and bank differ, newest first.")
     empty = gettext_lazy("`manage.py reconcile import` takes a report in; a difference becomes a case here.")
@@ -164,7 +164,7 @@ class ReconciliationCaseAdmin(ConsoleModelAdmin):
 class ProviderReportAdmin(ConsoleModelAdmin):
     """Reports that were taken in."""
 
-    group, position = "money", 61
+    group, position = "money", 51
     label = gettext_lazy("Reports of providers and banks")
     summary = gettext_lazy("Which reports were taken in, newest first, and what they add up to.")
     empty = gettext_lazy("`manage.py reconcile import` takes one in.")

@@ -208,7 +208,7 @@ def _steps_of(group: GroupExplanation, currency: str) -> Table:
 def _rivals_of(groups: Iterable[GroupExplanation]) -> Table:
     return Table(
         title=_("Rules that matched too"),
-        headers=[_("Rule"), _("Rate"), _("Priority"), _("Why another went before it")],
+        headers=[_("Rule"), _("Rate"), _("Priority"), _("What the rule that won has over it")],
         rows=[
             (
                 display.link(

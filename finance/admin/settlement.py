@@ -35,7 +35,7 @@ class SettlementRunAdmin(ConsoleModelAdmin):
     """What became available to vendors, run by run."""
 
     group = "money"
-    position = 26
+    position = 35
     label = gettext_lazy("Settlements")
     summary = gettext_lazy(
         "Each run moves what vendors earned from pending to available when its hold is over; "
@@ -124,7 +124,7 @@ class PeriodCloseAdmin(ConsoleModelAdmin):
     """Up to when the books are closed."""
 
     group = "money"
-    position = 58
+    position = 75
     label = gettext_lazy("Closed periods")
     summary = gettext_lazy("Nothing that occurred before the newest of these is posted any more.")
     empty = gettext_lazy("The books were never closed.")

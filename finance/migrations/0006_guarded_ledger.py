@@ -11,10 +11,9 @@ from typing import Any
 from django.conf import settings
 from django.db import migrations
 
-from finance.migrations import _guarded_sql, _ledger_sql
+from finance.migrations import _guarded_sql
 
 LOCK_TIMEOUT = "SET LOCAL lock_timeout = '5s'"
-FORMER_POSTING = _ledger_sql.POSTING.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1)
 
 
 def restrict(_apps: Any, schema_editor: Any) -> None:
@@ -33,7 +32,7 @@ class Migration(migrations.Migration):
         migrations.RunSQL(LOCK_TIMEOUT, LOCK_TIMEOUT),
         migrations.RunSQL(_guarded_sql.TABLES, _guarded_sql.DROP),
         migrations.RunSQL(_guarded_sql.PROTECTION, _guarded_sql.FORMER_CHECK),
-        migrations.RunSQL(_guarded_sql.POSTING, FORMER_POSTING),
+        migrations.RunSQL(_guarded_sql.POSTING, _guarded_sql.FORMER_POSTING),
         migrations.RunSQL(_guarded_sql.SNAPSHOTS, migrations.RunSQL.noop),
         migrations.RunPython(restrict, migrations.RunPython.noop),
     ]

@@ -117,6 +117,10 @@ ALTER TABLE public.finance_commissionrule ENABLE ALWAYS TRIGGER finance_commissi
 CREATE FUNCTION public.finance_count_refund() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    IF NEW.status <> 'posted' THEN
+        RAISE EXCEPTION 'a refund begins as posted'
+            USING ERRCODE = 'check_violation', TABLE = 'finance_refund', CONSTRAINT = 'refund_transition_allowed';
+    END IF;
     UPDATE public.finance_order o SET refunded_minor = o.refunded_minor + NEW.amount_minor
     WHERE o.id = NEW.order_id AND o.currency = NEW.currency;
     IF NOT FOUND THEN
@@ -238,6 +242,10 @@ BEGIN
             RAISE EXCEPTION 'a payout cannot go from % to %', OLD.state, NEW.state
                 USING ERRCODE = 'check_violation', TABLE = 'finance_payout', CONSTRAINT = 'payout_transition_allowed';
         END IF;
+    END IF;
+    IF TG_OP = 'INSERT' AND NEW.state <> 'requested' THEN
+        RAISE EXCEPTION 'a payout begins as requested'
+            USING ERRCODE = 'check_violation', TABLE = 'finance_payout', CONSTRAINT = 'payout_transition_allowed';
     END IF;
     SELECT b.vendor_id, b.currency, b.fingerprint, b.usable_from, b.removed_at INTO v_account
     FROM public.finance_bankaccount b WHERE b.id = NEW.bank_account_id;

@@ -39,7 +39,7 @@ def text(answer: Any) -> str:
     return html.unescape(re.sub(r"\s+", " ", answer.content.decode()))
 
 
-def post(visitor: house.Visitor, path: str, data: dict[str, str]) -> Any:
+def post(visitor: house.Visitor, path: str, data: dict[str, Any]) -> Any:
     return visitor.client.post(path, data, headers={"Accept-Language": "en"})
 
 
@@ -218,7 +218,11 @@ def test_commissions_are_approved_in_bulk_with_a_reason() -> None:
     vendor = VendorFactory.create()
     rows = [CommissionFactory.create(vendor=vendor) for _ in range(3)]
     paid = CommissionFactory.create(vendor=vendor, status="PAID")
-    sent = {"action": "approve", "pk": [str(row.pk) for row in (*rows, paid)], "reason": REASON}
+    sent: dict[str, Any] = {
+        "action": "approve",
+        "pk": [str(row.pk) for row in (*rows, paid)],
+        "reason": REASON,
+    }
     looker, visitor = house.visitor(), house.visitor(permissions=(APPROVING,))
 
     assert post(looker, f"{COMMISSIONS}do/", sent).status_code == 403
@@ -241,7 +245,7 @@ def test_the_page_of_a_commission_explains_it() -> None:
     shown = text(get(visitor, path))
 
     assert "Charged by “for you”" in shown
-    assert "12.345 % of 999.99 = 123.4487655" in shown
+    assert "12.345 % × 999.99 = 123.4487655" in shown
     assert "it names the vendor" in shown
     assert "it is what was charged" in shown
     assert _statements(visitor.client, path) <= STATEMENTS

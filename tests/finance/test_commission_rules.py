@@ -108,6 +108,7 @@ def test_the_default_is_the_last_resort() -> None:
     group = charged([line()], rule(vendor=OTHER)).groups[0]
 
     assert (group.rule, group.considered, group.fee.fee) == (DEFAULT, (DEFAULT,), 500)
+    assert rank(rule(priority=-32_768)) > rank(DEFAULT) > rank(replace(DEFAULT, priority=-1))
 
 
 def test_what_was_considered_is_kept_in_order_and_bounded() -> None:
@@ -214,7 +215,9 @@ def test_one_rule_tells_its_own_rate_whatever_the_bounds_made_of_it() -> None:
     assert charged([line(goods=10)], rule(rate_ppm=10_000, floor=5)).rate_ppm == 10_000
 
 
-@pytest.mark.parametrize("wrong", [[], [line(goods=-1)], [line(goods=1, base=-5)], [Line(1, "", "", 0, 0)]])
+@pytest.mark.parametrize(
+    "wrong", [[], [line(goods=-1)], [line(goods=1, base=-5)], [line(1), Line(2, "", "", 0, 0)]]
+)
 def test_a_sale_of_nothing_is_none(wrong: list[Line]) -> None:
     with pytest.raises(MoneyError):
         charged(wrong)

@@ -251,10 +251,10 @@ def test_a_vendor_is_told_step_by_step(order_body: Body, vendor: User) -> None:
         (str(wide.pk), "vendor")
     ]
     assert [(step["step"], step["figures"], step["amount"]) for step in group["steps"]] == [
-        ("base", "999.99", "999.99"), ("rate", "12.345 % of 999.99 = 123.4487655", "123.45"),
-        ("fixed", "+ 1.00", "124.45"), ("cap", "at most 124.00", "124.00"),
+        ("base", "999.99", "999.99"), ("rate", "12.345 % × 999.99 = 123.4487655", "123.45"),
+        ("fixed", "+ 1.00", "124.45"), ("cap", "≤ 124.00", "124.00"),
     ]  # fmt: skip
-    assert found["deductions"] == [{"step": "fee_tax", "figures": "19 % of 124.00", "amount": "23.56"}]
+    assert found["deductions"] == [{"step": "fee_tax", "figures": "19 % × 124.00", "amount": "23.56"}]
 
 
 def test_the_default_the_floor_the_tier_and_the_goods_are_told(order_body: Body, vendor: User) -> None:
@@ -277,6 +277,21 @@ def test_the_default_the_floor_the_tier_and_the_goods_are_told(order_body: Body,
     assert found["groups"][0]["sold_before"] == "100000.00"
 
 
+def test_what_is_withheld_is_told(order_body: Body, settings: Any) -> None:
+    settings.WITHHOLDINGS = {
+        "COP": [{"name": "retefuente", "ppm": 15_000}, {"name": "reteIVA", "ppm": 150_000, "of": "tax"}]
+    }
+    row = posted(order_body)
+
+    found = told(send("get", f"{ROOT}{row.pk}/explain", bearer(AdminFactory.create())))
+
+    assert [(step["step"], step["figures"], step["amount"]) for step in found["deductions"]] == [
+        ("fee_tax", "19 % × 5000.00", "950.00"), ("retefuente", "1.5 % × 100000.00", "1500.00"),
+        ("reteIVA", "15 %", "2850.00"),
+    ]  # fmt: skip
+    assert found["agrees"] is True
+
+
 def test_only_the_owner_and_the_staff_are_told(order_body: Body) -> None:
     row = posted(order_body)
     old = CommissionFactory.create()
@@ -294,7 +309,7 @@ def test_the_command_explains_and_says_when_figures_differ(order_body: Body) -> 
     call_command("commission_explain", row.commission_number, stdout=out)
     call_command("commission_explain", str(row.pk), "--json", stdout=out)
 
-    assert "rate: 5 % of 100000.00 = 5000 = 5000.00" in out.getvalue()
+    assert "rate: 5 % × 100000.00 = 5000 = 5000.00" in out.getvalue()
     assert json.loads(out.getvalue().splitlines()[-1])["agrees"] is True
     with pytest.raises(CommandError):
         call_command("commission_explain", "COM-1", stdout=out)

@@ -32,7 +32,7 @@ from finance.bank_files import (
 )
 from finance.bank_files_pab import WIDTH, Pab
 from finance.ledger_balances import available
-from finance.models import BankAccount, Payout
+from finance.models import BankAccount, Payout, PayoutBatch
 from finance.payout_states import WrongState
 from finance.states import BankAccountType, PayoutState
 from mestore.lib import sql
@@ -349,7 +349,7 @@ def test_command_makes_files_and_reads_answers(tmp_path: Path) -> None:
     payout = approve(asked(vendor, where))
     made = command("export")
     assert (made["exit"], made["payouts"], made["total"]) == (0, 1, "100000.00")
-    batch = payout_batches.PayoutBatch.objects.get()
+    batch = PayoutBatch.objects.get()
     hand_over(batch)
     answer = tmp_path / "answer.csv"
     answer.write_text(f"reference;outcome;amount\n{payout.payout_number};Pagado;100000\nX;Pagado;1\n")

@@ -28,7 +28,7 @@ from finance.postings import (
 
 NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
 NOTHING = Screening(())
-CALM = {
+CALM: dict[str, Any] = {
     "amount": 10_000_000, "now": NOW, "usable_from": NOW - dt.timedelta(days=9), "address_changed_at": None,
     "vendors_sharing": 0, "paid_before": (10_000_000, 9_000_000, 12_000_000), "paid_to_account": 3,
     "sold": 100, "refunded": 20, "cooling": dt.timedelta(hours=72),
@@ -159,8 +159,8 @@ def test_content_is_bound_to_every_part() -> None:
 @given(st.integers(1, 10**15))
 def test_way_there_and_back_is_nothing(minor: int) -> None:
     """Every account ends where it began: reserved and voided, or sent, paid, unpaid and returned."""
-    money, ids = Money(minor, "COP"), {"payout": uuid4(), "vendor": uuid4()}
-    common = {"amount": money, "at": NOW}
+    ids: dict[str, Any] = {"payout": uuid4(), "vendor": uuid4()}
+    common: dict[str, Any] = {"amount": Money(minor, "COP"), "at": NOW}
     reserve = payout_postings.reserve(**ids, **common, entry_id=uuid4())
     left = payout_postings.sent(**ids, **common, entry_id=uuid4(), reserved_by=reserve.entry_id)
     void = payout_postings.void(**ids, **common, entry_id=uuid4(), reserved_by=reserve.entry_id)

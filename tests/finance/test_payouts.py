@@ -8,6 +8,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.db import transaction
+from django.utils import timezone
 
 from accounts.models import User, VendorProfile
 from finance import (
@@ -29,8 +31,9 @@ from finance.payout_states import (
     VendorNotPayable,
     WrongState,
 )
-from finance.postings import PLATFORM_BOOK
+from finance.postings import PLATFORM_BOOK, REFUND_CLEARING, VENDOR_AVAILABLE, Posting, Transfer
 from finance.states import PayoutState
+from mestore.lib import ids
 from tests.factories.accounts import VendorFactory
 from tests.factories.administration import acting
 from tests.finance.payout_house import (
@@ -256,6 +259,25 @@ def test_account_that_cools_off_holds_the_payout() -> None:
     released = payout_approvals.release(payout.pk, reason=REASON, by=acting(approver()))
     with pytest.raises(AccountNotUsable):
         approve(released, approver())
+
+
+def test_payout_against_a_refund_of_the_same_money_has_one_winner() -> None:
+    vendor, where = vendor_with("100000")
+
+    def give_back() -> None:
+        entry = ids.uuid7()
+        taken = Transfer(VENDOR_AVAILABLE, REFUND_CLEARING, "", "COP", 10_000_000)
+        with transaction.atomic():
+            ledger.post_many(
+                [Posting(vendor.pk, entry, "refund", timezone.now(), "order/1/refund", (taken,))], by=SYSTEM
+            )
+
+    steps: list[Callable[[], object]] = [partial(request, vendor, where), give_back]
+    outcomes = race(steps)
+    lost = [type(one) for one in outcomes if isinstance(one, BaseException)]
+    assert lost == [ledger.InsufficientFunds]
+    assert free(vendor) == 0
+    assert Payout.objects.count() == (0 if isinstance(outcomes[0], BaseException) else 1)
 
 
 def test_approve_against_cancel_has_one_winner() -> None:
