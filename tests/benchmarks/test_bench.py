@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import beside, crowds, guessing, load, points, processes, report, unaudited
-from benchmarks import beside, crowds, guessing, load, money, points, processes, report
+from benchmarks import beside, crowds, guessing, load, money, points, processes, report, unaudited
 from benchmarks.report import CRITERIA, Figures
 from monitoring import audit
 
