@@ -15,14 +15,12 @@ run again.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any, LiteralString
 
 from django.db import migrations
 
 from mestore.lib import sql
-
-_FIRST = import_module("monitoring.migrations.0006_capture").PROTECTION
+from monitoring.migrations._former_capture import BEFORE
 
 CAPTURE = """
 CREATE OR REPLACE FUNCTION public.audit_capture() RETURNS trigger
@@ -152,12 +150,6 @@ BEGIN
     RETURN NULL;
 END $$;
 """
-
-# The function as it was: what stands between these two in the migration that made it.
-_BEGINS, _ENDS = "CREATE FUNCTION public.audit_capture()", "END $$;"
-BEFORE = f"{_BEGINS}{_FIRST.partition(_BEGINS)[2].partition(_ENDS)[0]}{_ENDS}".replace(
-    "CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1
-)
 
 
 # Name of the index: on the parent alone (which is empty), and on one month.
