@@ -12,11 +12,12 @@ from typing import Final
 from uuid import UUID
 
 import structlog
+from django.db import OperationalError
 from django.utils import timezone
 
 from finance import ledger, transactions, vendor_money
 from finance.postings import VENDOR_AVAILABLE, VENDOR_RECEIVABLE, Posting, Transfer
-from mestore.lib import ids, sql
+from mestore.lib import errors, ids, sql
 from mestore.lib.actor import Actor
 
 DEBT_NETTED: Final = "debt_netted"
@@ -56,8 +57,8 @@ def net_all(*, by: Actor) -> int:
 def _net_or_leave(book: UUID, currency: str, *, by: Actor) -> bool:
     try:
         return transactions.run(lambda: net(book, currency, by=by))
-    except ledger.InsufficientFunds:
-        log.warning("debt_not_netted", vendor=str(book))
+    except (errors.MeStoreError, OperationalError) as error:
+        log.warning("debt_not_netted", vendor=str(book), error=type(error).__name__)
         return False
 
 

@@ -50,7 +50,7 @@ from tests.finance.refunding import net, place
 
 pytestmark = pytest.mark.django_db(databases=["default", "audit"])
 #: A longer search: MONEY_MACHINE_EXAMPLES=200.
-EXAMPLES = int(os.environ.get("MONEY_MACHINE_EXAMPLES", "6"))
+EXAMPLES = int(os.environ.get("MONEY_MACHINE_EXAMPLES", "4"))
 PRICES = ["250000.37", "99999.99", "1500000", "33333.33"]
 
 
@@ -61,6 +61,7 @@ class Bank(RuleBasedStateMachine):
     accounts: tuple[BankAccount, BankAccount]
     people: list[User]
     currency = "COP"
+    is_whole = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,8 +75,12 @@ class Bank(RuleBasedStateMachine):
 
     def _place(self, price: str) -> None:
         both = [vendor.pk for vendor in self.vendors]
+        price = price.partition(".")[0] if self.is_whole else price
         self.orders.append(
-            place(items=[item(both[0], price), item(both[1], price, 3), item(both[0], "40000", 2)])
+            place(
+                items=[item(both[0], price), item(both[1], price, 3), item(both[0], "40000", 2)],
+                currency=self.currency,
+            )
         )
 
     @rule(price=st.sampled_from(PRICES))
@@ -158,6 +163,8 @@ class Bank(RuleBasedStateMachine):
                 )
         except AmountRefused:
             return
+        except ledger.InsufficientFunds:
+            assert free < amount.minor
         except DebtOpen:
             assert ledger.owed(vendor.pk, self.currency) > 0
 
@@ -252,11 +259,33 @@ def vendors(db: None) -> tuple[User, User]:
     return VendorFactory.create(), VendorFactory.create()
 
 
+@pytest.mark.parametrize(
+    ("currency", "changes"),
+    [
+        ("COP", {}),
+        (
+            "COP",
+            {
+                "ROUNDING": {"COP": "half_up_whole"}, "COMMISSION_BASE": "total",
+                "WITHHOLDINGS": {
+                    "COP": [{"name": "ica", "ppm": 4_140}, {"name": "iva", "ppm": 150_000, "of": "tax"}]
+                },
+            },
+        ),
+        ("USD", {"COMMISSION_TAX_PPM": {"USD": 77_777}}),
+        ("COP", {"COMMISSION_RATES_PPM": {"STANDARD": 1_000_000}}),
+        ("COP", {"COMMISSION_RATES_PPM": {"STANDARD": 0}}),
+    ],
+    ids=["pesos", "whole-pesos-withheld-of-all", "dollars", "all-is-commission", "no-commission"],
+)  # fmt: skip
 def test_whatever_happens_no_money_is_made_lost_or_stranded(
-    vendors: tuple[User, User], settings: Any
+    vendors: tuple[User, User], settings: Any, currency: str, changes: dict[str, Any]
 ) -> None:
     settings.SETTLEMENT_HOLD_DAYS = 0
-    settings.COMMISSION_REVIEW_ABOVE = {"COP": 10**14}
+    settings.COMMISSION_REVIEW_ABOVE = {"COP": 10**14, "USD": 10**14}
+    settings.PAYOUT_BOUNDS = {"COP": ("100", "50000000"), "USD": ("1", "50000000")}
+    for name, value in changes.items():
+        setattr(settings, name, value)
     people = [approver(lead=True) for _ in range(3)]
     people[1] = staff(EXPORTING, "payments.approve.global", "payments.approve.system")
 
@@ -275,8 +304,12 @@ def test_whatever_happens_no_money_is_made_lost_or_stranded(
                 transaction.set_rollback(True)
                 self.undo.__exit__(None, None, None)
 
-    Here.vendors, Here.people = vendors, people
-    Here.accounts = (account(vendors[0], "12345678901"), account(vendors[1], "98765432101"))
+    Here.vendors, Here.people, Here.currency = vendors, people, currency
+    Here.is_whole = "ROUNDING" in changes
+    Here.accounts = (
+        account(vendors[0], "12345678901", currency=currency),
+        account(vendors[1], "98765432101", currency=currency),
+    )
     run_state_machine_as_test(
         Here,
         settings=_settings(EXAMPLES),
