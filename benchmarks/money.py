@@ -102,7 +102,7 @@ def _settlements(
     books = [book for (book,) in found]
     for number in range(amounts.rounds):
         for name in ("settlement", "settlement, plain SQL"):
-            money_sql.fill_sales(connection, f"{name}-{number}", books, amounts.settled)
+            money_sql.fill_sales(connection, f"settled{len(name)}-{number}", books, amounts.settled)
             connection.execute("VACUUM (ANALYZE)")
             if name == "settlement":
                 _add(figures, _work(house, "settle", amounts.settled, server))

@@ -48,9 +48,10 @@ SELECT n, {run} || n AS name, {books}[1 + n % cardinality({books})] AS book, {id
 FROM generate_series(1, {count}) AS n""")
 _SALES = """
 INSERT INTO finance_order (id, order_number, source, external_reference, buyer_reference, currency, status,
-    subtotal_minor, tax_minor, shipping_minor, total_minor, placed_at, confirmed_at)
-SELECT sale, name, 'bench', name, 'buyer', 'COP', 'confirmed', 10000000, 1900000, 1500000, 13400000, at, at
-FROM made;
+    subtotal_minor, tax_minor, shipping_minor, total_minor, tracking_number, placed_at, confirmed_at,
+    shipped_at, delivered_at)
+SELECT sale, name, 'bench', name, 'buyer', 'COP', 'delivered', 10000000, 1900000, 1500000, 13400000, name, at,
+    at, at, at FROM made;
 INSERT INTO finance_orderitem (order_id, line, product_id, vendor_id, name, unit_price_minor, quantity,
     line_total_minor, shipping_minor, commission_minor, rate_ppm, rule_hash, rounding)
 SELECT sale, 1, 'product', book, 'A thing', 10000000, 1, 10000000, 1500000, 500000, 50000, sha256('rule'),
@@ -62,7 +63,8 @@ INSERT INTO finance_commission (id, commission_number, order_id, vendor_id, curr
     rate_ppm, commission_amount_minor, vendor_amount_minor, commission_type, status, entry_id, rule_hash,
     rule_snapshot, rounding, fee_tax_minor, calculated_at)
 SELECT commission, name, sale, book, 'COP', 10000000, 50000, 500000, 9500000, 'STANDARD', 'PENDING', entry,
-    sha256('terms'), repeat('{"terms of usual length"}', 28), 'half_up', 95000, at FROM made;
+    sha256('terms'), '{"by_hand":""' || repeat(',"terms":"of usual length"', 26) || '}', 'half_up', 95000, at
+FROM made;
 INSERT INTO ledger_entry (book_id, id, kind, source_event, occurred_at, recorded_at, actor_kind, actor_id,
     transfer_count, control_total, mac)
 SELECT book, entry, 'sale', 'order/' || sale || '/sale', at, at, 'system', 'bench', 5, 13400000, sha256('mac')
@@ -118,21 +120,22 @@ FROM generate_series(1, %s::int) AS n"""
 # The same rows as our settlement of everything that is due in pesos, set-based, in one transaction.
 PLAIN_SETTLEMENT = """
 SELECT set_config('mestore.ctx', '{"kind": "system", "id": "bench"}', true);
-CREATE TEMP TABLE due ON COMMIT DROP AS
-SELECT c.vendor_id AS book, gen_random_uuid() AS entry, p.id AS pending, a.id AS available,
-       sum(c.vendor_amount_minor - c.fee_tax_minor - c.withheld_minor)::bigint AS amount
-FROM finance_commission c
-JOIN ledger_account p ON p.book_id = c.vendor_id AND p.kind = 'vendor_pending' AND p.currency = 'COP'
-JOIN ledger_account a ON a.book_id = c.vendor_id AND a.kind = 'vendor_available' AND a.currency = 'COP'
+CREATE TEMP TABLE earned ON COMMIT DROP AS
+SELECT c.id, c.vendor_id AS book, c.vendor_amount_minor - c.fee_tax_minor - c.withheld_minor AS amount
+FROM finance_commission c JOIN finance_order o ON o.id = c.order_id
 WHERE c.status = 'PENDING' AND c.currency = 'COP' AND c.calculated_at < now() - interval '7 days'
-GROUP BY c.vendor_id, p.id, a.id;
-ANALYZE due;
-UPDATE finance_commission SET status = 'APPROVED', approved_at = now(), updated_at = now()
-WHERE status = 'PENDING' AND currency = 'COP' AND calculated_at < now() - interval '7 days';
+    AND o.delivered_at < now() - interval '7 days';
+CREATE TEMP TABLE due ON COMMIT DROP AS
+SELECT e.book, gen_random_uuid() AS entry, p.id AS pending, a.id AS available, e.amount
+FROM (SELECT book, sum(amount)::bigint AS amount FROM earned GROUP BY book) e
+JOIN ledger_account p ON p.book_id = e.book AND p.kind = 'vendor_pending' AND p.currency = 'COP'
+JOIN ledger_account a ON a.book_id = e.book AND a.kind = 'vendor_available' AND a.currency = 'COP';
+ANALYZE earned, due;
+UPDATE finance_commission c SET status = 'APPROVED', approved_at = now(), updated_at = now()
+FROM earned e WHERE c.id = e.id;
 UPDATE finance_commission c
 SET status = 'PAID', paid_at = now(), settled_entry_id = d.entry, updated_at = now()
-FROM due d WHERE c.vendor_id = d.book AND c.status = 'APPROVED' AND c.currency = 'COP'
-    AND c.calculated_at < now() - interval '7 days';
+FROM earned e JOIN due d USING (book) WHERE c.id = e.id;
 INSERT INTO ledger_entry (book_id, id, kind, source_event, occurred_at, recorded_at, actor_kind, actor_id,
     transfer_count, control_total, mac)
 SELECT book, entry, 'settlement', 'plain/' || entry, now(), now(), 'system', 'bench', 1, amount, sha256('mac')
@@ -201,7 +204,7 @@ def _filling(
         values = {"books": list(books), "currency": currency, "provider": PROVIDER}
         connection.execute(_ACCOUNTS, values)
         connection.execute(_GUARDED, values)
-        given = sql.SQL("ARRAY[{}]::uuid[]").format(sql.SQL(", ").join(map(sql.Literal, books)))
+        given = sql.SQL("(ARRAY[{}]::uuid[])").format(sql.SQL(", ").join(map(sql.Literal, books)))
         identifier = sql.SQL(_ID)
         connection.execute(
             _MADE.format(

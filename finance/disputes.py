@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 from accounts.roles import STAFF
-from finance import outbound, transactions
+from finance import commissions, outbound, transactions
 from finance.models import Commission, Dispute
 from finance.states import ACTIVE_DISPUTES, CommissionStatus, DisputeStatus
 from mestore.lib import errors
@@ -89,13 +89,13 @@ def review(dispute: Dispute, *, by: Actor, reason: str = "") -> Dispute:
 def resolve(dispute: Dispute, *, reason: str, by: Actor) -> Dispute:
     """Decide for the vendor; the commission is approved again. `reason` is told to the vendor.
 
-    Raises DisputeDecided.
+    Raises DisputeDecided, and commissions.OwnRate for who gave the rate by hand.
     """
     return _decide(dispute, DisputeStatus.RESOLVED, reason=reason, by=by)
 
 
 def refuse(dispute: Dispute, *, reason: str, by: Actor) -> Dispute:
-    """Decide against the vendor; the commission is approved again. Raises DisputeDecided."""
+    """Decide against the vendor; the commission is approved again. Raises as `resolve` does."""
     return _decide(dispute, DisputeStatus.REFUSED, reason=reason, by=by)
 
 
@@ -128,6 +128,9 @@ def _decide(dispute: Dispute, after: DisputeStatus, *, reason: str, by: Actor) -
             raise DisputeDecided
         dispute.refresh_from_db()
         if is_end and commission.status == CommissionStatus.DISPUTED:
+            # To decide is to approve, too: it is no way around the second person.
+            if commissions.by_hand(commission.rule_snapshot) == by.id:
+                raise commissions.OwnRate
             _move(commission, CommissionStatus.APPROVED, resolved_at=now, approved_at=now, approved_by=by.id)
         _tell("dispute.decided" if is_end else "", _EVENTS[after], dispute, by, reason=reason)
     return dispute

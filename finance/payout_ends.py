@@ -45,13 +45,15 @@ def cancel_all_to(account: BankAccount, *, by: Actor) -> int:
     """Cancel what was asked for to an account that goes; return how many. Belongs inside a transaction."""
     waiting = Payout.objects.filter(bank_account=account, state__in=[state.value for state in UNSENT])
     ids = list(waiting.order_by("id").values_list("id", flat=True))
-    done = 0
-    for payout_id in ids:
-        payout = payout_states.locked(payout_id)
-        if payout.state in UNSENT:
-            _end(payout, PayoutState.CANCELLED, "the bank account was removed", by)
-            done += 1
-    return done
+    # All rows first, the balance last: whoever has a later row may wait for the balance.
+    held = [payout_states.locked(payout_id) for payout_id in ids]
+    postings = [
+        payout_states.give_up(payout, PayoutState.CANCELLED, reason="the bank account was removed", by=by)
+        for payout in held
+        if payout.state in UNSENT
+    ]
+    payout_states.post(postings, by=by)
+    return len(postings)
 
 
 def expire(limit: int, *, by: Actor) -> int:

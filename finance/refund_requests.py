@@ -62,6 +62,7 @@ def request(
     """
 
     def work() -> tuple[int, bytes]:
+        order_locks.lock(wish.order_id)
         wanted = replace(wish, by_vendor=_by_vendor(wish, items)) if items else wish
         if refund_approvals.needs_second_person(wanted, by=by):
             refunds.preview(wanted)
@@ -78,12 +79,17 @@ def post_or_ask(wish: Wish, *, by: Actor) -> Refund | None:
     For the console, where a form is sent once; an amount that is not named is all that remains. Raises as
     `refunds.post` does.
     """
-    amount = sum(part.figures.total for part in refunds.preview(wish))
-    wanted = replace(wish, amount=amount)
-    if refund_approvals.needs_second_person(wanted, by=by):
-        transactions.run(lambda: refund_approvals.ask(wanted, by=by))
-        return None
-    return refunds.post(wanted, by=by)
+
+    def work() -> Refund | None:
+        order_locks.lock(wish.order_id)
+        amount = sum(part.figures.total for part in refunds.preview(wish))
+        wanted = replace(wish, amount=amount)
+        if refund_approvals.needs_second_person(wanted, by=by):
+            refund_approvals.ask(wanted, by=by)
+            return None
+        return refunds.post(wanted, by=by)
+
+    return transactions.run(work)
 
 
 def _identity(wish: Wish, items: Items) -> bytes:

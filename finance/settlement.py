@@ -23,7 +23,7 @@ from django.db import IntegrityError, OperationalError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from finance import ledger, transactions, vendor_money
+from finance import debts, ledger, transactions, vendor_money
 from finance.models import SettlementRun
 from finance.settlement_postings import settlement_posting
 from mestore.lib import errors, ids, sql
@@ -42,11 +42,13 @@ Progress = Callable[[int, int], None]
 """`progress(vendors settled, commissions settled)`, after each transaction."""
 
 # Whose hold is over: by the moment the sale counted, or by the delivery. PENDING ones only as far as they are
-# approved by policy; disputed, cancelled and paid ones never.
+# approved by policy, and never with a rate given by hand: a second person approves those (the snapshot is
+# canonical JSON and names who gave it). Disputed, cancelled and paid ones never.
 _DUE: Final = """
 c.entry_id IS NOT NULL AND c.calculated_at < %(before)s
 AND (c.status = 'APPROVED' OR (c.status = 'PENDING' AND c.commission_amount_minor <= coalesce(
-        (%(review_above)s::jsonb ->> c.currency)::bigint, -1)))
+        (%(review_above)s::jsonb ->> c.currency)::bigint, -1)
+     AND (c.rule_snapshot = '' OR strpos(c.rule_snapshot, '"by_hand":""') > 0)))
 AND (%(hold_from)s = 'confirmed' OR EXISTS (
         SELECT FROM finance_order o WHERE o.id = c.order_id AND o.delivered_at < %(before)s))
 """
@@ -192,21 +194,23 @@ def settle(
     """Settle what is due, and first what a run that was killed has left; return one result per run.
 
     `due_before` is the end of the hold: commissions that counted earlier are due (default: now less
-    `settings.SETTLEMENT_HOLD_DAYS`). A vendor that cannot be settled is skipped, named and due again.
-    Raises `DueInFuture` and `RunUnderWay`.
+    `settings.SETTLEMENT_HOLD_DAYS`). A vendor that cannot be settled is skipped, named and due again. At the
+    end what vendors both have available and owe is taken off both (`debts`). Raises `DueInFuture` and
+    `RunUnderWay`.
     """
     latest = hold_over(timezone.now())
     if due_before is not None and due_before > latest:
         raise DueInFuture
     results = []
-    if (left := SettlementRun.objects.filter(finished_at=None).first()) is not None:
+    left = SettlementRun.objects.filter(finished_at=None).first()
+    if left is not None:
         if due_before is not None and left.due_before != due_before:
             raise RunUnderWay
         results.append(_work(left, resumed=True, by=by, progress=progress))
-        if due_before is not None:
-            return results
-    run = _begun(due_before or latest, by)
-    results.append(_work(run, resumed=False, by=by, progress=progress))
+    if left is None or due_before is None:
+        run = _begun(due_before or latest, by)
+        results.append(_work(run, resumed=False, by=by, progress=progress))
+    debts.net_all(by=by)
     return results
 
 

@@ -65,6 +65,7 @@ WORDS: Final = {
     "refund": _("Refund to a buyer"),
     "refund_failed": _("Refund that failed, given back"),
     "refund_released": _("Money of a refund that failed"),
+    "debt_netted": _("What was owed, taken off"),
     "payout_sent": _("Payout"),
     "payout_returned": _("Payout that came back"),
     "adjustment": _("Adjustment"),

@@ -13,7 +13,15 @@ from rest_framework.views import APIView
 
 from accounts.api.base import AdministrationView
 from accounts.roles import STAFF, Role
-from finance import commission_explain, commissions, list_query, schemas, selectors, serializers
+from finance import (
+    commission_explain,
+    commissions,
+    list_query,
+    order_reads,
+    schemas,
+    selectors,
+    serializers,
+)
 from finance.api import commissions_shapes as shapes
 from finance.api.access import RoleView, reader_of
 from mestore.lib import actor
@@ -76,6 +84,7 @@ class ProcessView(RoleView):
         reader = list_query.Reader(request.query_params)
         again = reader.one_of("force_recalculate", {"true", "false"}) == "true"
         reader.raise_if_wrong()
+        order_reads.summary(order_id, reader=reader_of(request))
         done = commissions.process(order_id, again=again, by=actor.of(request))
         rows = [serializers.commission(row) for row in done.commissions]
         return Response({"order_id": done.order_id, "created": done.created, "commissions": rows})

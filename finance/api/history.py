@@ -22,6 +22,8 @@ from rest_framework.views import APIView
 from accounts.permissions import IsStaff, IsVendorOrStaff
 from finance import disputes, history, list_query, selectors
 from finance.api import disputes_shapes
+from finance.api.disputes import DECIDING
+from finance.api.vendor_or_granted import VendorOrGrantedView
 from finance.history import Page, Transaction, Wanted
 from finance.models import Commission, OrderPayment
 from finance.money import PPM, to_decimal
@@ -125,10 +127,10 @@ class LegacyCommissionView(APIView):
         return Response(_legacy(found, "fecha_transaccion"))
 
 
-class LegacyDisputeView(APIView):
-    """A vendor disputes the commission of a sale."""
+class LegacyDisputeView(VendorOrGrantedView):
+    """A vendor disputes the commission of a sale; so does the staff that holds the grant to decide."""
 
-    permission_classes = [IsVendorOrStaff]
+    needs = {"POST": DECIDING}
 
     @extend_schema(
         operation_id="comisiones_dispute", summary="Dispute the commission of a sale",

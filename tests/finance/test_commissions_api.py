@@ -22,7 +22,7 @@ from finance.models import Commission, Order
 from mestore.lib import sql
 from mestore.lib.http import dumps
 from tests.factories.accounts import AdminFactory, VendorFactory, grant
-from tests.factories.finance import CommissionFactory
+from tests.factories.finance import CommissionFactory, OrderFactory
 from tests.factories.sessions_security import bearer, machine, machine_bearer
 from tests.finance.conftest import MACHINE, form, item, payment
 from tests.finance.test_rule_changes import ANA, EVA, WHY, in_force
@@ -232,6 +232,16 @@ def test_the_machine_account_charges_what_is_not_charged(order_body: Body, vendo
     assert [response.status_code for response in (again, wrong, unknown)] == [409, 422, 404]
     assert Commission.objects.count() == 2
     assert ledger.check(signatures=True).is_balanced
+
+
+def test_the_machine_account_charges_orders_of_its_own_only(vendor: User) -> None:
+    client, _key = machine()
+    order = OrderFactory.create(source="elsewhere")
+    CommissionFactory.create(order=order, vendor=vendor)
+
+    answer = send("post", f"{ROOT}orders/{order.pk}/process-commission", machine_bearer(client))
+
+    assert answer.status_code == 404
 
 
 # Explaining

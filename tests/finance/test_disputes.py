@@ -10,7 +10,7 @@ from django.db import IntegrityError, connection, transaction
 from django.test import Client
 
 from accounts.models import User
-from finance import disputes, ledger
+from finance import commissions, disputes, ledger
 from finance.api.disputes import DECIDING
 from finance.models import Commission, Dispute, OutboundEvent
 from finance.states import DISPUTE_TRANSITIONS, CommissionStatus, DisputeStatus
@@ -19,6 +19,7 @@ from mestore.lib.actor import Actor
 from monitoring import events
 from monitoring.models import AuditEvent
 from tests.factories.accounts import AdminFactory, BuyerFactory, VendorFactory, grant
+from tests.factories.administration import acting
 from tests.factories.finance import CommissionFactory, OrderFactory, sale
 from tests.factories.sessions_security import bearer
 from tests.harness.racing import race
@@ -234,6 +235,35 @@ def test_the_staff_decides_with_a_grant_only() -> None:
     )
     assert client.post(path, {"reason": WHY}).status_code == 409
     assert Dispute.objects.get().decided_by == admin.pk
+
+
+def test_the_staff_opens_one_with_a_grant_only() -> None:
+    """A dispute holds a vendor's money back: the role alone is not enough."""
+    commission = sold()
+    admin = AdminFactory.create()
+    client = Caller(admin)
+
+    assert dispute_of(client, commission).status_code == 403
+    assert not Dispute.objects.exists()
+    grant(admin, DECIDING)
+    assert dispute_of(client, commission).status_code == 201
+
+
+def test_deciding_is_no_way_around_the_second_person() -> None:
+    """Who gave the rate by hand does not approve the commission, by no other name either."""
+    admin, other = AdminFactory.create(), AdminFactory.create()
+    commission = sold(rule_snapshot=f'{{"by_hand":"{admin.pk}"}}')
+    dispute = opened(commission)
+
+    for decide in (disputes.resolve, disputes.refuse):
+        with pytest.raises(commissions.OwnRate):
+            decide(dispute, reason=WHY, by=acting(admin))
+    commission.refresh_from_db()
+    assert commission.status == CommissionStatus.DISPUTED
+    assert Dispute.objects.get().status == DisputeStatus.OPEN
+    disputes.resolve(dispute, reason=WHY, by=acting(other))
+    commission.refresh_from_db()
+    assert (commission.status, commission.approved_by) == (CommissionStatus.APPROVED, other.pk)
 
 
 def test_lists_are_paged_by_cursor() -> None:

@@ -17,6 +17,7 @@ from accounts.models import Grant, User
 from finance import payout_approvals, payout_batches, payout_ends
 from finance.models import Payout, PayoutApproval
 from finance.payout_approvals import ApprovedAlready, ContentChanged, OwnPayout
+from finance.payout_content import content_hash
 from finance.payout_states import WrongState
 from finance.states import PayoutState
 from mestore.lib import ids
@@ -297,3 +298,21 @@ def test_request_with_another_account_than_the_hash_is_refused(runtime: Connecti
             [ids.uuid7(), other.pk, payout.pk],
         )
     assert constraint_of(refused.value) == "payout_content_hash"
+
+
+@pytest.mark.parametrize("state", ["submitting", "in_transit", "paid"])
+def test_payout_is_not_born_further_on_than_requested(runtime: Connection, state: str) -> None:
+    """A row that begins as sent would need no approval: states are come to, one by one."""
+    vendor, where = vendor_with("500000")
+    asked(vendor, where)
+    born = ids.uuid7()
+    with pytest.raises(pg.CheckViolation) as refused:
+        runtime.execute(
+            "INSERT INTO finance_payout (id, payout_number, vendor_id, bank_account_id, currency,"
+            " amount_minor, state, origin, content_hash, approvals_needed, reserve_entry_id, expires_at)"
+            " SELECT %s, 'x', p.vendor_id, b.id, p.currency, p.amount_minor, %s, 'api', %s, 1,"
+            " p.reserve_entry_id, p.expires_at FROM finance_payout p"
+            " JOIN finance_bankaccount b ON b.id = p.bank_account_id",
+            [born, state, content_hash(born, vendor.pk, "COP", 10_000_000, bytes(where.fingerprint))],
+        )
+    assert constraint_of(refused.value) == "payout_transition_allowed"

@@ -8,7 +8,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import User, VendorProfile
@@ -235,6 +236,20 @@ def test_removing_the_account_cancels_what_was_not_sent() -> None:
     payout.refresh_from_db()
     assert (payout.state, payout.state_reason) == (PayoutState.CANCELLED, "the bank account was removed")
     assert free(vendor) == 50_000_000
+
+
+def test_removing_the_account_holds_the_rows_before_the_balance() -> None:
+    """The order of locks of everybody: with several payouts, none is locked after the balance was moved."""
+    vendor, where = vendor_with("500000")
+    for _ in range(3):
+        asked(vendor, where)
+    with CaptureQueriesContext(connection) as queries:
+        bank_accounts.remove(vendor.pk, where.pk, by=acting(vendor))
+    texts = [query["sql"] for query in queries]
+    locks = [at for at, text in enumerate(texts) if "payout" in text and "FOR NO KEY UPDATE" in text]
+    posted = [at for at, text in enumerate(texts) if "ledger_post(" in text]
+    assert (len(locks), len(posted)) == (3, 1)
+    assert max(locks) < min(posted)
 
 
 def test_requests_that_nobody_decides_about_expire() -> None:

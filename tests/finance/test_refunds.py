@@ -118,6 +118,10 @@ def test_the_database_bounds_what_goes_back(vendor: User) -> None:
             vendor=vendor, commission=commission, goods_minor=10_000_000, tax_minor=0,
             shipping_minor=0, base_minor=10_000_001, commission_minor=0, entry_id=str(commission.entry_id),
         )  # fmt: skip
+    with pytest.raises(IntegrityError, match="begins as posted"), transaction.atomic():
+        Refund.objects.create(
+            refund_number="REF-1", order=order, currency="COP", amount_minor=1, reason="x", status="failed"
+        )
     with pytest.raises(IntegrityError, match="sums of refunds are kept"), transaction.atomic():
         Order.objects.filter(pk=order.pk).update(refunded_minor=1)
 

@@ -287,7 +287,36 @@ def test_large_refund_of_a_person_waits_for_another(vendor: User, settings: Any)
     assert (row.amount_minor, str(row.requested_by)) == (100_000, str(asker.pk))
     with pytest.raises(approvals.DecidedAlready):
         approvals.approve(request_id, by=administration.acting(second))
-    assert post(path, headers, body("999.99"), "key-3").status_code == 201
+    _user, others = admin(REFUNDING)
+    assert post(path, others, body("999.99"), "key-3").status_code == 201
+
+
+def test_large_refund_in_small_pieces_is_a_large_refund(vendor: User, settings: Any) -> None:
+    settings.REFUND_ALONE_UP_TO = {"COP": 99_999}
+    order = place(vendor.pk)
+    path = f"/orders/{order.pk}/refunds"
+    _user, headers = admin(REFUNDING)
+
+    first = post(path, headers, body("600.00"), "key-1")
+    second = post(path, headers, body("399.99"), "key-2")
+    third = post(path, headers, body("0.01"), "key-3")
+
+    assert [response.status_code for response in (first, second, third)] == [201, 201, 202]
+    assert sum(row.amount_minor for row in refunds_of(order)) == 99_999
+
+
+@pytest.mark.django_db(databases=["default", "audit"], transaction=True)
+def test_small_pieces_at_the_same_moment_are_counted(vendor: User, settings: Any) -> None:
+    settings.REFUND_ALONE_UP_TO = {"COP": 99_999}
+    order = place(vendor.pk)
+    path = f"/orders/{order.pk}/refunds"
+    _user, headers = admin(REFUNDING)
+    pieces = [partial(post, path, headers, body(f"600.0{n}"), f"piece-{n}") for n in range(6)]
+
+    answers: list[Any] = race(pieces)
+
+    assert sorted(answer.status_code for answer in answers) == [201, 202, 202, 202, 202, 202]
+    assert len(refunds_of(order)) == 1
 
 
 def test_approved_refund_that_is_not_covered_any_more_is_not_posted(

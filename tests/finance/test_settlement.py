@@ -82,6 +82,20 @@ def test_pending_above_the_limit_or_in_an_unnamed_currency_waits_for_a_person(
     assert statuses(large, other) == ["PENDING", "PENDING"]
 
 
+def test_rate_given_by_hand_is_never_approved_by_policy(vendor: User) -> None:
+    """A rate of nothing is below every limit: only another person approves what somebody chose alone."""
+    given = sold(
+        vendor, status="PENDING", rule_snapshot='{"base":"goods","by_hand":"0190a0a0-0000"}', rate_ppm=0,
+        commission_amount_minor=0, vendor_amount_minor=10_000_000,
+    )  # fmt: skip
+    by_rule = sold(vendor, status="PENDING", rule_snapshot='{"base":"goods","by_hand":""}')
+
+    assert [one.commissions for one in settlement.forecast()] == [1]
+    settle()
+
+    assert statuses(given, by_rule) == ["PENDING", "PAID"]
+
+
 def test_auto_approval_switched_off_leaves_every_pending_one(vendor: User, settings: Any) -> None:
     settings.COMMISSION_AUTO_APPROVE = False
     pending, approved = sold(vendor, status="PENDING"), sold(vendor)
