@@ -48,7 +48,7 @@ class Amounts:
 # A report's lines are payments of the sales that were settled: no more of them than twice settled x rounds.
 AMOUNTS = {
     "smoke": Amounts(1, 200, 5, 5, 5, 300, 1_500, 2_000, 600),
-    "sample": Amounts(3, 20_000, 300, 200, 100, 17_000, 100_000, 400_000, 100_000),
+    "sample": Amounts(3, 20_000, 300, 200, 100, 8_000, 100_000, 400_000, 48_000),
     "full": Amounts(1, 20_000, 1_000, 500, 200, 1_000_000, 100_000, 4_000_000, 100_000),
 }
 

@@ -12,7 +12,7 @@ import simplejson
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from finance import ledger, sales, transactions
+from finance import ledger, periods, sales, transactions
 from finance.charging import Override
 from finance.models import Commission, Order, OrderPayment
 from finance.money import PPM
@@ -205,8 +205,12 @@ def _post(order: Order, vendors: set[UUID], override: Override | None, by: Actor
     if paid is None:
         raise CalculationRefused(_("No payment of the order was approved."))
     at = order.confirmed_at or order.placed_at
+    # A sale that is found out about after its books were closed is posted now; it counts as of then.
+    posted_at = periods.posted_at(at, closed=periods.closed_until(), now=timezone.now())
     try:
-        sales.post_sale(order, provider=paid.provider, at=at, by=by, only=vendors, override=override)
+        sales.post_sale(
+            order, provider=paid.provider, at=at, by=by, only=vendors, override=override, posted_at=posted_at
+        )
     except ledger.AlreadyPosted as error:
         # Only what bypassed this function leaves a sale without its commission.
         raise CalculationRefused(_("The sale is in the ledger without its commission.")) from error

@@ -43,6 +43,11 @@ def closed_until() -> dt.datetime | None:
     return None if last is None else last.closed_until
 
 
+def posted_at(moment: dt.datetime, *, closed: dt.datetime | None, now: dt.datetime) -> dt.datetime:
+    """Return when what occurred at `moment` is posted: then, or now where those books are closed."""
+    return now if closed is not None and moment < closed else moment
+
+
 def ask(until: dt.datetime, *, reason: str, by: Actor) -> ApprovalRequest:
     """Ask a second person to close the books up to `until`.
 

@@ -50,11 +50,12 @@ FROM jsonb_to_recordset(%(commissions)s::jsonb) AS c (
 
 def post_sale(
     order: Order, *, provider: str, at: dt.datetime, by: Actor, only: Collection[UUID] | None = None,
-    override: Override | None = None,
+    override: Override | None = None, posted_at: dt.datetime | None = None,
 ) -> list[Earned]:  # fmt: skip
     """Charge an order's vendors and post their sales, in the caller's transaction; return what was charged.
 
-    `provider` holds the buyer's money, `at` is when the sale counts. `only` names vendors, all without it.
+    `provider` holds the buyer's money, `at` is when the sale counts, and when it is posted unless `posted_at`
+    says so (the books of `at` are closed). `only` names vendors, all without it.
     Five statements. Raises `ledger.AlreadyPosted` when one of the sales is in its book, and IntegrityError
     when an order has the commission already.
     """
@@ -69,7 +70,11 @@ def post_sale(
     ledger.post_many(
         [
             sale_postings.sale_posting(
-                one.sale, entry_id=one.entry_id, order_id=order.pk, occurred_at=at, provider=provider
+                one.sale,
+                entry_id=one.entry_id,
+                order_id=order.pk,
+                occurred_at=posted_at or at,
+                provider=provider,
             )
             for one in earned
         ],

@@ -15,7 +15,7 @@ from typing import Any
 
 from django.db import IntegrityError, connection, transaction
 
-from finance import charging, ledger, money, numbers, postings, sale_postings
+from finance import charging, ledger, money, numbers, periods, postings, sale_postings
 from finance.charging import DatedRules, Part, PartLine, Policy
 from finance.states import PaymentStatus
 from mestore.lib.actor import Actor
@@ -92,6 +92,8 @@ class _Import:
     rules: DatedRules
     now: datetime
     by: Actor
+    #: Up to when the books are closed: sales before it are posted now.
+    closed: datetime | None
 
 
 def write(
@@ -100,7 +102,7 @@ def write(
 ) -> None:  # fmt: skip
     """Write the `count` orders of import_new; `and_last` runs inside the transaction of the last batch."""
     policy, rules = charging.policy_for(currency), charging.dated_rules(currency)
-    shared = _Import(source, currency, policy, rules, datetime.now(UTC), by)
+    shared = _Import(source, currency, policy, rules, datetime.now(UTC), by, periods.closed_until())
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="import-reader") as reader:
 
         def read(start: int) -> Future[Batch] | None:
@@ -223,7 +225,11 @@ def _add_sale(
     )  # fmt: skip
     batch.postings.append(
         sale_postings.sale_posting(
-            sale, entry_id=earned.entry_id, order_id=order_id, occurred_at=at, provider=shared.source
+            sale,
+            entry_id=earned.entry_id,
+            order_id=order_id,
+            provider=shared.source,
+            occurred_at=periods.posted_at(at, closed=shared.closed, now=shared.now),
         )
     )
     batch.events.append(charging.event_of(earned, order_id, shared.by))

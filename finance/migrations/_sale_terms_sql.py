@@ -1,8 +1,8 @@
 """The rules in force for a sale, and what its vendors sold before it: one call inside the sale's own query. Frozen.
 
-A vendor is counted while a rule with tiers holds for it. The row of the month is its lock: sales of one vendor
-that are counted wait for each other, all others do not. The first sale of a month finds the row missing and
-begins with what was committed before.
+A vendor is counted from when a rule with tiers holds for it to the month's end. The row of the month is its
+lock: sales of one vendor that are counted wait for each other, all others do not. The first sale of a month
+finds the row missing and begins with what was committed before.
 """
 
 CREATE = """
@@ -41,6 +41,9 @@ BEGIN
             SELECT FROM public.finance_commissionrule t
             WHERE t.status = 'ACTIVE' AND t.tiers <> '[]'::jsonb
               AND t.currency = p_currency AND (t.vendor_id IS NULL OR t.vendor_id = s.vendor) AND t.valid @> p_at)
+           -- Counted once in a month is counted until its end: another rule with tiers may begin in it.
+           OR EXISTS (SELECT FROM public.finance_vendorvolume m
+                      WHERE m.vendor_id = s.vendor AND m.currency = p_currency AND m.month = p_month)
         ORDER BY s.vendor
     LOOP
         UPDATE public.finance_vendorvolume v SET sold_minor = v.sold_minor + v_part.base

@@ -15,11 +15,12 @@ import simplejson
 from django.core.management import CommandError, call_command
 from django.db import transaction
 from django.test import Client
+from django.utils import timezone
 
 from accounts.models import User
-from finance import charging, ledger, orders, rule_changes, sales, selectors
-from finance.models import Commission, Order
-from mestore.lib import sql
+from finance import charging, ledger, orders, periods, rule_changes, sales, selectors
+from finance.models import Commission, LedgerEntry, Order
+from mestore.lib import actor, sql
 from mestore.lib.http import dumps
 from tests.factories.accounts import AdminFactory, VendorFactory, grant
 from tests.factories.finance import CommissionFactory, OrderFactory
@@ -214,6 +215,21 @@ def test_an_administrator_without_the_grant_is_refused(path: str) -> None:
 
 
 # Processing
+
+
+def test_what_is_found_after_the_books_were_closed_is_posted_now(
+    order_body: Body, staff: tuple[User, dict[str, str]]
+) -> None:
+    order = unposted(order_body)
+    closed = timezone.now()
+    periods.close(closed, reason="the month is over", by=actor.system("test"))
+    path = f"{ROOT}orders/{order.pk}/process-commission"
+
+    answer = send("post", path, staff[1])
+
+    assert answer.status_code == 200
+    assert LedgerEntry.objects.get(kind="sale").occurred_at >= closed
+    assert Commission.objects.get().calculated_at == order.confirmed_at
 
 
 def test_the_machine_account_charges_what_is_not_charged(order_body: Body, vendor: User) -> None:

@@ -84,8 +84,9 @@ def test_debt_is_taken_once_whoever_else_moves_the_money() -> None:
     fund(vendor, cop("1000"))
     indebt(vendor, cop("300"))
 
-    netting: list[Callable[[], object]] = [partial(debts.net_all, by=SYSTEM)] * 6
-    race([*netting, partial(spend, vendor.pk, 40_000)])
+    runners: list[Callable[[], object]] = [partial(spend, vendor.pk, 40_000)]
+    runners += [partial(debts.net_all, by=SYSTEM)] * 6
+    race(runners)
 
     assert standing(vendor) == (30_000, 0)
     assert LedgerEntry.objects.filter(kind="debt_netted").count() == 1

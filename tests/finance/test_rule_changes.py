@@ -454,6 +454,21 @@ def test_the_tier_is_that_of_what_was_sold_before(
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "audit", "owner"])
+def test_what_is_sold_between_two_rules_with_tiers_counts(order_body: Body, vendor: User) -> None:
+    """A month that is counted is counted to its end, whichever rules come and go in it."""
+    first = tiers(vendor, boundary=20_000_000)
+    place(order_body())
+    rule_changes.end(first.pk, reason=WHY, by=EVA)
+    place(order_body(), key="key-2")
+    tiers(vendor, boundary=20_000_000)
+
+    place(order_body(), key="key-3")
+
+    assert VendorVolume.objects.get().sold_minor == 30_000_000
+    assert Commission.objects.order_by("-calculated_at")[0].rate_ppm == 50_000
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "audit", "owner"])
 def test_twenty_parallel_sales_cross_a_boundary_exactly_once(
     order_body: Body, vendor: User, race: Race
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import json
 import os
 import subprocess
@@ -14,10 +15,10 @@ import psycopg
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError
-from django.utils import translation
+from django.utils import timezone, translation
 
 from accounts.models import User
-from finance import numbers
+from finance import numbers, periods, verification
 from finance.imports import batches, rejects, run
 from finance.imports.files import UnusableFile
 from finance.imports.report import Report
@@ -408,3 +409,18 @@ def test_help_has_an_example(tmp_path: Path) -> None:
     )
 
     assert "--sellers sellers.csv" in shown.stdout
+
+
+def test_sales_of_closed_books_are_posted_now_and_count_as_of_then(tmp_path: Path) -> None:
+    """A close refuses what occurred before it; orders found later are still orders."""
+    periods.close(timezone.now() - dt.timedelta(hours=1), reason="the month is over", by=actor.system("test"))
+
+    report = imported(marketplace.good().write(tmp_path / "in"), tmp_path)
+
+    entries = list(LedgerEntry.objects.all())
+    assert (report.new_orders > 0, len(entries) > 0) == (True, True)
+    closed = periods.closed_until()
+    assert closed is not None
+    assert all(entry.occurred_at >= closed for entry in entries)
+    assert all(row.calculated_at < closed for row in Commission.objects.all())
+    assert verification.verify(by=actor.system("test")).broken == []
