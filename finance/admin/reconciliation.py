@@ -42,7 +42,7 @@ KIND_WORDS = {
     CaseKind.REPORTED_TWICE: gettext_lazy("reported twice"),
 }
 STATE_WORDS = {
-    CaseState.OPEN: (State.WARNING, gettext_lazy("open")),
+    CaseState.OPEN: (State.WARNING, gettext_lazy("to be decided")),
     CaseState.EXPLAINED: (State.GOOD, gettext_lazy("explained")),
     CaseState.CORRECTED: (State.GOOD, gettext_lazy("corrected")),
     CaseState.VANISHED: (State.UNKNOWN, gettext_lazy("vanished")),

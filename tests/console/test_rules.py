@@ -71,8 +71,8 @@ def test_who_may_only_look_proposes_and_decides_nothing() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("currency", "XXX"), ("vendor", "nobody@example.com"), ("vendor", "00000000-0000-4000-8000-000000000001"),
-        ("rate", "100.0001"),
+        ("currency", "XXX"), ("vendor", "nobody@example.com"),
+        ("vendor", "00000000-0000-4000-8000-000000000001"), ("rate", "100.0001"),
         ("rate", "1e1"), ("rate", "-1"), ("rate", "１"), ("rate", "1.23456"), ("fixed", "1.005"),
         ("cap", "1"),
         ("tiers", "5000000"), ("tiers", "2 1\n1 1"), ("tiers", "x 1"), ("starts", "2020-01-01T00:00"),
