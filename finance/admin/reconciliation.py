@@ -28,7 +28,7 @@ from mestore.lib.console import (
 )
 
 grants.register_model_permission(
-    "finance.reconciliationcase", view="transactions.read.read_only", change="transactions.audit.global"
+    "finance.reconciliationcase", view="transactions.read.read_only", change="transactions.manage.global"
 )
 grants.register_model_permission("finance.providerreport", view="transactions.read.read_only")
 CHANGE = "finance.change_reconciliationcase"
