@@ -271,7 +271,16 @@ BEGIN
                WHERE u.book_id = r.book_id AND u.of_entry = r.entry_id), 0)), 0), coalesce(max(r.seq), 0)
     INTO v_before, v_last
     FROM public.ledger_reversal r WHERE r.book_id = p_book AND r.of_entry = p_of;
-    IF v_original IS NULL OR v_before + p_amount > v_original OR (p_whole AND p_amount <> v_original) THEN
+    -- In its own currency; and what undid something is not undone itself, for nobody would count that.
+    IF v_original IS NULL OR v_before + p_amount > v_original OR (p_whole AND p_amount <> v_original)
+       OR EXISTS (
+           SELECT FROM public.ledger_transfer t WHERE t.book_id = p_book AND t.entry_id = p_entry
+             AND NOT EXISTS (SELECT FROM public.ledger_transfer o WHERE o.book_id = p_book AND o.entry_id = p_of
+                             AND o.currency = t.currency))
+       OR EXISTS (
+           SELECT FROM public.ledger_reversal r JOIN public.ledger_reversal u
+             ON u.book_id = r.book_id AND u.entry_id = r.of_entry
+           WHERE r.book_id = p_book AND r.entry_id = p_of) THEN
         RAISE EXCEPTION 'more would be taken back than ledger entry % holds', p_of
             USING ERRCODE = 'check_violation', TABLE = 'ledger_reversal',
                   CONSTRAINT = 'ledger_reversal_within_original';

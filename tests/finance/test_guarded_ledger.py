@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -311,6 +312,57 @@ def test_what_another_book_posted_cannot_be_taken_back(book: UUID) -> None:
 
     with pytest.raises(OverReversed):
         move(book, VENDOR_PENDING, PSP_CLEARING, 1, reverses=original.entry_id)
+
+
+def test_nothing_is_taken_back_in_another_currency(book: UUID) -> None:
+    original = move(book, PSP_CLEARING, VENDOR_PENDING, 100)
+
+    with pytest.raises(OverReversed):
+        move(book, VENDOR_PENDING, REFUND_CLEARING, 1, reverses=original.entry_id, currency="BRL")
+
+
+def test_what_undid_something_is_not_undone_itself(book: UUID) -> None:
+    """A sale, its refund, its failure: undoing that would let the sale be given back twice."""
+    original = move(book, PSP_CLEARING, VENDOR_PENDING, 100)
+    refund = move(book, VENDOR_PENDING, REFUND_CLEARING, 100, reverses=original.entry_id)
+    failure = move(book, REFUND_CLEARING, VENDOR_PENDING, 100, reverses=refund.entry_id, whole=True)
+
+    with pytest.raises(OverReversed):
+        move(book, VENDOR_PENDING, REFUND_CLEARING, 100, reverses=failure.entry_id)
+    move(book, VENDOR_PENDING, REFUND_CLEARING, 100, reverses=original.entry_id)
+    with pytest.raises(OverReversed):
+        move(book, VENDOR_PENDING, REFUND_CLEARING, 1, reverses=original.entry_id)
+
+
+def sent(amount: Any, debit: Any = "psp_clearing", credit: Any = "vendor_pending", *more: Any) -> list[Any]:
+    """One transfer as `ledger_post` takes it."""
+    return [debit, credit, "p", "COP", amount, *more]
+
+
+@pytest.mark.parametrize(
+    "transfers",
+    [
+        [sent(-5)], [sent(0)], [sent(2**63)], [sent(2**63 - 1)] * 2, [sent("1e3")], [sent(1.5)], [sent(None)],
+        [sent(5, "psp_clearing", None)], [sent(5, "psp_clearing", "psp_clearing")], [sent(5, "nobody")],
+        [["psp_clearing", "vendor_pending", None, "COP", 5]],
+        [["psp_clearing", "vendor_pending", "p", None, 5]],
+        [["psp_clearing", "vendor_pending", "p", "cop", 5]],
+        [[]], [{}], [], [None], "transfers", None,
+        [sent(5, "vendor_available", "payout_in_transit", "post", None)],
+        [sent(5, "vendor_available", "payout_in_transit", "void", str(UUID(int=0)))],
+    ],
+)  # fmt: skip
+def test_what_is_no_posting_is_refused_whoever_sends_it(
+    book: UUID, runtime: psycopg.Connection[Any], transfers: Any
+) -> None:
+    """Sent past our own code, as somebody would who got the runtime role: nothing of it stays."""
+    with pytest.raises(psycopg.Error):
+        runtime.execute(
+            "SELECT ledger_post(%s, %s, 'test', now(), 'x', %s, decode(repeat('00', 32), 'hex'),"
+            """ '{"kind":"system","id":"x","role":null,"session":null,"request":null}', NULL, NULL)""",
+            [book, ids.uuid7(), json.dumps(transfers)],
+        )
+    assert ledger.balances(book) == []
 
 
 def test_parallel_parts_never_exceed_the_whole(book: UUID, race: Any) -> None:
