@@ -9,7 +9,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 
 from finance.states import CommissionStatus, CommissionType, PaymentStatus
 
-_AMOUNT: Final = {
+AMOUNT: Final = {
     "description": "plain digits, as a string or a number, with no more decimals than the currency has",
     "oneOf": [{"type": "string", "pattern": r"^(0|[1-9][0-9]{0,14})(\.[0-9]{1,4})?$"}, {"type": "number"}],
 }
@@ -51,7 +51,7 @@ ORDER: Final = _object(
             vendor_id=_UUID,
             name=_TEXT,
             category=_TEXT,
-            unit_price=_AMOUNT,
+            unit_price=AMOUNT,
             quantity=_COUNT,
         ),
     },
@@ -71,7 +71,7 @@ ORDER: Final = _object(
         status={"type": "string", "enum": [status.value for status in PaymentStatus]},
         method=_TEXT,
         installments=_COUNT,
-        amount=_AMOUNT,
+        amount=AMOUNT,
     ),
 )
 ORDER_PLACED: Final = _answer(

@@ -683,6 +683,7 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Orders, commissions, sessions and sign-in of the MeStore marketplace.",
     "VERSION": "1.0.0",
     "SERVE_INCLUDE_SCHEMA": False,
+    "ENUM_NAME_OVERRIDES": {"BankAccountTypeEnum": [("AHORROS", "AHORROS"), ("CORRIENTE", "CORRIENTE")]},
 }
 
 # --- Language and time ------------------------------------------------------------------------------------

@@ -58,12 +58,12 @@ class AdminOrder(RoleView):
         return Response(shapes.admin_detail(order_reads.detail(order_id, reader=reader_of(request))))
 
     @extend_schema(
-        operation_id="admin_orders_cancel", summary="Cancel any order", request=shapes.CancelRequest,
+        operation_id="admin_orders_cancel", summary="Cancel any order", request=shapes.OrderCancelRequest,
         responses=OpenApiTypes.OBJECT,
     )  # fmt: skip
     def delete(self, request: Request, order_id: int) -> Response:
         """Cancel an order, with a JSON body; nothing is deleted."""
-        done = cancel(request, order_id, read(shapes.CancelRequest, request))
+        done = cancel(request, order_id, read(shapes.OrderCancelRequest, request))
         told = shapes.cancelled(done)
         refund_info: dict[str, Any] = {
             name: told[name]

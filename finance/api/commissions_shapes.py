@@ -8,9 +8,11 @@ from decimal import Decimal
 from typing import Any, Final
 
 from django.utils.translation import gettext_lazy as _
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from finance import commission_rules, commissions
+from finance.api import fields
 from finance.commission_explain import Explained
 from finance.commission_explanation import GroupExplanation, Step
 from finance.money import text_of
@@ -21,6 +23,7 @@ _RATE: Final = re.compile(r"(0|1)(\.[0-9]{1,6})?", re.ASCII)
 _BIGGEST_ID: Final = 2**63 - 1
 
 
+@extend_schema_field(fields.RATE)
 class Rate(serializers.Field[int, Any, Any, Any]):
     """A fraction of 1 as a string or a plain number, in parts per million; 0 is 0."""
 

@@ -87,12 +87,12 @@ class Cancel(RoleView):
     needs = {"PATCH": MOVING}
 
     @extend_schema(
-        operation_id="orders_cancel", summary="Cancel an order", request=shapes.CancelRequest,
+        operation_id="orders_cancel", summary="Cancel an order", request=shapes.OrderCancelRequest,
         responses=OpenApiTypes.OBJECT,
     )  # fmt: skip
     def patch(self, request: Request, order_id: int) -> Response:
         """Cancel an order; a paid one gives its money back unless that is not wanted."""
-        given = read(shapes.CancelRequest, request)
+        given = read(shapes.OrderCancelRequest, request)
         return Response(shapes.cancelled(cancel(request, order_id, given)))
 
 

@@ -42,7 +42,7 @@ class StatusUnknown(errors.BadRequest):
     message = _("There is no such order status.")
 
 
-class CancelRequest(serializers.Serializer[Any]):
+class OrderCancelRequest(serializers.Serializer[Any]):
     """Why an order is cancelled, and whether its money goes back."""
 
     reason = lines(500, min_length=1)

@@ -87,12 +87,12 @@ class ApproveView(AdministrationView):
     step_up = {"POST": payout_approvals.STEP_UP}
 
     @extend_schema(
-        operation_id="payouts_approve", summary="Agree to a payout", request=shapes.DecisionRequest,
+        operation_id="payouts_approve", summary="Agree to a payout", request=shapes.PayoutDecisionRequest,
         responses=OpenApiTypes.OBJECT,
     )  # fmt: skip
     def post(self, request: Request, payout_id: UUID) -> Response:
         """Agree; with the last approval that it needs the payout is approved."""
-        given = read(shapes.DecisionRequest, request)
+        given = read(shapes.PayoutDecisionRequest, request)
         content = bytes.fromhex(given["content_hash"]) or None
         row = payout_approvals.approve(
             payout_id, reason=given["reason"], content=content, by=actor.of(request)
@@ -107,12 +107,12 @@ class RejectView(AdministrationView):
     step_up = {"POST": payout_approvals.STEP_UP}
 
     @extend_schema(
-        operation_id="payouts_reject", summary="Reject a payout", request=shapes.RejectRequest,
+        operation_id="payouts_reject", summary="Reject a payout", request=shapes.PayoutRejectRequest,
         responses=OpenApiTypes.OBJECT,
     )  # fmt: skip
     def post(self, request: Request, payout_id: UUID) -> Response:
         """Reject; the amount is free again and the vendor is told."""
-        given = read(shapes.RejectRequest, request)
+        given = read(shapes.PayoutRejectRequest, request)
         return Response(
             _for_staff(payout_ends.reject(payout_id, reason=given["reason"], by=actor.of(request)))
         )
@@ -124,12 +124,12 @@ class CancelView(AdministrationView):
     role = IsVendor
 
     @extend_schema(
-        operation_id="payouts_cancel", summary="Cancel a payout", request=shapes.CancelRequest,
+        operation_id="payouts_cancel", summary="Cancel a payout", request=shapes.PayoutCancelRequest,
         responses=OpenApiTypes.OBJECT,
     )  # fmt: skip
     def post(self, request: Request, payout_id: UUID) -> Response:
         """Cancel what was not sent yet."""
-        given = read(shapes.CancelRequest, request)
+        given = read(shapes.PayoutCancelRequest, request)
         row = payout_ends.cancel(
             payout_id, vendor_id=person(request).pk, reason=given["reason"], by=actor.of(request)
         )

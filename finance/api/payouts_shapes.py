@@ -6,10 +6,12 @@ from typing import Any
 
 from django.core.validators import RegexValidator
 from django.utils.translation import gettext_lazy as _
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from finance import payout_reads
+from finance.api import fields
 from finance.models import Payout, PayoutApproval, PayoutChange
 from finance.money import MAX_MINOR, Money, MoneyError, exponent, parse
 from finance.payout_screening import FOUND
@@ -21,6 +23,7 @@ _LINES = RegexValidator(
 _HASH = RegexValidator(r"\A[0-9a-f]{64}\Z", _("This must be a SHA-256 digest in hexadecimal."), "digest")
 
 
+@extend_schema_field(fields.AMOUNT)
 class Amount(serializers.Field[Any, Any, Any, Any]):
     """An amount as it was sent: a string or the digits of a JSON number, never through a float."""
 
@@ -48,20 +51,20 @@ class PayoutRequest(serializers.Serializer[Any]):
         return {**attrs, "money": money(attrs["amount"], attrs["currency"])}
 
 
-class DecisionRequest(serializers.Serializer[Any]):
+class PayoutDecisionRequest(serializers.Serializer[Any]):
     """Why, and what was seen: `content_hash` of the detail, so that nobody agrees to something else."""
 
     reason = Text(max_length=500, validators=[_LINES], required=False, allow_blank=True, default="")
     content_hash = Text(max_length=64, validators=[_HASH], required=False, default="")
 
 
-class RejectRequest(serializers.Serializer[Any]):
+class PayoutRejectRequest(serializers.Serializer[Any]):
     """Why not; the vendor reads it."""
 
     reason = Text(min_length=10, max_length=500, validators=[_LINES])
 
 
-class CancelRequest(serializers.Serializer[Any]):
+class PayoutCancelRequest(serializers.Serializer[Any]):
     """Why, if the vendor says so."""
 
     reason = Text(max_length=500, validators=[_LINES], required=False, allow_blank=True, default="")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from accounts.api.shapes import lines, plain
 from finance import money
+from finance.api import fields
 from finance.models import Refund, RefundPart
 from finance.money import MoneyError, text_of
 from finance.refund_outcomes import total_of
@@ -23,6 +25,7 @@ class AmountInvalid(errors.Unprocessable):
     """Some amounts or the currency are wrong; `details` names each."""
 
 
+@extend_schema_field(fields.AMOUNT)
 class RawAmount(serializers.Field):  # type: ignore[type-arg]  # not generic at run time
     """An amount as it was sent: a string, or the digits of a number. It is read with its currency."""
 

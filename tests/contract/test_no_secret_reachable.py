@@ -166,6 +166,7 @@ def test_secret_values_are_on_no_page_and_in_no_export(model: Any, eye: Any) -> 
         "leaf_hash",
         "canon",
         "file_digest",
+        "rule_hash",
     }  # evidence, printed on purpose for those who may see the trail; never asked about
     for field in model._meta.concrete_fields:
         value = getattr(row, field.attname)

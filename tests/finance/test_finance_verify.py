@@ -37,6 +37,7 @@ from monitoring.models import AuditEvent, Signal
 from tests.factories.accounts import VendorFactory
 from tests.factories.finance import OrderItemFactory
 from tests.finance.selling import BY, NET, fund, move, sold
+from tests.harness import horizon
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "audit", "owner"])
 
@@ -70,6 +71,7 @@ def books(transactional_db: None) -> Books:
     with transaction.atomic():
         ledger.post_many([reserve], by=BY)
     fund(vendor.pk, 300)
+    horizon.wait()
     sql.fetch_one("SELECT taken FROM ledger_take_snapshots(NULL, 100)")
     return Books(vendor, other, young, settled, refunded, refund, reserve)
 

@@ -31,6 +31,7 @@ from finance.postings import (
 from mestore.lib import ids, sql
 from mestore.lib.errors import SecurityServiceFailure
 from tests.finance.selling import BY, fund, move, reserve, resolve
+from tests.harness import horizon
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "audit", "owner"])
 
@@ -509,6 +510,7 @@ def filled(book: UUID) -> UUID:
     move(book, VENDOR_AVAILABLE, PSP_CLEARING, 10, reverses=original.entry_id)
     reserve(book, 5)
     periods.close(timezone.now() - dt.timedelta(days=9), reason="test", by=BY)
+    horizon.wait()
     sql.fetch_one("SELECT taken FROM ledger_take_snapshots(NULL, 10)")
     return book
 

@@ -17,6 +17,7 @@ from finance.models import BalanceSnapshot
 from finance.postings import PLATFORM_FEE, PSP_CLEARING, SUSPENSE
 from monitoring.models import AuditEvent, Signal
 from tests.finance.selling import BY, fund, move
+from tests.harness import horizon
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "audit", "owner"])
 
@@ -60,6 +61,7 @@ def test_what_commits_after_the_snapshot_is_not_lost(book: UUID, app_dsn: str) -
 def test_a_snapshot_and_what_came_after_it_are_the_whole(book: UUID) -> None:
     for amount in (10, 20, 30):
         pay(book, amount)
+        horizon.wait()
         snapshots.take()
         assert net(book) == sum(range(10, amount + 10, 10))
 
@@ -71,6 +73,7 @@ def test_books_are_taken_in_pages(transactional_db: None) -> None:
     books = [uuid4() for _ in range(5)]
     for one in books:
         pay(one, 7)
+    horizon.wait()
     seen: list[int] = []
 
     taken = snapshots.take(page=2, progress=seen.append)
@@ -105,6 +108,7 @@ def test_runs_at_once_take_each_snapshot_once(book: UUID, race: Any) -> None:
 
 def test_the_nightly_run_tells_of_a_snapshot_that_is_wrong(book: UUID, superuser_dsn: str) -> None:
     pay(book, 5)
+    horizon.wait()
     snapshots.take()
     assert money_jobs.verify_money(0)
     with psycopg.connect(superuser_dsn, autocommit=True) as connection:
@@ -123,6 +127,7 @@ def test_the_nightly_run_tells_of_a_snapshot_that_is_wrong(book: UUID, superuser
 def restored(book: UUID, superuser_dsn: str) -> UUID:
     """The snapshots say that ids had come much further than this cluster's have."""
     pay(book, 5)
+    horizon.wait()
     snapshots.take()
     with psycopg.connect(superuser_dsn, autocommit=True) as connection:
         connection.execute("UPDATE ledger_snapshot SET horizon = '999999999'::xid8")
@@ -147,6 +152,7 @@ def test_snapshots_of_another_cluster_stop_the_command_and_the_job(restored: UUI
 
 def test_rebuilding_makes_them_right_again(restored: UUID) -> None:
     pay(restored, 7)
+    horizon.wait()
 
     told = run_command("--rebuild", "--reason", "restored from the backup of Monday")
 
@@ -169,6 +175,7 @@ def test_command_ends_with_2_where_it_is_told_too_little(
 def test_thinning_out_keeps_the_newest(book: UUID) -> None:
     for _ in range(4):
         pay(book, 5)
+        horizon.wait()
         run_command()
 
     assert run_command("--keep", "1") == {"gone": 6}
