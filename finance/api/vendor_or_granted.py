@@ -9,8 +9,9 @@ from rest_framework.request import Request
 
 from accounts.api.base import AdministrationView, person
 from accounts.models import User
-from accounts.permissions import HasPermission, IsVendorOrStaff
+from accounts.permissions import IsVendorOrStaff
 from accounts.roles import Role
+from finance.api.access import StaffHolds
 from mestore.lib import errors
 
 
@@ -21,12 +22,9 @@ class VendorOrGrantedView(AdministrationView):
 
     def get_permissions(self) -> list[Any]:
         """The role first, then, for the staff, the row of the permission table."""
-        user: Any = self.request.user
-        if getattr(user, "user_type", None) == Role.VENDOR:
-            return [self.role()]
         method = "GET" if self.request.method == "HEAD" else self.request.method or ""
         name = self.needs.get(method)
-        return [self.role(), *([HasPermission(name)] if name else [])]
+        return [self.role(), *([StaffHolds(name)] if name else [])]
 
 
 def own(request: Request, vendor_id: UUID, refusal: type[errors.MeStoreError]) -> User:
