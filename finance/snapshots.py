@@ -58,7 +58,8 @@ def from_another_cluster() -> int:
 def rebuild(*, reason: str, by: Actor, progress: Progress = lambda _taken: None) -> tuple[int, int]:
     """Throw every snapshot away, as the owner of the tables, and take them anew; return (gone, taken).
 
-    Balances are right all the time: without a snapshot they are summed up from the beginning.
+    Without a snapshot balances are summed up from the beginning. Before this, after a dump was restored into
+    another cluster, they are wrong: its snapshots speak of other transactions.
     """
     gone = sql.execute("DELETE FROM ledger_snapshot", using="owner")
     taken = take(progress=progress)

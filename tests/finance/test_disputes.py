@@ -359,8 +359,7 @@ def test_legacy_words_are_kept() -> None:
     assert Client().get("/api/v1/comisiones/").status_code == 401
 
 
-def test_an_impersonator_opens_none() -> None:
-    """`by` names who acted: here the vendor, whoever asks in code."""
+def test_the_trail_names_who_opened_it() -> None:
     commission = sold()
     by = Actor(kind="user", id=str(ids.uuid7()))
     dispute = disputes.open_dispute(commission.pk, subject="x", description="y" * 10, by=by)
