@@ -384,10 +384,12 @@ def test_a_twin_in_flight_is_told_to_come_back(order_body: Body, app_dsn: str) -
                 "INSERT INTO finance_idempotencykey (scope, key, request_hash) VALUES (%s, 'key-1', %s)",
                 [f"{MACHINE.id}:{orders.ROUTE}", crypto.digest(ready.identity())],
             )
+            sql.execute("SET lock_timeout = '500ms'")  # in tests it is as long as a busy machine needs
             with pytest.raises(TwinInFlight) as busy:
                 orders.place(ready, key="key-1", by=MACHINE)
             cursor.execute("ROLLBACK")
     finally:
+        sql.execute("RESET lock_timeout")
         other.close()
 
     assert busy.value.headers == {"Retry-After": "1"}
