@@ -246,7 +246,7 @@ def test_two_workers_mark_each_session_once(race: Race) -> None:
 
 
 @committed
-def test_sign_ins_during_the_end_are_either_dead_or_began_after_it(race: Race) -> None:
+def test_sign_ins_during_the_end_are_dead_or_began_after_it(race: Race) -> None:
     users = people.BuyerFactory.create_batch(6)
 
     outcomes = race([*(partial(made.session_of, user) for user in users[:3]), end_everyone,
@@ -255,7 +255,12 @@ def test_sign_ins_during_the_end_are_either_dead_or_began_after_it(race: Race) -
     cutoff = SessionCutoff.objects.get()
     for session in (found for found in outcomes if isinstance(found, UserSession)):
         is_alive = session_check.by_token(session.pk, session.user_id, address="127.0.0.1") is not None
-        assert is_alive == (session.created_at > cutoff.at)
+        assert not (is_alive and session.created_at <= cutoff.at)
+        # One that began after the moment and was there before the end was committed looks like one dated by
+        # a clock that runs ahead: it is ended by its own row, never for another reason.
+        session.refresh_from_db()
+        if session.created_at > cutoff.at:
+            assert is_alive or session.revoked_why == sessions.EVERYONE
 
 
 # All sessions of one account
