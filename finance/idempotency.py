@@ -10,7 +10,8 @@ failures are not.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -72,6 +73,20 @@ class Claim:
     stored: Answer | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which key of whom: what a statement of the caller's own claims, with the words of `_CLAIM`."""
+
+    route: str
+    scope: str
+    key: str
+
+    @property
+    def binding(self) -> bytes:
+        """What the stored answer is bound to."""
+        return crypto.row_binding(self.scope, self.key)
+
+
 def key_of(request: Any) -> str:
     """Return the request's key. Raises `KeyMissing` when there is none or it is no plain word."""
     key = str(request.headers.get(HEADER, ""))
@@ -86,24 +101,43 @@ def claim(route: str, key: str, request_hash: bytes, *, by: Actor) -> Claim:
     Raises `KeyReused` for other contents (recorded as a refusal) and `TwinInFlight` when the first request
     has not ended within the lock timeout.
     """
-    scope = f"{by.id}:{route}"
-    binding = crypto.row_binding(scope, key)
+    claimed = asked(route, key, by=by)
+    with twin_told():
+        made = sql.fetch_one(_CLAIM, [claimed.scope, key, request_hash], prepare=True)
+    if made is not None:
+        return Claim(made[0], claimed.binding)
+    row_id, answer = recall(claimed, request_hash, by=by)
+    return Claim(row_id, claimed.binding, answer)
+
+
+def asked(route: str, key: str, *, by: Actor) -> Asked:
+    """Return which key this caller claims for `route`."""
+    return Asked(route, f"{by.id}:{route}", key)
+
+
+@contextmanager
+def twin_told() -> Iterator[None]:
+    """Around the statement that claims: raise `TwinInFlight` when the first request does not end in time."""
     try:
-        made = sql.fetch_one(_CLAIM, [scope, key, request_hash])
+        yield
     except OperationalError as error:
         if getattr(error.__cause__, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
             raise
         raise TwinInFlight(headers={"Retry-After": "1"}) from error
-    if made is not None:
-        return Claim(made[0], binding)
-    row_id, known_hash, status, body = sql.fetch_one(_READ, [scope, key]) or (0, request_hash, None, None)
+
+
+def recall(claimed: Asked, request_hash: bytes, *, by: Actor) -> tuple[int, Answer]:
+    """Return the row of a key that was claimed before, and its answer. Raises as `claim` does."""
+    row_id, known_hash, status, body = sql.fetch_one(_READ, [claimed.scope, claimed.key]) or (
+        0, request_hash, None, None,
+    )  # fmt: skip
     if not crypto.equal(bytes(known_hash), request_hash):
-        audit.record_refusal(events.IDEMPOTENCY_MISMATCH, by=by, data={"route": route})
+        audit.record_refusal(events.IDEMPOTENCY_MISMATCH, by=by, data={"route": claimed.route})
         raise KeyReused
     if status is None or body is None:
         raise TwinInFlight(headers={"Retry-After": "1"})
-    opened = crypto.unseal(body, purpose=_PURPOSE, bound_to=binding)
-    return Claim(row_id, binding, Answer(status, opened, replayed=True))
+    opened = crypto.unseal(body, purpose=_PURPOSE, bound_to=claimed.binding)
+    return row_id, Answer(status, opened, replayed=True)
 
 
 def once(

@@ -7,7 +7,8 @@ carries a MAC under a key that the database does not have, and is a leaf of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -40,6 +41,9 @@ __all__ = [
     "currency_sums",
     "owed",
     "post_many",
+    "poster",
+    "refusals_named",
+    "rows",
     "signatures",
 ]
 
@@ -215,15 +219,28 @@ def post_many(postings: Sequence[Posting], *, by: Actor) -> None:
     """
     if not postings:
         return
+    with refusals_named():
+        sql.fetch_one(_POST, [simplejson.dumps(poster(by)), simplejson.dumps(rows(postings))], prepare=True)
+
+
+def rows(postings: Sequence[Posting]) -> list[dict[str, Any]]:
+    """Return postings as `ledger_post` takes them, signed, for a statement that has the words of `_POST`."""
     # One order for everybody: two transactions that open the same accounts cannot wait for each other.
-    rows = [
-        _row(posting)
-        for posting in sorted(postings, key=lambda posting: (posting.book.bytes, posting.source))
-    ]
-    actor = {"kind": by.kind, "id": by.id or by.label or None, "role": by.role or None,
-             "session": by.session_id, "request": by.request_id}  # fmt: skip
+    ordered = sorted(postings, key=lambda posting: (posting.book.bytes, posting.source))
+    return [_row(posting) for posting in ordered]
+
+
+def poster(by: Actor) -> dict[str, Any]:
+    """Return who posts, as `ledger_post` takes it."""
+    return {"kind": by.kind, "id": by.id or by.label or None, "role": by.role or None,
+            "session": by.session_id, "request": by.request_id}  # fmt: skip
+
+
+@contextmanager
+def refusals_named() -> Iterator[None]:
+    """Around a statement that posts: raise what `post_many` raises where the database refuses."""
     try:
-        sql.fetch_one(_POST, [simplejson.dumps(actor), simplejson.dumps(rows)])
+        yield
     except IntegrityError as error:
         diagnosis = getattr(error.__cause__, "diag", None)
         if refusal := _REFUSALS.get(getattr(diagnosis, "constraint_name", None)):

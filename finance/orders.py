@@ -1,7 +1,8 @@
 """Placing an order: the storefront tells what was bought, we price it, and a paid order is a sale at once.
 
-One transaction of at most five statements: claim the idempotency key; read what the decision needs; write
-order, lines, payment, commissions and the stored answer; post the sale; record the events.
+One transaction of two statements: claim the idempotency key and read what the decision needs; write order,
+lines, payment, commissions, the stored answer and the events, and post the sale. Nothing is sold as often as
+this happens, so both repeat words of others (`idempotency`, `ledger`, `audit`), which a test compares.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from django.utils.translation import gettext_lazy as _
 
 from finance import charging, idempotency, ledger, numbers, sale_postings, serializers, transactions
 from finance.charging import Earned, Part, PartLine, Terms
-from finance.idempotency import Answer, Claim
+from finance.idempotency import Answer, Asked, Claim
 from finance.models.orders import STOREFRONT
 from finance.order_form import OrderForm
 from finance.postings import Posting
@@ -33,11 +34,16 @@ from monitoring import audit, events
 ROUTE: Final = "POST /api/v1/orders/"
 CREATED: Final = 201
 
-# What the decision needs, and the order's id, so that the answer can be stored with the order. A sale that is
-# not refused is counted for its vendors here, where anybody counts, and learns the rules in force.
-_FACTS = """
-WITH facts AS MATERIALIZED (
-    SELECT nextval('finance_order_id_seq'::regclass) AS id,
+# The key, and what the decision needs: the order's id, so that the answer can be stored with the order. A
+# sale that is not refused is counted for its vendors here, where anybody counts, and learns the rules in
+# force. For a key that was claimed before nothing is drawn or counted.
+_ASK = """
+WITH claim AS (
+    INSERT INTO finance_idempotencykey (scope, key, request_hash)
+    VALUES (%(scope)s, %(key)s, %(request_hash)s)
+    ON CONFLICT (scope, key) DO NOTHING RETURNING id
+), facts AS MATERIALIZED (
+    SELECT c.id AS claim, nextval('finance_order_id_seq'::regclass) AS id,
            (SELECT coalesce(array_agg(u.id), '{}') FROM accounts_user u
             JOIN accounts_vendorprofile p ON p.user_id = u.id
             WHERE u.id = ANY(%(vendors)s::uuid[]) AND u.user_type = 'VENDOR' AND u.is_active
@@ -48,8 +54,9 @@ WITH facts AS MATERIALIZED (
            EXISTS (SELECT FROM finance_order o
                    WHERE o.source = %(source)s::text
                      AND o.external_reference = %(reference)s::text) AS is_known
+    FROM claim c
 )
-SELECT f.id, f.vendors, f.has_buyer, f.is_known, t.rules, t.volumes
+SELECT f.claim, f.id, f.vendors, f.has_buyer, f.is_known, t.rules, t.volumes
 FROM facts f
 CROSS JOIN LATERAL finance_sale_terms(
     %(currency)s::text, %(at)s::timestamptz, %(month)s::date, %(since)s::timestamptz, %(parts)s::uuid[],
@@ -58,49 +65,78 @@ CROSS JOIN LATERAL finance_sale_terms(
 """
 
 _WRITE = """
-WITH items AS (
+WITH placed AS (
+    INSERT INTO finance_order (
+        id, order_number, source, external_reference, buyer_id, buyer_reference, currency, status,
+        subtotal_minor, tax_minor, shipping_minor, discount_minor, total_minor, shipping_name, shipping_phone,
+        shipping_email, shipping_address, shipping_city, shipping_state, shipping_postal_code,
+        shipping_country, notes, placed_at, confirmed_at, created_at, updated_at)
+    SELECT o.id, o.number, o.source, o.external_reference, o.buyer_id, o.buyer_reference, o.currency,
+           o.status, o.subtotal_minor, o.tax_minor, o.shipping_total_minor, 0, o.total_minor, o.shipping_name,
+           o.shipping_phone, o.shipping_email, o.shipping_address, o.shipping_city, o.shipping_state,
+           o.shipping_postal_code, o.shipping_country, o.notes, o.placed_at, o.confirmed_at, o.placed_at,
+           o.placed_at
+    FROM jsonb_to_record(%(document)s::jsonb -> 'order') AS o (
+        id bigint, number text, source text, external_reference text, buyer_id uuid, buyer_reference text,
+        currency text, status text, subtotal_minor bigint, tax_minor bigint, shipping_total_minor bigint,
+        total_minor bigint, shipping_name text, shipping_phone text, shipping_email text,
+        shipping_address text, shipping_city text, shipping_state text, shipping_postal_code text,
+        shipping_country text, notes text, placed_at timestamptz, confirmed_at timestamptz)
+), items AS (
     INSERT INTO finance_orderitem (order_id, line, product_id, vendor_id, name, category, unit_price_minor,
                                    quantity, line_total_minor, shipping_minor, commission_minor, rate_ppm,
                                    rule_hash, rounding)
-    SELECT %(id)s, i.line, i.product_id, i.vendor_id, i.name, i.category, i.unit_price_minor, i.quantity,
-           i.line_total_minor, i.shipping_minor, i.commission, i.rate_ppm, decode(i.rule_hash, 'hex'),
-           coalesce(i.rounding, '')
-    FROM jsonb_to_recordset(%(items)s::jsonb) AS i (
+    SELECT %(id)s::bigint, i.line, i.product_id, i.vendor_id, i.name, i.category, i.unit_price_minor,
+           i.quantity, i.line_total_minor, i.shipping_minor, i.commission, i.rate_ppm,
+           decode(i.rule_hash, 'hex'), coalesce(i.rounding, '')
+    FROM jsonb_to_recordset(%(document)s::jsonb -> 'items') AS i (
         line int, product_id text, vendor_id uuid, name text, category text, unit_price_minor bigint,
         quantity int, line_total_minor bigint, shipping_minor bigint, commission bigint, rate_ppm int,
         rule_hash text, rounding text)
 ), payment AS (
     INSERT INTO finance_orderpayment (order_id, sequence, method, installments, amount_minor, provider,
                                       reference, status)
-    SELECT %(id)s, 1, p.method, p.installments, %(total_minor)s, p.provider, p.reference, p.status
-    FROM jsonb_to_recordset(%(payments)s::jsonb) AS p (
-        method text, installments int, provider text, reference text, status text)
+    SELECT %(id)s::bigint, 1, p.method, p.installments, p.amount_minor, p.provider, p.reference, p.status
+    FROM jsonb_to_recordset(%(document)s::jsonb -> 'payments') AS p (
+        method text, installments int, amount_minor bigint, provider text, reference text, status text)
 ), earned AS (
     INSERT INTO finance_commission (id, commission_number, order_id, vendor_id, currency, order_amount_minor,
                                     rate_ppm, commission_amount_minor, vendor_amount_minor, commission_type,
                                     status, entry_id, rule_id, rule_hash, rule_snapshot, rounding,
                                     fee_tax_minor, withheld_minor, calculated_at, created_at, updated_at)
-    SELECT c.id, c.number, %(id)s, c.vendor_id, %(currency)s, c.base, c.rate_ppm, c.commission,
+    SELECT c.id, c.number, %(id)s::bigint, c.vendor_id, %(currency)s::text, c.base, c.rate_ppm, c.commission,
            c.vendor_amount, c.kind, c.status, c.entry_id, c.rule_id, decode(c.rule_hash, 'hex'),
-           c.rule_snapshot, c.rounding, c.fee_tax, c.withheld, %(now)s, %(now)s, %(now)s
-    FROM jsonb_to_recordset(%(commissions)s::jsonb) AS c (
+           c.rule_snapshot, c.rounding, c.fee_tax, c.withheld, %(now)s::timestamptz, %(now)s::timestamptz,
+           %(now)s::timestamptz
+    FROM jsonb_to_recordset(%(document)s::jsonb -> 'commissions') AS c (
         id uuid, number text, vendor_id uuid, base bigint, rate_ppm int, commission bigint,
         vendor_amount bigint, kind text, status text, entry_id uuid, rule_id uuid, rule_hash text,
         rule_snapshot text, rounding text, fee_tax bigint, withheld bigint)
 ), answered AS (
     UPDATE finance_idempotencykey SET status = %(answer_status)s, body = %(answer)s WHERE id = %(claim)s
+), event AS (
+    INSERT INTO audit_event (id, occurred_at, type, outcome, actor_kind, actor_id, actor_role, target_type,
+                             target_id, session_id, request_id, canon, pii_ct, writer_mac, leaf_hash)
+    SELECT id, occurred_at, type, outcome, actor_kind, actor_id, actor_role, target_type,
+           target_id, session_id, request_id, convert_to(canon, 'UTF8'), decode(pii_ct, 'hex'),
+           decode(writer_mac, 'hex'), sha256('\\x00'::bytea || convert_to(canon, 'UTF8'))
+    FROM json_to_recordset(%(events)s::json) AS new (
+        id uuid, occurred_at timestamptz, type text, outcome text, actor_kind text, actor_id text,
+        actor_role text, target_type text, target_id text, session_id text, request_id text, canon text,
+        pii_ct text, writer_mac text, subject text)
+    WHERE NOT EXISTS (SELECT FROM subject_key k WHERE k.subject = new.subject AND k.wrapped IS NULL)
+    RETURNING id, occurred_at
+), pending AS (
+    INSERT INTO audit_pending (id, occurred_at) SELECT id, occurred_at FROM event
+), posted AS (
+    SELECT count(public.ledger_post(e.book, e.entry, e.kind, e.occurred_at, e.source, e.transfers,
+                                    decode(e.mac, 'hex'), %(document)s::jsonb -> 'poster', e.reverses,
+                                    e.whole)) AS sales
+    FROM jsonb_to_recordset(%(document)s::jsonb -> 'postings') AS e (
+        book uuid, entry uuid, kind text, occurred_at timestamptz, source text, transfers jsonb, mac text,
+        reverses uuid, whole boolean)
 )
-INSERT INTO finance_order (
-    id, order_number, source, external_reference, buyer_id, buyer_reference, currency, status, subtotal_minor,
-    tax_minor, shipping_minor, discount_minor, total_minor, shipping_name, shipping_phone, shipping_email,
-    shipping_address, shipping_city, shipping_state, shipping_postal_code, shipping_country, notes, placed_at,
-    confirmed_at, created_at, updated_at)
-VALUES (
-    %(id)s, %(number)s, %(source)s, %(external_reference)s, %(buyer_id)s, %(buyer_reference)s, %(currency)s,
-    %(status)s, %(subtotal_minor)s, %(tax_minor)s, %(shipping_total_minor)s, 0, %(total_minor)s,
-    %(shipping_name)s, %(shipping_phone)s, %(shipping_email)s, %(shipping_address)s, %(shipping_city)s,
-    %(shipping_state)s, %(shipping_postal_code)s, %(shipping_country)s, %(notes)s, %(now)s, %(confirmed_at)s,
-    %(now)s, %(now)s)
+SELECT (SELECT count(*) FROM event), posted.sales FROM posted
 """
 
 
@@ -162,36 +198,55 @@ def place(form: OrderForm, *, key: str, by: Actor) -> Answer:
 
 def _place(form: OrderForm, key: str, request_hash: bytes, by: Actor) -> Answer | errors.MeStoreError:
     """Do it inside one transaction; a refusal is returned, not raised, because it is to be kept."""
-    claim = idempotency.claim(ROUTE, key, request_hash, by=by)
-    if claim.stored is not None:
-        return idempotency.refusal_from(claim.stored, _REFUSALS) or claim.stored
-    now = timezone.now()
-    order_id, refusal, terms = _decide(form, now)
-    if refusal is not None:
+    now, asked = timezone.now(), idempotency.asked(ROUTE, key, by=by)
+    facts = _ask(form, asked, request_hash, now)
+    if facts is None:
+        _row, stored = idempotency.recall(asked, request_hash, by=by)
+        return idempotency.refusal_from(stored, _REFUSALS) or stored
+    claim = Claim(facts.claim, asked.binding)
+    if (refusal := _refusal(form, facts)) is not None:
         idempotency.store_refusal(claim, refusal)
         audit.record(events.ORDER_REFUSED, by=by, data={"code": refusal.code, "currency": form.currency})
         return refusal
-    order = _order(order_id, form, terms, now)
+    order = _order(facts.order_id, form, facts.terms, now)
     body = dumps(serializers.order_placed(order))
-    _write(order, claim, body)
-    ledger.post_many([_posting(order, earned) for earned in order.earned], by=by)
-    audit.record_many(_events(order, by))
+    _write(order, claim, body, by)
     return Answer(CREATED, body)
 
 
-def _decide(form: OrderForm, now: datetime) -> tuple[int, errors.MeStoreError | None, Terms]:
-    """Return the order's id to be, why it is refused, if it is, and by which terms it is charged."""
-    asked = charging.question(
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What the database says of an order that is to be: its key, its id, who may sell and buy, the terms."""
+
+    claim: int
+    order_id: int
+    vendors: frozenset[UUID]
+    has_buyer: bool
+    is_known: bool
+    terms: Terms
+
+
+def _ask(form: OrderForm, key: Asked, request_hash: bytes, now: datetime) -> _Facts | None:
+    """Claim the key and return what the decision needs; None when the key was claimed before."""
+    question = charging.question(
         parts_of(form), currency=form.currency, reference=form.external_reference, at=now
     ) | {
-        "vendors": form.vendor_ids, "buyer": form.buyer_id, "source": STOREFRONT,
-        "reference": form.external_reference, "is_paid": form.is_paid,
+        "scope": key.scope, "key": key.key, "request_hash": request_hash, "vendors": form.vendor_ids,
+        "buyer": form.buyer_id, "source": STOREFRONT, "reference": form.external_reference,
+        "is_paid": form.is_paid,
     }  # fmt: skip
-    order_id, vendors, has_buyer, is_known, rules, volumes = sql.fetch_one(_FACTS, asked, prepare=True) or (
-        0, [], False, False, None, None,
-    )  # fmt: skip
+    with idempotency.twin_told():
+        row = sql.fetch_one(_ASK, question, prepare=True)
+    if row is None:
+        return None
+    claim, order_id, vendors, has_buyer, is_known, rules, volumes = row
     terms = charging.terms_from(rules, volumes)
-    if unknown := set(form.vendor_ids) - set(vendors):
+    return _Facts(claim, order_id, frozenset(vendors), has_buyer, is_known, terms)
+
+
+def _refusal(form: OrderForm, facts: _Facts) -> errors.MeStoreError | None:
+    """Return why the order is refused, if it is."""
+    if unknown := set(form.vendor_ids) - facts.vendors:
         details = [
             FieldError(
                 f"body -> items -> {index} -> vendor_id", VendorRefused.message, "vendor_not_authorized"
@@ -199,11 +254,11 @@ def _decide(form: OrderForm, now: datetime) -> tuple[int, errors.MeStoreError | 
             for index, line in enumerate(form.lines)
             if line.vendor_id in unknown
         ]
-        return order_id, VendorRefused(details=details), terms
-    if not has_buyer:
+        return VendorRefused(details=details)
+    if not facts.has_buyer:
         details = [FieldError("body -> buyer_id", BuyerRefused.message, "buyer_not_found")]
-        return order_id, BuyerRefused(details=details), terms
-    return order_id, OrderKnown() if is_known else None, terms
+        return BuyerRefused(details=details)
+    return OrderKnown() if facts.is_known else None
 
 
 def parts_of(form: OrderForm) -> list[Part]:
@@ -226,23 +281,41 @@ def _order(order_id: int, form: OrderForm, terms: Terms, now: datetime) -> Place
     return PlacedOrder(order_id, numbers.order_number(now), status, now, form, earned)
 
 
-def _write(order: PlacedOrder, claim: Claim, body: bytes) -> None:
-    form = order.form
-    sql.execute(
-        _WRITE,
-        {
-            "id": order.id, "number": order.number, "source": STOREFRONT, "now": order.placed_at,
-            "external_reference": form.external_reference, "buyer_id": form.buyer_id,
-            "buyer_reference": form.buyer_reference, "currency": form.currency, "status": order.status.value,
-            "subtotal_minor": form.price.subtotal, "tax_minor": form.price.tax,
-            "shipping_total_minor": form.price.shipping, "total_minor": form.price.total, "notes": form.notes,
-            "confirmed_at": order.placed_at if form.is_paid else None, **form.shipping,
-            "items": simplejson.dumps(_item_rows(order)),
-            "payments": simplejson.dumps([_payment_row(form)] if form.payment else []),
-            "commissions": simplejson.dumps([charging.commission_row(earned) for earned in order.earned]),
-            "answer_status": CREATED, "answer": idempotency.seal(claim, body), "claim": claim.id,
-        },
-    )  # fmt: skip
+def _write(order: PlacedOrder, claim: Claim, body: bytes, by: Actor) -> None:
+    """Write all of it with one statement. Raises as `ledger.post_many` and `audit.record_many` do."""
+    form, told = order.form, audit.batch(_events(order, by))
+    document = {
+        "order": _order_row(order),
+        "items": _item_rows(order),
+        "payments": [_payment_row(form)] if form.payment else [],
+        "commissions": [charging.commission_row(earned) for earned in order.earned],
+        "postings": ledger.rows([_posting(order, earned) for earned in order.earned]),
+        "poster": ledger.poster(by),
+    }
+    with ledger.refusals_named():
+        row = sql.fetch_one(
+            _WRITE,
+            {
+                "document": simplejson.dumps(document), "events": told.text(), "id": order.id,
+                "currency": form.currency, "now": order.placed_at, "answer_status": CREATED,
+                "answer": idempotency.seal(claim, body), "claim": claim.id,
+            },
+            prepare=True,
+        )  # fmt: skip
+    told.complete(row[0] if row else 0)
+
+
+def _order_row(order: PlacedOrder) -> Mapping[str, Any]:
+    form, at = order.form, order.placed_at.isoformat()
+    return {
+        "id": order.id, "number": order.number, "source": STOREFRONT,
+        "external_reference": form.external_reference,
+        "buyer_id": None if form.buyer_id is None else str(form.buyer_id),
+        "buyer_reference": form.buyer_reference, "currency": form.currency, "status": order.status.value,
+        "subtotal_minor": form.price.subtotal, "tax_minor": form.price.tax,
+        "shipping_total_minor": form.price.shipping, "total_minor": form.price.total, "notes": form.notes,
+        "placed_at": at, "confirmed_at": at if form.is_paid else None, **form.shipping,
+    }  # fmt: skip
 
 
 def _item_rows(order: PlacedOrder) -> list[Mapping[str, Any]]:
@@ -261,7 +334,10 @@ def _item_rows(order: PlacedOrder) -> list[Mapping[str, Any]]:
 
 def _payment_row(form: OrderForm) -> Mapping[str, Any]:
     payment = form.payment
-    return {} if payment is None else {name: getattr(payment, name) for name in payment.__slots__}
+    if payment is None:
+        return {}
+    row = {name: getattr(payment, name) for name in payment.__slots__}
+    return row | {"amount_minor": form.price.total}
 
 
 def _posting(order: PlacedOrder, earned: Earned) -> Posting:

@@ -23,6 +23,7 @@ def have() -> None:
         options["options"] = (
             f"-c lock_timeout={SECONDS}s -c timezone=UTC"
             f" -c idle_in_transaction_session_timeout={10 * SECONDS}s"
+            " -c plan_cache_mode=force_generic_plan"
         )
         if "pool" in options:
             options["pool"]["timeout"] = float(SECONDS)
