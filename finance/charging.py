@@ -291,16 +291,19 @@ def _lines(part: Part, policy: Policy) -> list[Line]:
     ]
 
 
-def commission_row(earned: Earned) -> dict[str, Any]:
-    """Return the columns of the commission, ready for JSON."""
+def commission_row(earned: Earned, *, order_id: int, at: str) -> dict[str, Any]:
+    """Return the columns of the commission under their names, ready for JSON; `at` is when it is charged."""
     sale = earned.sale
     return {
-        "id": str(earned.id), "number": earned.number, "vendor_id": str(sale.vendor), "base": sale.base,
-        "rate_ppm": sale.rate_ppm, "commission": sale.commission, "vendor_amount": sale.vendor_amount,
-        "kind": earned.kind, "status": CommissionStatus.PENDING.value, "entry_id": str(earned.entry_id),
+        "id": str(earned.id), "commission_number": earned.number, "order_id": order_id,
+        "vendor_id": str(sale.vendor), "currency": sale.currency, "order_amount_minor": sale.base,
+        "rate_ppm": sale.rate_ppm, "commission_amount_minor": sale.commission,
+        "vendor_amount_minor": sale.vendor_amount, "commission_type": earned.kind,
+        "status": CommissionStatus.PENDING.value, "entry_id": str(earned.entry_id),
         "rule_id": None if earned.rule_id is None else str(earned.rule_id),
-        "rule_hash": snapshot_hash(earned.snapshot).hex(), "rule_snapshot": earned.snapshot,
-        "rounding": earned.rounding.value, "fee_tax": sale.fee_tax, "withheld": sale.withheld_total,
+        "rule_hash": f"\\x{snapshot_hash(earned.snapshot).hex()}", "rule_snapshot": earned.snapshot,
+        "rounding": earned.rounding.value, "fee_tax_minor": sale.fee_tax,
+        "withheld_minor": sale.withheld_total, "calculated_at": at,
     }  # fmt: skip
 
 

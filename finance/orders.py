@@ -64,77 +64,64 @@ CROSS JOIN LATERAL finance_sale_terms(
     %(is_paid)s::boolean AND f.has_buyer AND NOT f.is_known AND f.vendors @> %(vendors)s::uuid[]) t
 """
 
+# What is written comes as one document whose members are named after the columns. psycopg remembers what it
+# made of a statement only up to 4,096 characters.
 _WRITE = """
 WITH placed AS (
     INSERT INTO finance_order (
-        id, order_number, source, external_reference, buyer_id, buyer_reference, currency, status,
-        subtotal_minor, tax_minor, shipping_minor, discount_minor, total_minor, shipping_name, shipping_phone,
-        shipping_email, shipping_address, shipping_city, shipping_state, shipping_postal_code,
-        shipping_country, notes, placed_at, confirmed_at, created_at, updated_at)
-    SELECT o.id, o.number, o.source, o.external_reference, o.buyer_id, o.buyer_reference, o.currency,
-           o.status, o.subtotal_minor, o.tax_minor, o.shipping_total_minor, 0, o.total_minor, o.shipping_name,
-           o.shipping_phone, o.shipping_email, o.shipping_address, o.shipping_city, o.shipping_state,
-           o.shipping_postal_code, o.shipping_country, o.notes, o.placed_at, o.confirmed_at, o.placed_at,
-           o.placed_at
-    FROM jsonb_to_record(%(document)s::jsonb -> 'order') AS o (
-        id bigint, number text, source text, external_reference text, buyer_id uuid, buyer_reference text,
-        currency text, status text, subtotal_minor bigint, tax_minor bigint, shipping_total_minor bigint,
-        total_minor bigint, shipping_name text, shipping_phone text, shipping_email text,
-        shipping_address text, shipping_city text, shipping_state text, shipping_postal_code text,
-        shipping_country text, notes text, placed_at timestamptz, confirmed_at timestamptz)
+      id, order_number, source, external_reference, buyer_id, buyer_reference, currency, status,
+      subtotal_minor, tax_minor, shipping_minor, discount_minor, total_minor, shipping_name, shipping_phone,
+      shipping_email, shipping_address, shipping_city, shipping_state, shipping_postal_code,
+      shipping_country, notes, placed_at, confirmed_at, created_at, updated_at)
+    SELECT id, order_number, source, external_reference, buyer_id, buyer_reference, currency, status,
+      subtotal_minor, tax_minor, shipping_minor, 0, total_minor, shipping_name, shipping_phone,
+      shipping_email, shipping_address, shipping_city, shipping_state, shipping_postal_code,
+      shipping_country, notes, placed_at, confirmed_at, placed_at, placed_at
+    FROM jsonb_populate_record(NULL::finance_order, %(document)s::jsonb -> 'order')
 ), items AS (
-    INSERT INTO finance_orderitem (order_id, line, product_id, vendor_id, name, category, unit_price_minor,
-                                   quantity, line_total_minor, shipping_minor, commission_minor, rate_ppm,
-                                   rule_hash, rounding)
-    SELECT %(id)s::bigint, i.line, i.product_id, i.vendor_id, i.name, i.category, i.unit_price_minor,
-           i.quantity, i.line_total_minor, i.shipping_minor, i.commission, i.rate_ppm,
-           decode(i.rule_hash, 'hex'), coalesce(i.rounding, '')
-    FROM jsonb_to_recordset(%(document)s::jsonb -> 'items') AS i (
-        line int, product_id text, vendor_id uuid, name text, category text, unit_price_minor bigint,
-        quantity int, line_total_minor bigint, shipping_minor bigint, commission bigint, rate_ppm int,
-        rule_hash text, rounding text)
+    INSERT INTO finance_orderitem (
+      order_id, line, product_id, vendor_id, name, category, unit_price_minor, quantity,
+      line_total_minor, shipping_minor, commission_minor, rate_ppm, rule_hash, rounding)
+    SELECT order_id, line, product_id, vendor_id, name, category, unit_price_minor, quantity,
+      line_total_minor, shipping_minor, commission_minor, rate_ppm, rule_hash, rounding
+    FROM jsonb_populate_recordset(NULL::finance_orderitem, %(document)s::jsonb -> 'items')
 ), payment AS (
-    INSERT INTO finance_orderpayment (order_id, sequence, method, installments, amount_minor, provider,
-                                      reference, status)
-    SELECT %(id)s::bigint, 1, p.method, p.installments, p.amount_minor, p.provider, p.reference, p.status
-    FROM jsonb_to_recordset(%(document)s::jsonb -> 'payments') AS p (
-        method text, installments int, amount_minor bigint, provider text, reference text, status text)
+    INSERT INTO finance_orderpayment (
+      order_id, sequence, method, installments, amount_minor, provider, reference, status)
+    SELECT order_id, 1, method, installments, amount_minor, provider, reference, status
+    FROM jsonb_populate_recordset(NULL::finance_orderpayment, %(document)s::jsonb -> 'payments')
 ), earned AS (
-    INSERT INTO finance_commission (id, commission_number, order_id, vendor_id, currency, order_amount_minor,
-                                    rate_ppm, commission_amount_minor, vendor_amount_minor, commission_type,
-                                    status, entry_id, rule_id, rule_hash, rule_snapshot, rounding,
-                                    fee_tax_minor, withheld_minor, calculated_at, created_at, updated_at)
-    SELECT c.id, c.number, %(id)s::bigint, c.vendor_id, %(currency)s::text, c.base, c.rate_ppm, c.commission,
-           c.vendor_amount, c.kind, c.status, c.entry_id, c.rule_id, decode(c.rule_hash, 'hex'),
-           c.rule_snapshot, c.rounding, c.fee_tax, c.withheld, %(now)s::timestamptz, %(now)s::timestamptz,
-           %(now)s::timestamptz
-    FROM jsonb_to_recordset(%(document)s::jsonb -> 'commissions') AS c (
-        id uuid, number text, vendor_id uuid, base bigint, rate_ppm int, commission bigint,
-        vendor_amount bigint, kind text, status text, entry_id uuid, rule_id uuid, rule_hash text,
-        rule_snapshot text, rounding text, fee_tax bigint, withheld bigint)
+    INSERT INTO finance_commission (
+      id, commission_number, order_id, vendor_id, currency, order_amount_minor, rate_ppm,
+      commission_amount_minor, vendor_amount_minor, commission_type, status, entry_id, rule_id, rule_hash,
+      rule_snapshot, rounding, fee_tax_minor, withheld_minor, calculated_at, created_at, updated_at)
+    SELECT id, commission_number, order_id, vendor_id, currency, order_amount_minor, rate_ppm,
+      commission_amount_minor, vendor_amount_minor, commission_type, status, entry_id, rule_id, rule_hash,
+      rule_snapshot, rounding, fee_tax_minor, withheld_minor, calculated_at, calculated_at, calculated_at
+    FROM jsonb_populate_recordset(NULL::finance_commission, %(document)s::jsonb -> 'commissions')
 ), answered AS (
     UPDATE finance_idempotencykey SET status = %(answer_status)s, body = %(answer)s WHERE id = %(claim)s
 ), event AS (
     INSERT INTO audit_event (id, occurred_at, type, outcome, actor_kind, actor_id, actor_role, target_type,
-                             target_id, session_id, request_id, canon, pii_ct, writer_mac, leaf_hash)
+      target_id, session_id, request_id, canon, pii_ct, writer_mac, leaf_hash)
     SELECT id, occurred_at, type, outcome, actor_kind, actor_id, actor_role, target_type,
-           target_id, session_id, request_id, convert_to(canon, 'UTF8'), decode(pii_ct, 'hex'),
-           decode(writer_mac, 'hex'), sha256('\\x00'::bytea || convert_to(canon, 'UTF8'))
+      target_id, session_id, request_id, convert_to(canon, 'UTF8'), decode(pii_ct, 'hex'),
+      decode(writer_mac, 'hex'), sha256('\\x00'::bytea || convert_to(canon, 'UTF8'))
     FROM json_to_recordset(%(events)s::json) AS new (
-        id uuid, occurred_at timestamptz, type text, outcome text, actor_kind text, actor_id text,
-        actor_role text, target_type text, target_id text, session_id text, request_id text, canon text,
-        pii_ct text, writer_mac text, subject text)
+      id uuid, occurred_at timestamptz, type text, outcome text, actor_kind text, actor_id text,
+      actor_role text, target_type text, target_id text, session_id text, request_id text, canon text,
+      pii_ct text, writer_mac text, subject text)
     WHERE NOT EXISTS (SELECT FROM subject_key k WHERE k.subject = new.subject AND k.wrapped IS NULL)
     RETURNING id, occurred_at
 ), pending AS (
     INSERT INTO audit_pending (id, occurred_at) SELECT id, occurred_at FROM event
 ), posted AS (
     SELECT count(public.ledger_post(e.book, e.entry, e.kind, e.occurred_at, e.source, e.transfers,
-                                    decode(e.mac, 'hex'), %(document)s::jsonb -> 'poster', e.reverses,
-                                    e.whole)) AS sales
+      decode(e.mac, 'hex'), %(document)s::jsonb -> 'poster', e.reverses,
+      e.whole)) AS sales
     FROM jsonb_to_recordset(%(document)s::jsonb -> 'postings') AS e (
-        book uuid, entry uuid, kind text, occurred_at timestamptz, source text, transfers jsonb, mac text,
-        reverses uuid, whole boolean)
+      book uuid, entry uuid, kind text, occurred_at timestamptz, source text, transfers jsonb, mac text,
+      reverses uuid, whole boolean)
 )
 SELECT (SELECT count(*) FROM event), posted.sales FROM posted
 """
@@ -283,37 +270,34 @@ def _order(order_id: int, form: OrderForm, terms: Terms, now: datetime) -> Place
 
 def _write(order: PlacedOrder, claim: Claim, body: bytes, by: Actor) -> None:
     """Write all of it with one statement. Raises as `ledger.post_many` and `audit.record_many` do."""
-    form, told = order.form, audit.batch(_events(order, by))
+    told, at = audit.batch(_events(order, by)), order.placed_at.isoformat()
+    earned = order.earned
     document = {
-        "order": _order_row(order),
+        "order": _order_row(order, at),
         "items": _item_rows(order),
-        "payments": [_payment_row(form)] if form.payment else [],
-        "commissions": [charging.commission_row(earned) for earned in order.earned],
-        "postings": ledger.rows([_posting(order, earned) for earned in order.earned]),
+        "payments": _payment_rows(order),
+        "commissions": [charging.commission_row(one, order_id=order.id, at=at) for one in earned],
+        "postings": ledger.rows([_posting(order, one) for one in earned]),
         "poster": ledger.poster(by),
     }
+    values = {
+        "document": simplejson.dumps(document), "events": told.text(), "answer_status": CREATED,
+        "answer": idempotency.seal(claim, body), "claim": claim.id,
+    }  # fmt: skip
     with ledger.refusals_named():
-        row = sql.fetch_one(
-            _WRITE,
-            {
-                "document": simplejson.dumps(document), "events": told.text(), "id": order.id,
-                "currency": form.currency, "now": order.placed_at, "answer_status": CREATED,
-                "answer": idempotency.seal(claim, body), "claim": claim.id,
-            },
-            prepare=True,
-        )  # fmt: skip
+        row = sql.fetch_one(_WRITE, values, prepare=True)
     told.complete(row[0] if row else 0)
 
 
-def _order_row(order: PlacedOrder) -> Mapping[str, Any]:
-    form, at = order.form, order.placed_at.isoformat()
+def _order_row(order: PlacedOrder, at: str) -> Mapping[str, Any]:
+    form = order.form
     return {
-        "id": order.id, "number": order.number, "source": STOREFRONT,
+        "id": order.id, "order_number": order.number, "source": STOREFRONT,
         "external_reference": form.external_reference,
         "buyer_id": None if form.buyer_id is None else str(form.buyer_id),
         "buyer_reference": form.buyer_reference, "currency": form.currency, "status": order.status.value,
         "subtotal_minor": form.price.subtotal, "tax_minor": form.price.tax,
-        "shipping_total_minor": form.price.shipping, "total_minor": form.price.total, "notes": form.notes,
+        "shipping_minor": form.price.shipping, "total_minor": form.price.total, "notes": form.notes,
         "placed_at": at, "confirmed_at": at if form.is_paid else None, **form.shipping,
     }  # fmt: skip
 
@@ -323,21 +307,31 @@ def _item_rows(order: PlacedOrder) -> list[Mapping[str, Any]]:
     charged = {row["line"]: row for earned in order.earned for row in charging.line_terms(earned)}
     return [
         {
-            "line": number, "product_id": line.product_id, "vendor_id": str(line.vendor_id),
-            "name": line.name, "category": line.category, "unit_price_minor": line.unit_price,
-            "quantity": line.quantity,
-            "line_total_minor": line.total, "shipping_minor": shipping, **charged.get(number, {}),
+            "order_id": order.id, "line": number, "product_id": line.product_id,
+            "vendor_id": str(line.vendor_id), "name": line.name, "category": line.category,
+            "unit_price_minor": line.unit_price, "quantity": line.quantity, "line_total_minor": line.total,
+            "shipping_minor": shipping, **_charged(charged.get(number)),
         }
         for number, (line, shipping) in enumerate(zip(form.lines, form.price.line_shipping, strict=True), 1)
     ]  # fmt: skip
 
 
-def _payment_row(form: OrderForm) -> Mapping[str, Any]:
-    payment = form.payment
+def _charged(terms: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """What a line keeps of its charge; nothing yet where the order is not paid."""
+    if terms is None:
+        return {"rounding": ""}
+    return {
+        "commission_minor": terms["commission"], "rate_ppm": terms["rate_ppm"],
+        "rule_hash": f"\\x{terms['rule_hash']}", "rounding": terms["rounding"],
+    }  # fmt: skip
+
+
+def _payment_rows(order: PlacedOrder) -> list[Mapping[str, Any]]:
+    payment = order.form.payment
     if payment is None:
-        return {}
-    row = {name: getattr(payment, name) for name in payment.__slots__}
-    return row | {"amount_minor": form.price.total}
+        return []
+    told = {name: getattr(payment, name) for name in payment.__slots__}
+    return [{"order_id": order.id, "amount_minor": order.form.price.total, **told}]
 
 
 def _posting(order: PlacedOrder, earned: Earned) -> Posting:

@@ -38,13 +38,11 @@ INSERT INTO finance_commission (id, commission_number, order_id, vendor_id, curr
                                 rate_ppm, commission_amount_minor, vendor_amount_minor, commission_type,
                                 status, entry_id, rule_id, rule_hash, rule_snapshot, rounding,
                                 fee_tax_minor, withheld_minor, calculated_at, created_at, updated_at)
-SELECT c.id, c.number, %(order)s, c.vendor_id, %(currency)s, c.base, c.rate_ppm, c.commission,
-       c.vendor_amount, c.kind, c.status, c.entry_id, c.rule_id, decode(c.rule_hash, 'hex'),
-       c.rule_snapshot, c.rounding, c.fee_tax, c.withheld, %(at)s, %(at)s, %(at)s
-FROM jsonb_to_recordset(%(commissions)s::jsonb) AS c (
-    id uuid, number text, vendor_id uuid, base bigint, rate_ppm int, commission bigint,
-    vendor_amount bigint, kind text, status text, entry_id uuid, rule_id uuid, rule_hash text,
-    rule_snapshot text, rounding text, fee_tax bigint, withheld bigint)
+SELECT c.id, c.commission_number, c.order_id, c.vendor_id, c.currency, c.order_amount_minor, c.rate_ppm,
+       c.commission_amount_minor, c.vendor_amount_minor, c.commission_type, c.status, c.entry_id, c.rule_id,
+       c.rule_hash, c.rule_snapshot, c.rounding, c.fee_tax_minor, c.withheld_minor, c.calculated_at,
+       c.calculated_at, c.calculated_at
+FROM jsonb_populate_recordset(NULL::finance_commission, %(commissions)s::jsonb) c
 """
 
 
@@ -112,10 +110,8 @@ def _charge(
 
 def _write(order: Order, earned: list[Earned], at: dt.datetime) -> None:
     lines: list[dict[str, Any]] = [row for one in earned for row in charging.line_terms(one)]
+    rows = [charging.commission_row(one, order_id=order.pk, at=at.isoformat()) for one in earned]
     sql.execute(
         _WRITE,
-        {
-            "order": order.pk, "currency": order.currency, "at": at, "lines": simplejson.dumps(lines),
-            "commissions": simplejson.dumps([charging.commission_row(one) for one in earned]),
-        },
-    )  # fmt: skip
+        {"order": order.pk, "lines": simplejson.dumps(lines), "commissions": simplejson.dumps(rows)},
+    )

@@ -11,6 +11,7 @@ import pytest
 import simplejson
 from django.db import DatabaseError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
+from psycopg import _queries
 
 from accounts.models import User, VendorProfile
 from finance import idempotency, ledger, orders
@@ -319,7 +320,7 @@ def test_placing_an_order_takes_two_statements(order_body: Body, status: str) ->
 
 
 def test_its_statements_repeat_the_words_of_those_whose_work_they_do() -> None:
-    """A key, an entry and an event are written by an order's statements as by `claim`, `post` and `record`."""
+    """A key, an entry and an event are written as by `claim`, `post_many` and `record_many`."""
 
     def words(text: str) -> str:
         return " ".join(text.split())
@@ -332,6 +333,10 @@ def test_its_statements_repeat_the_words_of_those_whose_work_they_do() -> None:
     called, rows = words(ledger._POST).removeprefix("SELECT ").split(" FROM jsonb_to_recordset(%s::jsonb) ")
     assert called.replace("%s::jsonb", "%(document)s::jsonb -> 'poster'") in words(orders._WRITE)
     assert rows in words(orders._WRITE)
+
+
+def test_its_statements_are_short_enough_for_psycopg_to_remember_them() -> None:
+    assert max(len(orders._ASK), len(orders._WRITE)) <= _queries.MAX_CACHED_STATEMENT_LENGTH
 
 
 def test_a_repeated_request_draws_no_number_and_counts_no_sale(order_body: Body) -> None:
@@ -359,7 +364,9 @@ def test_who_was_erased_meanwhile_is_not_named_by_the_order(order_body: Body) ->
 
     place(order_body(payment=payment(reference="tx-2")), key="key-2", by=somebody)
 
-    told = AuditEvent.objects.filter(actor_id=somebody.id, type__in=["order.recorded", "commission.calculated"])
+    told = AuditEvent.objects.filter(
+        actor_id=somebody.id, type__in=["order.recorded", "commission.calculated"]
+    )
     assert [bool(row.pii_ct) for row in told.order_by("occurred_at", "id")] == [True, True, False, False]
 
 
