@@ -103,7 +103,15 @@ def _nothing(*_: object, **__: object) -> UUID:
     return UUID(int=0)
 
 
-_NOTHING: Final[dict[str, Any]] = dict.fromkeys(("record", "record_many", "record_refusal"), _nothing)
+def _no_batch(_rows: object) -> Any:
+    from monitoring import audit
+
+    return audit.Batch(())
+
+
+_NOTHING: Final[dict[str, Any]] = {
+    **dict.fromkeys(("record", "record_many", "record_refusal"), _nothing), "batch": _no_batch
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 _SECRET_NAMES: Final = frozenset(
@@ -18,6 +19,7 @@ _SECRET_NAMES: Final = frozenset(
         "tarjeta", "track1", "track2", "trackdata", "magstripe", "pinblock",
     }
 )  # fmt: skip
+_REMEMBERED: Final = 64  # characters
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 # Digits in groups of any size, as people and forms write card numbers; not inside a longer word or number.
 _CANDIDATE: Final = re.compile(r"(?<![\dA-Za-z])\d(?:[ .\-_]?\d){12,18}(?![\dA-Za-z])")
@@ -41,10 +43,11 @@ def find(value: Any, path: str = "body") -> str | None:
     """Return where card data is, as `body -> payment`, or None. A key that is one is named by its parent."""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            if _holds_number(str(key)):
+            name = str(key)
+            if _holds_number(name):
                 return path
-            here = f"{path} -> {key}"
-            if re.sub(r"[^a-z0-9]", "", str(key).lower()) in _SECRET_NAMES:
+            here = f"{path} -> {name}"
+            if _is_secret(name):
                 return here
             if found := find(item, here):
                 return found
@@ -55,6 +58,16 @@ def find(value: Any, path: str = "body") -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     return path if _holds_number(str(value)) else None
+
+
+def _is_secret(name: str) -> bool:
+    # The members of orders are the same few names again and again; long ones are not worth remembering.
+    return _is_secret_word(name) if len(name) <= _REMEMBERED else _is_secret_word.__wrapped__(name)
+
+
+@lru_cache(maxsize=512)
+def _is_secret_word(name: str) -> bool:
+    return re.sub(r"[^a-z0-9]", "", name.lower()) in _SECRET_NAMES
 
 
 def _holds_number(text: str) -> bool:

@@ -105,9 +105,9 @@ def _database(url: Database, *, pool_size: int | None) -> dict[str, Any]:
         "connect_timeout": "3",
         # Nothing is planned once for being frequent, only what asks for it (`mestore.lib.sql`).
         "prepare_threshold": 2**31 if DB_PREPARE else None,
-        # A forgotten transaction must not hold locks or the snapshot horizon; a blocked one must say so. What
-        # is planned once is planned without looking at its parameters: they are keys, and lists of a few keys,
-        # for which PostgreSQL would else plan anew at each call.
+        # A forgotten transaction must not hold locks or the snapshot horizon; a blocked one must say so.
+        # What is planned once is planned whatever its parameters: they are keys, and lists of a few keys, for
+        # which PostgreSQL would else plan anew at each call.
         "options": (
             "-c lock_timeout=2s -c idle_in_transaction_session_timeout=10s -c timezone=UTC"
             " -c plan_cache_mode=force_generic_plan"

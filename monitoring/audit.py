@@ -180,6 +180,8 @@ class Batch:
         In the same transaction; raise as `record` does.
         """
         rows: Sequence[tuple[Any, ...]] = self.rows
+        if not rows:
+            return
         if written != len(rows):
             with _refusals_named():
                 rows = _rest_without_personal(rows)

@@ -164,23 +164,20 @@ def digest(data: bytes) -> bytes:
 
 def row_binding(*parts: str | bytes | UUID | int) -> bytes:
     """One byte string for a list of parts that no other list gives: each part has its type and length."""
-    out = bytearray()
+    out: list[bytes] = []
     for part in parts:
-        kind, data = _part(part)
-        out += kind + len(data).to_bytes(4, "big") + data
-    return bytes(out)
-
-
-def _part(part: str | bytes | UUID | int) -> tuple[bytes, bytes]:
-    if isinstance(part, str):
-        return b"s", _encode(part)
-    if isinstance(part, bytes):
-        return b"b", part
-    if isinstance(part, UUID):
-        return b"u", part.bytes
-    if type(part) is int:  # not bool: True would be bound like 1
-        return b"i", str(part).encode("ascii")
-    raise TypeError(f"cannot bind to a {type(part).__name__}")
+        if isinstance(part, str):
+            kind, data = b"s", _encode(part)
+        elif isinstance(part, bytes):
+            kind, data = b"b", part
+        elif isinstance(part, UUID):
+            kind, data = b"u", part.bytes
+        elif type(part) is int:  # not bool: True would be bound like 1
+            kind, data = b"i", str(part).encode("ascii")
+        else:
+            raise TypeError(f"cannot bind to a {type(part).__name__}")
+        out += (kind, len(data).to_bytes(4, "big"), data)
+    return b"".join(out)
 
 
 def _encode(text: str) -> bytes:
