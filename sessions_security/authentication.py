@@ -95,8 +95,7 @@ def _session_of(token: str, request: Request) -> UserSession:
     """Return the live session of `token`. A wrong one is charged to the caller's network first."""
     try:
         claims = tokens.verify_access(token)
-        address = actor.of(request._request).address
-        return tokens.session_of(claims, address=address)
+        return tokens.session_of(claims, address=address_of(request._request))
     except InvalidToken as refusal:
         limits.limit_anonymous(request)
         if refusal.forged:

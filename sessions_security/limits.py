@@ -7,7 +7,8 @@ what locks an account after failures is `accounts.lockout`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
@@ -63,8 +64,13 @@ def _anonymous(network: str) -> list[tuple[Limit, str]]:
     return [(limit, network) for limit in _limits("anonymous", settings.RATE_LIMITS["anonymous"])]
 
 
-def _limits(bucket: str, table: Sequence[tuple[int, int]]) -> list[Limit]:
-    return [Limit(f"{bucket}-{seconds}s".lower(), limit, seconds) for limit, seconds in table]
+def _limits(bucket: str, table: Iterable[tuple[int, int]]) -> Sequence[Limit]:
+    return _made(bucket, tuple((limit, seconds) for limit, seconds in table))
+
+
+@lru_cache(maxsize=64)
+def _made(bucket: str, table: tuple[tuple[int, int], ...]) -> tuple[Limit, ...]:
+    return tuple(Limit(f"{bucket}-{seconds}s".lower(), limit, seconds) for limit, seconds in table)
 
 
 def _network(request: Any) -> str:
