@@ -111,7 +111,7 @@ WITH placed AS (
       id uuid, occurred_at timestamptz, type text, outcome text, actor_kind text, actor_id text,
       actor_role text, target_type text, target_id text, session_id text, request_id text, canon text,
       pii_ct text, writer_mac text, subject text)
-    WHERE NOT EXISTS (SELECT FROM subject_key k WHERE k.subject = new.subject AND k.wrapped IS NULL)
+    WHERE (SELECT k.wrapped IS NULL FROM subject_key k WHERE k.subject = new.subject) IS NOT TRUE
     RETURNING id, occurred_at
 ), pending AS (
     INSERT INTO audit_pending (id, occurred_at) SELECT id, occurred_at FROM event
