@@ -7,13 +7,13 @@ this happens, so both repeat words of others (`idempotency`, `ledger`, `audit`),
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-import simplejson
 from django.db import IntegrityError
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -281,7 +281,7 @@ def _write(order: PlacedOrder, claim: Claim, body: bytes, by: Actor) -> None:
         "poster": ledger.poster(by),
     }
     values = {
-        "document": simplejson.dumps(document), "events": told.text(), "answer_status": CREATED,
+        "document": json.dumps(document), "events": told.text(), "answer_status": CREATED,
         "answer": idempotency.seal(claim, body), "claim": claim.id,
     }  # fmt: skip
     with ledger.refusals_named():
