@@ -18,15 +18,15 @@ def judge(
     Every case finds Redis and the process as a test of its own would, and the rows as the cases before it
     left them: for checks that only look. Raises AssertionError when there is no case.
     """
-    errors: list[Exception] = []
-    number = 0
-    for number, case in enumerate(cases, start=1):
+    judged, errors = 0, []
+    for case in cases:
+        judged += 1
         caches.forget()
         try:
             check(case)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one case, the others are judged too
             error.add_note(f"case: {name(case)}")
             errors.append(error)
-    assert number, "no case"
+    assert judged, "no case"
     if errors:
-        raise ExceptionGroup(f"{len(errors)} of {number} cases", errors)
+        raise ExceptionGroup(f"{len(errors)} of {judged} cases", errors)
