@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg import sql
 
+from tests.harness import unmeasured
 from tests.harness.begin import SUPERUSER, TEMPLATE, with_database
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -185,7 +186,7 @@ def _migrate_template() -> None:
     done = subprocess.run(
         [sys.executable, "manage.py", "migrate", "--verbosity", "0", "--skip-checks"],
         cwd=ROOT,
-        env=os.environ | {"MIGRATION_DATABASE_URL": url, "DATABASE_URL": runtime},
+        env=unmeasured.environment() | {"MIGRATION_DATABASE_URL": url, "DATABASE_URL": runtime},
         capture_output=True,
         text=True,
         check=False,
