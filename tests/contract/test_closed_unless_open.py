@@ -9,7 +9,11 @@ from mestore.urls import OPEN
 from tests.contract.routes import Route, every_route
 from tests.harness import cases
 
-pytestmark = pytest.mark.django_db(databases=["default", "audit"])
+pytestmark = [
+    pytest.mark.django_db(databases=["default", "audit"]),
+    # Not for coverage: the same few lines thousands of times, which tests of single routes run as well.
+    pytest.mark.no_cover,
+]
 
 # Where a token opens what no session does, the answer to strangers is "not found".
 CLOSED = {401, 403, 404}

@@ -21,7 +21,11 @@ from mestore.lib.console import ConsoleModelAdmin, Ordering, SearchField, is_sec
 from tests.console import house
 from tests.harness import cases
 
-pytestmark = pytest.mark.django_db(databases=["default", "audit"])
+pytestmark = [
+    pytest.mark.django_db(databases=["default", "audit"]),
+    # Not for coverage: the same few lines thousands of times, which tests of single pages run as well.
+    pytest.mark.no_cover,
+]
 
 REGISTERED: list[Any] = list(admin.site._registry)
 NEVER_REGISTERED = {
