@@ -147,8 +147,10 @@ def test_all_cases_are_judged_and_each_that_fails_is_named() -> None:
 
 
 def test_a_rule_without_cases_is_judged_by_nothing_and_fails() -> None:
+    judged: list[int] = []
+
     with pytest.raises(AssertionError, match="no case"):
-        cases.judge([], str)
+        cases.judge(list[int](), judged.append)
 
 
 def test_a_process_that_is_not_measured_has_all_else_of_the_environment(
