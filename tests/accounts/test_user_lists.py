@@ -24,6 +24,7 @@ from tests.factories.accounts import (
     SuperuserFactory,
     VendorFactory,
 )
+from tests.harness import cases
 
 pytestmark = pytest.mark.django_db(databases=["default", "audit"])
 NOW = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC)
@@ -246,10 +247,13 @@ _MANY = """
 
 
 @pytest.mark.django_db(databases=["default", "audit", "owner"], transaction=True)
-@pytest.mark.parametrize("order", ["created_at_desc", "email_asc", "is_active"])
-def test_few_sign_ins_of_a_time_are_found_in_their_index_whatever_the_order(order: str) -> None:
+def test_few_sign_ins_of_a_time_are_found_in_their_index_whatever_the_order() -> None:
     sql.execute(_MANY, {"first": NOW}, using="owner")
     sql.execute("ANALYZE accounts_user", using="owner")
+    cases.judge(["created_at_desc", "email_asc", "is_active"], _found_in_their_index)
+
+
+def _found_in_their_index(order: str) -> None:
     ask = {"sort_by": order, "last_login_before": (NOW + dt.timedelta(minutes=30)).isoformat()}
 
     with CaptureQueriesContext(connection) as statements:

@@ -11,12 +11,13 @@ import pytest
 from benchmarks import market, money, money_sql
 from benchmarks.house import House
 from benchmarks.report import CRITERIA, Figures
+from tests.harness import unmeasured
 
 
 @pytest.fixture
 def _unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bench starts the service as in production: without what tests are configured by."""
-    for name in [name for name in os.environ if name.startswith("MESTORE_")]:
+    """The bench starts the service as in production: without what tests are configured and measured by."""
+    for name in [name for name in os.environ if name.startswith("MESTORE_") or unmeasured.is_measuring(name)]:
         monkeypatch.delenv(name)
 
 

@@ -9,9 +9,9 @@ What a click brings is there later: it is asked for by `expect`, which waits, ne
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
@@ -25,6 +25,14 @@ from tests.factories.accounts import PASSWORD, BuyerFactory, code_of
 CHROMIUM = Path("/usr/bin/chromium")
 PATIENCE_MS = 60_000  # how long a page may take says more about the machine than about the page
 expect.set_options(timeout=PATIENCE_MS)
+Look = tuple[Literal["light", "dark"], int]
+LOOKS: tuple[Look, ...] = (("light", 1280), ("light", 390), ("dark", 1280), ("dark", 390))
+HAS_CHANGED = """([scheme, width, patience]) => new Promise(answer => {
+    setTimeout(() => answer(false), patience);
+    const look = () => innerWidth === width && matchMedia(`(prefers-color-scheme: ${scheme})`).matches
+        ? answer(true) : requestAnimationFrame(look);
+    look();
+})"""
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--no-first-run",
@@ -73,6 +81,27 @@ class Visit:
         page.on("console", self._hear)
         page.on("pageerror", lambda error: self.said.append(str(error)))
         return context, page
+
+    def look_at(self, addresses: Sequence[str]) -> Iterator[tuple[Page, Look]]:
+        """Each address with everything on it opened, laid out in both themes and both widths.
+
+        It is loaded once, in the next of the four looks each time, and then changes to the others.
+        """
+        context, page = self.window()
+        for number, address in enumerate(addresses):
+            first = number % len(LOOKS)
+            for look in (*LOOKS[first:], *LOOKS[:first]):
+                scheme, width = look
+                page.emulate_media(color_scheme=scheme)
+                page.set_viewport_size({"width": width, "height": 900})
+                if look == LOOKS[first]:
+                    answer = page.goto(self.address + address)
+                    assert answer is not None
+                    assert answer.status == 200, address
+                    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+                assert page.evaluate(HAS_CHANGED, [scheme, width, PATIENCE_MS]), (address, look)
+                yield page, look
+        context.close()
 
     def _hear(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"}:
@@ -126,17 +155,9 @@ def test_every_page_is_clean_in_both_themes_and_both_widths(visit: Visit) -> Non
     addresses.append("/admin/monitoring/auditevent/?outcome=FAILURE&actor_id=nobody")
 
     assert len(addresses) > 2 * len(lists)
-    for scheme in ("light", "dark"):
-        for width in (1280, 390):
-            context, page = visit.window(scheme=scheme, width=width)
-            for address in addresses:
-                answer = page.goto(visit.address + address)
-                assert answer is not None
-                assert answer.status == 200, address
-                page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-                wide = page.evaluate("document.documentElement.scrollWidth")
-                assert wide <= width, f"{address} is {wide} px wide at {width} ({scheme})"
-            context.close()
+    for page, (scheme, width) in visit.look_at(addresses):
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= width, f"{page.url} is {wide} px wide at {width} ({scheme})"
     assert visit.said == []
 
 

@@ -198,13 +198,5 @@ def test_pages_about_oneself_and_each_other_are_clean_in_both_themes_and_widths(
         "/admin/factors/", "/admin/reviews/start/", f"/admin/grants/give/{buyer.pk}/", "/admin/recovery/",
         "/admin/recovery/cancel/x/",
     ]  # fmt: skip
-    for scheme in ("light", "dark"):
-        for width in (1280, 390):
-            context, page = visit.window(scheme=scheme, width=width)
-            for address in addresses:
-                answer = page.goto(visit.address + address)
-                assert answer is not None
-                assert answer.status == 200, address
-                page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-                fits(page, visit)
-            context.close()
+    for page, _look in visit.look_at(addresses):
+        fits(page, visit)

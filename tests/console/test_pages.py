@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
 
@@ -14,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from mestore.console import GROUPS
 from mestore.lib.console import ConsoleModelAdmin, figures
 from tests.console import house
+from tests.harness import cases
 
 pytestmark = pytest.mark.django_db(databases=["default", "audit"])
 
@@ -64,15 +66,23 @@ def _offences(html: str) -> list[str]:
     return reader.offences
 
 
-@pytest.mark.parametrize("model", REGISTERED, ids=str)
-def test_list_and_detail_need_the_permission_of_their_model(model: Any) -> None:
+def judge_each_model(check: Callable[[Any], None]) -> None:
+    """All models in one console: filling it takes longer than asking."""
+    cases.judge(REGISTERED, check, name=lambda model: model._meta.label)
+
+
+def test_list_and_detail_need_the_permission_of_their_model() -> None:
     house.fill(1)
     visitor = house.visitor()
-    may = visitor.user.has_perm(f"{model._meta.app_label}.view_{model._meta.model_name}")
-    expected = 200 if may else 403
 
-    assert visitor.client.get(_list_url(model)).status_code == expected
-    assert visitor.client.get(_detail_url(model)).status_code == expected
+    def check(model: Any) -> None:
+        may = visitor.user.has_perm(f"{model._meta.app_label}.view_{model._meta.model_name}")
+        expected = 200 if may else 403
+
+        assert visitor.client.get(_list_url(model)).status_code == expected
+        assert visitor.client.get(_detail_url(model)).status_code == expected
+
+    judge_each_model(check)
 
 
 def test_audit_trail_is_not_implied_by_being_an_administrator() -> None:
@@ -86,38 +96,46 @@ def test_audit_trail_opens_with_its_grant(admin_visitor: house.Visitor) -> None:
     assert admin_visitor.client.get("/admin/monitoring/auditevent/").status_code == 200
 
 
-@pytest.mark.parametrize("model", REGISTERED, ids=str)
-def test_no_page_changes_a_row(model: Any, admin_visitor: house.Visitor) -> None:
+def test_no_page_changes_a_row(admin_visitor: house.Visitor) -> None:
     house.fill(1)
     client = admin_visitor.client
-    page = admin.site.get_model_admin(model)
     request = client.get("/admin/").wsgi_request
 
-    assert (
-        client.post(_list_url(model), {"action": "delete_selected", "_selected_action": "1"}).status_code
-        == 405
-    )
-    assert client.post(_detail_url(model), {"_save": "1"}).status_code == 405
-    assert client.get(f"{_list_url(model)}add/").status_code == 404
-    assert client.post(_detail_url(model).replace("change", "delete")).status_code == 404
-    assert not page.has_add_permission(request)
-    assert not page.has_change_permission(request)
-    assert not page.has_delete_permission(request)
-    assert not page.get_actions(request)
+    def check(model: Any) -> None:
+        page = admin.site.get_model_admin(model)
+        chosen = {"action": "delete_selected", "_selected_action": "1"}
+
+        assert client.post(_list_url(model), chosen).status_code == 405
+        assert client.post(_detail_url(model), {"_save": "1"}).status_code == 405
+        assert client.get(f"{_list_url(model)}add/").status_code == 404
+        assert client.post(_detail_url(model).replace("change", "delete")).status_code == 404
+        assert not page.has_add_permission(request)
+        assert not page.has_change_permission(request)
+        assert not page.has_delete_permission(request)
+        assert not page.get_actions(request)
+
+    judge_each_model(check)
 
 
-@pytest.mark.parametrize("model", REGISTERED, ids=str)
-def test_pages_spend_a_fixed_number_of_statements(model: Any, admin_visitor: house.Visitor) -> None:
+def test_pages_spend_a_fixed_number_of_statements(admin_visitor: house.Visitor) -> None:
+    spent: dict[Any, tuple[int, int]] = {}
+
+    def look(model: Any) -> tuple[int, int]:
+        figures.forget()  # what is drawn above a list is computed anew
+        client = admin_visitor.client
+        return _statements(client, _list_url(model)), _statements(client, _detail_url(model))
+
+    def with_few(model: Any) -> None:
+        spent[model] = look(model)
+        assert max(spent[model]) <= STATEMENTS
+
+    def with_many(model: Any) -> None:
+        assert look(model) == spent[model]
+
     house.fill(2)
-    few_list = _statements(admin_visitor.client, _list_url(model))
-    few_detail = _statements(admin_visitor.client, _detail_url(model))
-
+    judge_each_model(with_few)
     house.fill(6)
-    figures.forget()  # what is drawn above a list is computed anew
-
-    many_list = _statements(admin_visitor.client, _list_url(model))
-    assert many_list == few_list <= STATEMENTS
-    assert _statements(admin_visitor.client, _detail_url(model)) == few_detail <= STATEMENTS
+    judge_each_model(with_many)
 
 
 def test_overview_spends_at_most_twelve_statements(admin_visitor: house.Visitor) -> None:

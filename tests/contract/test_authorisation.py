@@ -24,7 +24,11 @@ from tests.contract.routes import SAMPLES
 from tests.factories.accounts import VendorFactory, grant
 from tests.harness import caches
 
-pytestmark = pytest.mark.django_db(databases=["default", "audit"])
+pytestmark = [
+    pytest.mark.django_db(databases=["default", "audit"]),
+    # Not for coverage: the same few lines thousands of times, which tests of single routes run as well.
+    pytest.mark.no_cover,
+]
 
 PEOPLE = [role for role in ROLES if role is not Role.SYSTEM]
 MATRIX = matrix()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from django.db import migrations
 from django.db.migrations.loader import MigrationLoader
 
 from mestore import servers
+from tests.harness import unmeasured
 
 OWN_APPS = ("accounts", "sessions_security", "finance", "monitoring")
 # On a table that holds rows these lock out writers for as long as they run.
@@ -54,7 +54,7 @@ def own_migrations() -> list[migrations.Migration]:
 def manage(environment: dict[str, str], *arguments: str) -> None:
     run = subprocess.run(
         [sys.executable, "manage.py", *arguments],
-        env={**os.environ, **environment}, cwd=settings.BASE_DIR,
+        env={**unmeasured.environment(), **environment}, cwd=settings.BASE_DIR,
         capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-2_000:]
@@ -95,7 +95,7 @@ def test_forward_back_and_forward_again_ends_in_the_same_schema(own_servers: ser
 
     manage(environment, "migrate", "--verbosity", "0")
     first = shape(dsn)
-    for app in ("finance", "sessions_security", "accounts", "monitoring"):
+    for app in ("accounts", "monitoring"):  # with accounts go those that build upon it
         manage(environment, "migrate", app, "zero", "--verbosity", "0")
     nothing = [row for row in shape(dsn) if row[1].startswith(OWN_APPS)]
     manage(environment, "migrate", "--verbosity", "0")

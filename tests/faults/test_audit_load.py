@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import signal
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from mestore.lib import actor, sql
 from monitoring import audit, events, log, sequencer, verifications
 from monitoring.verifications import Mode, Plan
 from tests.factories.accounts import BuyerFactory
+from tests.harness import unmeasured
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "audit", "owner"])
 
@@ -121,7 +121,7 @@ def test_a_sequencer_killed_again_and_again_leaves_no_gap_and_no_duplicate() -> 
             before = log.state().size
             worker = subprocess.Popen(
                 [sys.executable, "manage.py", "worker"],
-                cwd=settings.BASE_DIR, env=dict(os.environ), stdout=subprocess.DEVNULL,
+                cwd=settings.BASE_DIR, env=unmeasured.environment(), stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )  # fmt: skip
             try:

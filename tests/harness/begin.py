@@ -57,10 +57,11 @@ def begin() -> None:
     import django
 
     django.setup()
-    from tests.harness import patience, statics
+    from tests.harness import pages, patience, statics
 
     patience.have()
     statics.look_once()
+    pages.keep_as_rendered()
     # Parallel workers inherit the environment: with this name in it, pytest-django would load the settings
     # there before we have given the worker databases of its own.
     del os.environ["DJANGO_SETTINGS_MODULE"]

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg import sql
 
+from tests.harness import unmeasured
 from tests.harness.begin import SUPERUSER, TEMPLATE, with_database
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,7 +85,7 @@ def empty() -> None:
 
 
 _FILES = """
-SELECT c.relname, pg_total_relation_size(c.oid) FROM pg_class c
+SELECT c.relname FROM pg_class c
 JOIN pg_class root ON root.oid = coalesce(pg_partition_root(c.oid), c.oid)
 WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND pg_relation_size(c.oid) > 0
       AND root.relname <> 'django_migrations' AND root.relname <> ALL(%s)
@@ -99,14 +100,15 @@ WHERE d.refobjid IN (SELECT coalesce(pg_partition_root(c.oid), c.oid) FROM pg_cl
 
 def _filled(connection: Connection) -> dict[str, int]:
     """Tables and partitions with rows, but for those of migrations, with their size in bytes."""
-    sizes = dict(connection.execute(_FILES, [_kept(connection)]).fetchall())
-    if not sizes:
+    tables = _names(connection, _FILES, [_kept(connection)])
+    if not tables:
         return {}
+    # The files of a table and its indexes are looked up where there is a row, which is rarely.
+    look = "SELECT {}, pg_total_relation_size({}::regclass) WHERE EXISTS (SELECT FROM ONLY {})"
     looks = sql.SQL(" UNION ALL ").join(
-        sql.SQL("SELECT {} WHERE EXISTS (SELECT FROM ONLY {})").format(table, sql.Identifier("public", table))
-        for table in sizes
+        sql.SQL(look).format(table, f"public.{table}", sql.Identifier("public", table)) for table in tables
     )
-    return {table: sizes[table] for (table,) in connection.execute(looks).fetchall()}
+    return dict(connection.execute(looks).fetchall())
 
 
 def _changed(connection: Connection) -> list[str]:
@@ -185,7 +187,7 @@ def _migrate_template() -> None:
     done = subprocess.run(
         [sys.executable, "manage.py", "migrate", "--verbosity", "0", "--skip-checks"],
         cwd=ROOT,
-        env=os.environ | {"MIGRATION_DATABASE_URL": url, "DATABASE_URL": runtime},
+        env=unmeasured.environment() | {"MIGRATION_DATABASE_URL": url, "DATABASE_URL": runtime},
         capture_output=True,
         text=True,
         check=False,

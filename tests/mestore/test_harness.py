@@ -14,7 +14,7 @@ from django.db import connection
 from mestore.lib import actor
 from monitoring import audit, events
 from tests.factories import accounts as people
-from tests.harness import begin, databases
+from tests.harness import begin, cases, databases, unmeasured
 
 COMMITTED = pytest.mark.django_db(transaction=True, databases=["default", "audit", "owner"])
 
@@ -130,3 +130,36 @@ def test_a_key_in_redis_does_not_reach_the_next_test() -> None:
 
 def test_a_key_of_the_test_before_is_gone() -> None:
     test_a_key_in_redis_does_not_reach_the_next_test()
+
+
+def test_all_cases_are_judged_and_each_that_fails_is_named() -> None:
+    judged: list[int] = []
+
+    def check(case: int) -> None:
+        judged.append(case)
+        assert case % 2, "even"
+
+    with pytest.raises(ExceptionGroup, match="2 of 4 cases") as caught:
+        cases.judge([1, 2, 3, 4], check)
+
+    assert judged == [1, 2, 3, 4]
+    assert [error.__notes__ for error in caught.value.exceptions] == [["case: 2"], ["case: 4"]]
+
+
+def test_a_rule_without_cases_is_judged_by_nothing_and_fails() -> None:
+    judged: list[int] = []
+
+    with pytest.raises(AssertionError, match="no case"):
+        cases.judge(list[int](), judged.append)
+
+
+def test_a_process_that_is_not_measured_has_all_else_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COVERAGE_PROCESS_CONFIG", ":data:{}")
+    monkeypatch.setenv("SOMETHING_ELSE", "1")
+
+    found = unmeasured.environment()
+
+    assert found == {name: value for name, value in os.environ.items() if name != "COVERAGE_PROCESS_CONFIG"}
+    assert found["SOMETHING_ELSE"] == "1"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import pytest
 from finance.imports.run import Files
 from finance.imports.staging import RUN_LOCK
 from tests.finance.imports import marketplace
-from tests.harness import databases
+from tests.harness import databases, unmeasured
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "audit"])
 
@@ -166,7 +165,7 @@ def test_memory_does_not_grow_with_the_files(tmp_path: Path) -> None:
 
     done = subprocess.run(
         [sys.executable, "-c", script, "manage.py", *options(files)],
-        env=os.environ | {"DJANGO_SETTINGS_MODULE": "mestore.settings"},
+        env=unmeasured.environment() | {"DJANGO_SETTINGS_MODULE": "mestore.settings"},
         capture_output=True,
         text=True,
         check=True,
