@@ -42,10 +42,10 @@ Progress = Callable[[int, int], None]
 """`progress(vendors settled, commissions settled)`, after each transaction."""
 
 # Whose hold is over: by the moment the sale counted, or by the delivery. PENDING ones only as far as they are
-# approved by policy, and never with a rate given by hand: a second person approves those (the snapshot is
-# canonical JSON and names who gave it). Disputed, cancelled and paid ones never. Nor what is a buyer's: all
-# of an order that was cancelled for its money, and sales of others of which more is due than refunds that
-# failed hold. (What a refund holds, under way or failed, is apart already: the rest of the sale is settled.)
+# approved by policy, and never with a rate or type chosen by hand: another person approves those (the
+# snapshot is canonical JSON and names who chose it). Disputed, cancelled and paid ones never. Nor what is a
+# buyer's: all of an order that was cancelled for its money, and sales of others of which more is due than
+# refunds that failed hold. (What a refund holds, under way or failed, is apart already: the rest of the sale is settled.)
 _DUE: Final = """
 c.entry_id IS NOT NULL AND c.calculated_at < %(before)s
 AND (c.status = 'APPROVED' OR (c.status = 'PENDING' AND c.commission_amount_minor <= coalesce(
