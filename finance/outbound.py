@@ -24,6 +24,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from procrastinate.contrib.django import app
+from procrastinate.types import JSONValue
 
 from finance.models import EventDelivery, OutboundEvent, WebhookEndpoint
 from finance.states import DeliveryState
@@ -146,8 +147,9 @@ def emit_many(kind: str, told: Sequence[tuple[tuple[str, str], Mapping[str, Any]
             "now": now,
         },
     )  # fmt: skip
-    if sent := sorted({row[0] for row in wanted}):
-        app.configure_task(JOB).batch_defer(*({"event_id": str(event_id)} for event_id in sent))
+    jobs: list[dict[str, JSONValue]] = [{"event_id": str(one)} for one in sorted({row[0] for row in wanted})]
+    if jobs:
+        app.configure_task(JOB).batch_defer(*jobs)
 
 
 def send_event(event_id: UUID) -> int:

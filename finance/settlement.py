@@ -45,7 +45,7 @@ Progress = Callable[[int, int], None]
 # approved by policy, and never with a rate or type chosen by hand: another person approves those (the
 # snapshot is canonical JSON and names who chose it). Disputed, cancelled and paid ones never. Nor what is a
 # buyer's: all of an order that was cancelled for its money, and sales of others of which more is due than
-# refunds that failed hold. (What a refund holds, under way or failed, is apart already: the rest of the sale is settled.)
+# refunds that failed hold. (What a refund holds, under way or failed, is apart already: the rest is settled.)
 _DUE: Final = """
 c.entry_id IS NOT NULL AND c.calculated_at < %(before)s
 AND (c.status = 'APPROVED' OR (c.status = 'PENDING' AND c.commission_amount_minor <= coalesce(

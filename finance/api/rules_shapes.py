@@ -57,7 +57,9 @@ class RuleTermsRequest(serializers.Serializer[Any]):
     fixed = Amount(required=False, default="0")
     floor = Amount(required=False, allow_null=True, default=None)
     cap = Amount(required=False, allow_null=True, default=None)
-    tiers = RuleTierRequest(many=True, required=False, default=list, max_length=commission_rules.MAX_TIERS)
+    tiers = serializers.ListField(
+        child=RuleTierRequest(), required=False, default=list, max_length=commission_rules.MAX_TIERS
+    )
     starts = serializers.DateTimeField(
         required=False, allow_null=True, default=None, default_timezone=_BUSINESS
     )

@@ -69,7 +69,7 @@ def in_force(ana: Caller, eva: Caller, **changes: Any) -> dict[str, Any]:
         ({"rate": "1.000001"}, "rate"), ({"rate": "-0.1"}, "rate"), ({"rate": True}, "rate"),
         ({"rate": "0.1234567"}, "rate"), ({"rate": ...}, "rate"), ({"rate": "NaN"}, "rate"),
         ({"name": ...}, "name"), ({"name": " "}, "name"), ({"name": "x" * 101}, "name"),
-        ({"name": "a\x00b"}, "name"), ({"currency": "XYZ"}, "currency"), ({"currency": ...}, "currency"),
+        ({"name": "a\u202eb"}, "name"), ({"currency": "XYZ"}, "currency"), ({"currency": ...}, "currency"),
         ({"commission_type": "CHEAP"}, "commission_type"), ({"vendor_id": "x"}, "vendor_id"),
         ({"fixed": "-1"}, "fixed"), ({"fixed": "1e3"}, "fixed"), ({"fixed": "0.001"}, "fixed"),
         ({"cap": "99999999999999999999"}, "cap"), ({"floor": "10.00", "cap": "9.99"}, "cap"),
