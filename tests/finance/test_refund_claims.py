@@ -272,6 +272,16 @@ def test_the_database_bounds_what_is_due(vendor: User, due: int) -> None:
         Order.objects.filter(pk=order.pk).update(refund_due_minor=due)
 
 
+def test_claim_that_was_wiped_off_by_hand_is_found(vendor: User) -> None:
+    order = failed(vendor)
+    assert sound()
+    Order.objects.filter(pk=order.pk).update(refund_due_minor=TOTAL - 1)
+    (one,) = [each for each in invariants.EVERY if each.name == "refunds"]
+
+    (row,) = sql.fetch_all(one.query, {"vendor": None, "most": 5})
+    assert row == (f"order {order.pk}", f"says that {TOTAL - 1} is due, refunds that failed hold {TOTAL}")
+
+
 # Giving the claim up
 
 
