@@ -203,7 +203,7 @@ def test_a_buyer_begins_again_only_what_is_due(vendor: User) -> None:
     buyer = BuyerFactory.create()
     order = place(vendor.pk, buyer_id=str(buyer.pk), status="shipped")
     cancel(order, wanted=False)
-    mine = {"by": acting(buyer), "allowed_from": BUYER_CANCELS}
+    mine: dict[str, Any] = {"by": acting(buyer), "allowed_from": BUYER_CANCELS}
 
     assert cancel(order, **mine) == RefundState.NOT_REQUESTED
     assert refunds_of(order) == []
