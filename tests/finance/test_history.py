@@ -73,7 +73,7 @@ def looked_at(query: str, wanted: Wanted, reader: User) -> int:
 
 def test_kinds_are_told_in_one_order_over_all_pages(vendor: User) -> None:
     made = [*sell(vendor.pk, many=3), adjust(vendor.pk), *sell(vendor.pk, many=2), adjust(vendor.pk)]
-    move(vendor.pk, VENDOR_PENDING, SUSPENSE, 1, kind="no transaction of the contract")
+    move(vendor.pk, VENDOR_PENDING, SUSPENSE, 1, kind="payout_sent")
     adjust(VendorFactory.create().pk)
     seen = list(pages(Wanted(limit=2), vendor))
 
