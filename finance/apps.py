@@ -19,6 +19,7 @@ class FinanceConfig(AppConfig):
             payout_outcomes,
             periods,
             refund_approvals,
+            refund_claims,
         )
         from mestore.lib import resealing
 
@@ -28,6 +29,7 @@ class FinanceConfig(AppConfig):
         )  # fmt: skip
         resealing.register(idempotency.SEALED)
         refund_approvals.register()
+        refund_claims.register()
         payout_batches.register()
         payout_outcomes.register()
         periods.register()

@@ -259,14 +259,17 @@ def earn(
     told = commission_rules.snapshot(
         charged, rounding=policy.rounding, base=policy.base, fee_tax_ppm=policy.fee_tax_ppm,
         fee_tax=off.fee_tax, withheld=list(zip(policy.withholdings, off.withheld, strict=True)),
-        by_hand=override.by if override and override.rate_ppm is not None else "",
+        by_hand=override.by if override else "",
     )  # fmt: skip
     number = numbers.commission_number(at)
     return Earned(ids.uuid7(), number, ids.uuid7(), sale, charged, policy.rounding, told)
 
 
 def _overridden(rules: Sequence[Rule], override: Override, currency: str) -> tuple[tuple[Rule, ...], Rule]:
-    """A rate of one's own stands alone; a type alone leaves the rules of that type, then its default."""
+    """A rate of one's own stands alone; a type alone leaves the rules of that type, then its default.
+
+    Either is somebody's choice of what a sale costs, and the snapshot names who made it.
+    """
     if override.rate_ppm is None:
         return (
             tuple(rule for rule in rules if rule.kind == override.kind),

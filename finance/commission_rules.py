@@ -264,7 +264,7 @@ def snapshot(
     """Return all that a commission came from, as canonical JSON: what is stored and hashed.
 
     Integers and texts only, so the standard writer gives the bytes of RFC 8785; a test holds them together.
-    `by_hand` is who gave a rate of their own.
+    `by_hand` is who chose a rate or a type themselves.
     """
     kept = {
         "base": base, "rounding": rounding, "groups": [_told(group) for group in charged.groups],

@@ -67,7 +67,7 @@ class NotPending(errors.BadRequest):
 
 
 class OwnRate(errors.Forbidden):
-    message = _("Who gave a rate by hand does not approve the commission: another person does.")
+    message = _("Who chose a rate or a type by hand does not approve the commission: another person does.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def _process(order_id: int, again: bool, by: Actor) -> Processed:
 def approve(commission_id: UUID, *, notes: str = "", by: Actor) -> Commission:
     """Approve a pending commission: one conditional update, so that two approvals are one.
 
-    Raises `CommissionUnknown`, `NotPending`, and `OwnRate` where `by` gave the rate by hand.
+    Raises `CommissionUnknown`, `NotPending`, and `OwnRate` where `by` chose the rate or the type by hand.
     """
     return transactions.run(lambda: _approve(commission_id, notes, by))
 
@@ -172,7 +172,7 @@ def _approve(commission_id: UUID, notes: str, by: Actor) -> Commission:
 
 
 def by_hand(snapshot: str) -> str:
-    """Return who gave the rate of a commission by hand, empty when the rules did."""
+    """Return who chose the rate or the type of a commission by hand, empty when the rules did."""
     kept: Mapping[str, Any] = simplejson.loads(snapshot) if snapshot else {}
     return str(kept.get("by_hand", ""))
 

@@ -302,7 +302,8 @@ LIMIT %(most)s
 REFUNDS_AND_PAYOUTS: Final = (
     Invariant(
         "refunds",
-        "what orders and commissions count as refunded is the sum of their refunds, each with its entry",
+        "what orders and commissions count as refunded is the sum of their refunds, each with its entry; "
+        "what a refund that failed still holds is due",
         """
 SELECT x.id, x.what FROM (
     SELECT 'order ' || o.id AS id,
@@ -311,6 +312,16 @@ SELECT x.id, x.what FROM (
     LEFT JOIN (SELECT order_id, sum(amount_minor) AS minor FROM finance_refund WHERE status <> 'failed'
                GROUP BY order_id) r ON r.order_id = o.id
     WHERE %(vendor)s::uuid IS NULL AND o.refunded_minor <> coalesce(r.minor, 0)
+    UNION ALL
+    SELECT 'order ' || o.id,
+           'says that ' || o.refund_due_minor || ' is due, refunds that failed hold ' || h.minor
+    FROM finance_order o
+    JOIN (SELECT r.order_id, sum(p.goods_minor + p.tax_minor + p.shipping_minor) AS minor
+          FROM finance_refund r JOIN finance_refundpart p ON p.refund_id = r.id
+          WHERE r.status = 'failed' AND NOT EXISTS (
+              SELECT FROM ledger_reversal u WHERE u.book_id = p.vendor_id AND u.of_entry = p.entry_id)
+          GROUP BY r.order_id) h ON h.order_id = o.id
+    WHERE %(vendor)s::uuid IS NULL AND o.refund_due_minor < h.minor
     UNION ALL
     SELECT 'commission ' || c.id, 'counts ' || c.refunded_minor || '/' || c.reversed_minor || ', refunds '
            || coalesce(p.base, 0) || '/' || coalesce(p.commission, 0)

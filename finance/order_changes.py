@@ -17,10 +17,12 @@ from django.db.models import Max
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from accounts.approvals import AskedAlready
 from finance import (
     order_events,
     order_locks,
     refund_approvals,
+    refund_claims,
     refund_sales,
     refunds,
     sales,
@@ -158,14 +160,18 @@ def cancel(
 ) -> Cancelled:  # fmt: skip
     """Cancel an order; a paid one gives all of its money back when asked to.
 
-    `allowed_from` narrows the states from which this caller may; an order that is cancelled already is told
-    as it is. A refund above what one person may decide waits for a second one. Raises `OrderNotFound` and
-    `OrderTransitionRefused`.
+    `allowed_from` narrows the states from which this caller may. An order that is cancelled already is told
+    as it is; where money is still to go back and no refund is under way (it failed, or was not wanted before)
+    and it is asked for, a new refund begins; who is narrowed begins one only for what is due. A refund above
+    what one person may decide waits for a second one. Raises `OrderNotFound` and `OrderTransitionRefused`.
     """
 
     def work() -> Cancelled:
         order = order_locks.lock(order_id)
         if order.status == OrderStatus.CANCELLED:
+            may_begin = allowed_from is None or order.refund_due_minor
+            if refund_requested and may_begin and _left(order):
+                return _refund_cancelled(order, reason, refund_requested, by)
             return Cancelled(order, state_of_refund(order))
         if allowed_from is not None and order.status not in allowed_from:
             raise OrderTransitionRefused(order.status, OrderStatus.CANCELLED)
@@ -185,7 +191,9 @@ def cancel(
 
 
 def state_of_refund(order: Order) -> RefundState:
-    """Return what a cancelled order's money is doing now."""
+    """Return what a cancelled order's money is doing now: pending where somebody has to act."""
+    if order.refund_due_minor:
+        return RefundState.PENDING
     if order.refunded_minor:
         return RefundState.PROCESSING
     sold = sum(sale.rest.total for sale in refund_sales.of_order(order))
@@ -275,15 +283,32 @@ def _note_payment(order: Order, paid: Paid) -> OrderPayment:
     )  # fmt: skip
 
 
+def _left(order: Order, *, lock: bool = False) -> int:
+    """What of an order has not gone back; with `lock`, no sale of it is settled until the caller ended."""
+    sold = sum(sale.rest.total for sale in refund_sales.of_order(order, lock=lock))
+    return min(order.total_minor - order.refunded_minor, sold)
+
+
 def _refund_cancelled(order: Order, reason: str, refund_requested: bool, by: Actor) -> Cancelled:
-    rest = sum(sale.rest.total for sale in refund_sales.of_order(order))
+    rest = _left(order, lock=True)
     if not rest:
         return Cancelled(order, RefundState.NOT_REQUIRED)
     if not refund_requested:
         return Cancelled(order, RefundState.NOT_REQUESTED)
+    # Before anybody else decides: from here on the sale is not settled, whatever becomes of the refund.
+    refund_claims.claim(order, rest)
     wish = Wish(order_id=order.pk, reason=reason, amount=rest, currency=order.currency)
     if refund_approvals.needs_second_person(wish, by=by):
-        asked = refund_approvals.ask(wish, by=by) if refund_approvals.may_ask(by) else None
-        return Cancelled(order, RefundState.PENDING, approval_id=asked)
+        return Cancelled(order, RefundState.PENDING, approval_id=_asked(wish, by))
     refund = refunds.post(wish, by=by)
     return Cancelled(order, RefundState.PROCESSING, refund)
+
+
+def _asked(wish: Wish, by: Actor) -> UUID | None:
+    """Ask a second person, once; None where the caller may not ask, or has asked already."""
+    if not refund_approvals.may_ask(by):
+        return None
+    try:
+        return refund_approvals.ask(wish, by=by)
+    except AskedAlready:
+        return None

@@ -237,32 +237,33 @@ def _hand_over(batch_id: UUID, reason: str, by: Actor) -> File:
     if batch.created_at < now - dt.timedelta(hours=settings.PAYOUT_FILE_HOURS):
         raise BatchStale
     going = _in(batch)
-    if not going or not all(_may_go(payout) for payout in going):
+    if not going or not _may_go(going, batch.currency):
         raise BatchStale
-    postings = []
-    for payout in going:
-        posting = payout_postings.sent(
+    postings = {
+        payout.pk: payout_postings.sent(
             payout=payout.pk, vendor=payout.vendor_id, amount=payout.amount, entry_id=ids.uuid7(), at=now,
             reserved_by=payout.reserve_entry_id,
-        )  # fmt: skip
-        payout_states.move(payout, PayoutState.IN_TRANSIT, post_entry_id=posting.entry_id)
-        payout_states.tell(payout, by=by)
-        postings.append(posting)
+        )
+        for payout in going
+    }  # fmt: skip
+    entries = {pk: posting.entry_id for pk, posting in postings.items()}
+    payout_states.move_all(going, PayoutState.IN_TRANSIT, entries=entries)
+    payout_states.tell_all(going, by=by)
     batch.sent_at = now
     batch.save(update_fields=["sent_at"])
     _record(batch, events.PAYOUT_FILE_TAKEN, by, reason=reason, again=False)
-    payout_states.post(postings, by=by)
+    payout_states.post(list(postings.values()), by=by)
     return _named(batch, content)
 
 
-def _may_go(payout: Payout) -> bool:
-    """Whether a payout in a file may still leave: approvers, vendor and account are read once more."""
-    try:
-        payout_states.demand_usable(payout)
-        payout_states.demand_payable(payout.vendor_id, payout.currency)
-    except (payout_states.AccountNotUsable, payout_states.VendorNotPayable, payout_states.DebtOpen):
+def _may_go(going: Sequence[Payout], currency: str) -> bool:
+    """Whether all payouts of a file may still leave: approvers, vendors and accounts are read once more."""
+    if not all(row.state == PayoutState.SUBMITTING and payout_states.is_usable(row) for row in going):
         return False
-    return payout.state == PayoutState.SUBMITTING and payout_approvals.standing(payout).suffices(payout)
+    if not payout_states.are_payable({row.vendor_id for row in going}, currency):
+        return False
+    stands = payout_approvals.standings(going)
+    return all(stands[row.pk].suffices(row) for row in going)
 
 
 def _discard(batch_id: UUID, reason: str, by: Actor) -> PayoutBatch:

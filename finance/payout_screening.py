@@ -19,12 +19,15 @@ from mestore.lib import sql
 FOUND: Final = "screening: "
 _SAMPLE: Final = 50
 
-# Sold and given back in the last thirty days, as the vendor's book knows it.
+# Sold and given back in the last thirty days in one currency, as the vendor's book knows it: what an entry
+# moves is of one currency.
 _MONTH = """
 SELECT coalesce(sum(e.control_total) FILTER (WHERE e.kind = 'sale'), 0),
        coalesce(sum(e.control_total) FILTER (WHERE e.kind = 'refund'), 0)
 FROM ledger_entry e
 WHERE e.book_id = %s AND e.occurred_at >= %s AND e.kind IN ('sale', 'refund')
+  AND EXISTS (SELECT FROM ledger_transfer t
+              WHERE t.book_id = e.book_id AND t.entry_id = e.id AND t.currency = %s)
 """
 
 
@@ -40,7 +43,8 @@ def facts_of(payout: Payout, account: BankAccount) -> Facts:
         vendor_id=payout.vendor_id, currency=payout.currency, state=PayoutState.PAID.value
     ).order_by("-id")
     changed = AddressChange.objects.filter(user_id=payout.vendor_id, confirmed_at__isnull=False)
-    sold, refunded = sql.fetch_one(_MONTH, [payout.vendor_id, now - dt.timedelta(days=30)]) or (0, 0)
+    month = [payout.vendor_id, now - dt.timedelta(days=30), payout.currency]
+    sold, refunded = sql.fetch_one(_MONTH, month) or (0, 0)
     return Facts(
         amount=payout.amount_minor,
         now=now,

@@ -7,12 +7,13 @@ same moment come one after the other and the second sees what the first did.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import override
@@ -20,11 +21,11 @@ from django.utils.translation import override
 from accounts.models import VendorProfile
 from accounts.roles import Role
 from finance import ledger, outbound, payout_postings, transactions
-from finance.ledger_balances import owed
+from finance.ledger_balances import debtors, owed
 from finance.models import Payout
 from finance.postings import Posting
 from finance.states import PAYOUT_TRANSITIONS, PayoutState, may_move
-from mestore.lib import errors, ids
+from mestore.lib import errors, ids, sql
 from mestore.lib.actor import Actor
 from monitoring import audit, delivery, events
 
@@ -38,6 +39,11 @@ TOLD: Final = {
     PayoutState.UNKNOWN: "payout.unknown",
 }  # fmt: skip
 _LONGEST_REASON: Final = 500
+_MOVE_ALL: Final = """
+UPDATE finance_payout p
+SET state = %(state)s, state_reason = '', updated_at = %(now)s, post_entry_id = k.entry
+FROM unnest(%(ids)s::uuid[], %(entries)s::uuid[]) AS k (id, entry) WHERE p.id = k.id
+"""
 
 
 class PayoutNotFound(errors.NotFound):
@@ -123,13 +129,37 @@ def move(payout: Payout, to: PayoutState, *, reason: str = "", **values: Any) ->
         emit(payout, told_as)
 
 
+def move_all(payouts: Sequence[Payout], to: PayoutState, *, entries: Mapping[UUID, UUID]) -> None:
+    """Set the state of several payouts whose rows are held, each with the entry that sends it; tell of all.
+
+    As many statements for many as for one. Raises WrongState for the first that cannot go there.
+    """
+    for payout in payouts:
+        if payout.state == to or not may_move(PAYOUT_TRANSITIONS, payout.state, to):
+            raise WrongState(payout.state)
+    now = timezone.now()
+    sql.execute(
+        _MOVE_ALL,
+        {"ids": [row.pk for row in payouts], "entries": [entries[row.pk] for row in payouts],
+         "state": to.value, "now": now},
+    )  # fmt: skip
+    for payout in payouts:
+        payout.state, payout.state_reason, payout.updated_at = to.value, "", now
+        payout.post_entry_id = entries[payout.pk]
+    if (kind := TOLD.get(to)) is not None:
+        outbound.emit_many(kind, [(("payout", str(row.pk)), _outward(row)) for row in payouts])
+
+
 def emit(payout: Payout, kind: str) -> None:
     """Tell the storefront, in the transaction of the change: ids, state and amount, nothing of a person."""
-    data = {
+    outbound.emit(kind, subject=("payout", str(payout.pk)), data=_outward(payout))
+
+
+def _outward(payout: Payout) -> dict[str, str]:
+    return {
         "id": str(payout.pk), "payout_number": payout.payout_number, "vendor_id": str(payout.vendor_id),
         "amount": payout.amount.text, "currency": payout.currency, "state": payout.state,
     }  # fmt: skip
-    outbound.emit(kind, subject=("payout", str(payout.pk)), data=data)
 
 
 def give_up(
@@ -169,12 +199,21 @@ def note(
 
 def tell(payout: Payout, *, by: Actor, reason: str = "") -> None:
     """Tell the vendor where the payout stands now."""
-    vendor = payout.vendor
-    with override(vendor.language or settings.LANGUAGE_CODE):
+    delivery.notify(payout.vendor, "payout_told", _told(payout, reason), by=by, at_once=False)
+
+
+def tell_all(payouts: Sequence[Payout], *, by: Actor) -> None:
+    """Tell each vendor where its payout stands now, with as many statements for many as for one."""
+    delivery.notify_many([(row.vendor, _told(row, "")) for row in payouts], "payout_told", by=by)
+
+
+def _told(payout: Payout, reason: str) -> dict[str, str]:
+    with override(payout.vendor.language or settings.LANGUAGE_CODE):
         state = str(WORDS[PayoutState(payout.state)])
-    context = {"number": payout.payout_number, "amount": str(payout.amount), "reason": reason, "state": state,
-               "last_four": payout.bank_account.last_four}  # fmt: skip
-    delivery.notify(vendor, "payout_told", context, by=by, at_once=False)
+    return {
+        "number": payout.payout_number, "amount": str(payout.amount), "reason": reason, "state": state,
+        "last_four": payout.bank_account.last_four,
+    }  # fmt: skip
 
 
 def post(postings: Sequence[Posting], *, by: Actor) -> None:
@@ -184,21 +223,37 @@ def post(postings: Sequence[Posting], *, by: Actor) -> None:
 
 def demand_payable(vendor_id: UUID, currency: str) -> None:
     """Raise VendorNotPayable or DebtOpen for a vendor to whom nothing is paid now."""
-    may = VendorProfile.objects.filter(
-        user_id=vendor_id, vendor_status=VendorProfile.Status.APPROVED, user__is_active=True,
-        user__deleted_at=None, user__user_type=Role.VENDOR,
-    )  # fmt: skip
-    if not may.exists():
+    if not _payable().filter(user_id=vendor_id).exists():
         raise VendorNotPayable
     if owed(vendor_id, currency) > 0:
         raise DebtOpen
 
 
+def are_payable(vendor_ids: Collection[UUID], currency: str) -> bool:
+    """Say what `demand_payable` says of all these vendors, with two statements."""
+    wanted = set(vendor_ids)
+    if set(_payable().filter(user_id__in=wanted).values_list("user_id", flat=True)) != wanted:
+        return False
+    return not debtors(wanted, currency)
+
+
+def _payable() -> QuerySet[VendorProfile]:
+    return VendorProfile.objects.filter(
+        vendor_status=VendorProfile.Status.APPROVED, user__is_active=True, user__deleted_at=None,
+        user__user_type=Role.VENDOR,
+    )  # fmt: skip
+
+
 def demand_usable(payout: Payout) -> None:
     """Raise AccountNotUsable for an account that is removed or still cools off."""
-    account = payout.bank_account
-    if account.removed_at is not None or account.usable_from > timezone.now():
+    if not is_usable(payout):
         raise AccountNotUsable
+
+
+def is_usable(payout: Payout) -> bool:
+    """Say whether money may go to the payout's account: it is there, and its cooling-off is over."""
+    account = payout.bank_account
+    return account.removed_at is None and account.usable_from <= timezone.now()
 
 
 WORDS: Final = {

@@ -6,34 +6,40 @@ order's row or makes the refund itself; the request that comes second finds it b
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 from django.db import IntegrityError
+from django.db.models import Sum
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from finance import ledger, order_locks, refund_postings, refund_sales, refunds, transactions, vendor_money
-from finance.models import Commission, Refund, RefundPart
-from finance.postings import VENDOR_PENDING, VENDOR_RECEIVABLE, Posting
+from finance import (
+    ledger,
+    order_events,
+    order_locks,
+    refund_postings,
+    refund_sales,
+    refunds,
+    transactions,
+)
+from finance.models import Commission, Order, Refund, RefundPart
 from finance.refunds import RefundReferenceKnown, Wish, event_of, tell
-from finance.states import CommissionStatus, RefundStatus
+from finance.states import CommissionStatus, OrderStatus, RefundStatus
 from mestore.lib import errors, ids, sql
 from mestore.lib.actor import Actor
-from monitoring import audit, events
+from monitoring import alerts, audit, events
 
 #: The reason of a refund that a provider made without being asked by us.
 REPORTED: Final = "reported by the provider"
+GIVEN_UP: Final = alerts.declare(
+    alerts.Rule(
+        "refund.given_up", _("A provider gave a refund up"), alerts.Severity.MEDIUM, "a-refund-was-given-up"
+    )
+)
 
-_TAKEN = """
-SELECT t.entry_id, d.kind, t.amount FROM finance_refundpart p
-JOIN ledger_transfer t ON t.book_id = p.vendor_id AND t.entry_id = p.entry_id
-JOIN ledger_account d ON d.book_id = t.book_id AND d.id = t.debit
-WHERE p.refund_id = %s ORDER BY t.entry_id, t.seq
-"""
 # What a commission's base lost to refunds that reached the buyer.
 _PAID_BACK = """
 SELECT p.commission_id FROM finance_refundpart p
@@ -129,10 +135,11 @@ def reported(report: Report, *, by: Actor) -> Refund:
 
 
 def mark_failed(refund_id: UUID, *, failure: str, by: Actor) -> Refund:
-    """Note that the provider gave it up: every entry is undone, and the order can be refunded again.
+    """Note that the provider gave it up: the buyer is still to get it, by another refund of the order.
 
-    What had been taken from a sale that was settled meanwhile becomes available to the vendor. The same word
-    twice changes nothing. Raises `RefundNotFound` and `RefundEnded`.
+    Its money stays where it waits for the buyer, and what it was of is due again on the order, until a new
+    attempt takes it on or two people give the claim up (`refund_claims`); a signal says that somebody has to
+    decide. The same word twice changes nothing. Raises `RefundNotFound` and `RefundEnded`.
     """
 
     def work() -> Refund:
@@ -188,7 +195,16 @@ def _pay(refund: Refund, provider: str, reference: str, note: str, by: Actor) ->
     ledger.post_many(paying, by=by)
     _give_back(order.pk, by)
     tell(events.REFUND_PAID, "refund.paid", refund, by, note=note)
+    _end_order(order, by)
     return refund
+
+
+def _end_order(order: Order, by: Actor) -> None:
+    """Move a delivered order on when the buyer has all of it back: not while anything is only on its way."""
+    paid = order.refunds.filter(status=RefundStatus.PAID.value).aggregate(minor=Sum("amount_minor"))["minor"]
+    if order.status == OrderStatus.DELIVERED and paid == order.total_minor:
+        order_locks.move(order, OrderStatus.REFUNDED)
+        order_events.moved(order, before=OrderStatus.DELIVERED, by=by)
 
 
 def total_of(part: RefundPart) -> int:
@@ -210,33 +226,13 @@ def _give_back(order_id: int, by: Actor) -> None:
 
 
 def _fail(refund: Refund, failure: str, by: Actor) -> Refund:
-    sales = {sold.vendor: sold for sold in refund_sales.of_order(refund.order, lock=True)}
-    parts = list(refund.parts.order_by("id"))
-    vendor_money.hold(part.vendor_id for part in parts)
-    taken: dict[UUID, list[tuple[str, int]]] = defaultdict(list)
-    for entry_id, kind, amount in sql.fetch_all(_TAKEN, [refund.pk]):
-        taken[entry_id].append((kind, amount))
-    event = event_of(refund, timezone.now())
-    undoing = [
-        refund_postings.mirror(
-            event, part.vendor_id, taken[part.entry_id], of_entry=part.entry_id, entry_id=ids.uuid7()
-        )
-        for part in parts
-    ]
     refund.status, refund.failure = RefundStatus.FAILED.value, failure
     Refund.objects.filter(pk=refund.pk).update(status=refund.status, failure=failure, updated_at=Now())
-    ledger.post_many(undoing, by=by)
-    releases: list[Posting] = []
-    for part in parts:
-        from_pending = sum(minor for kind, minor in taken[part.entry_id] if kind == VENDOR_PENDING)
-        from_debt = any(kind == VENDOR_RECEIVABLE for kind, _minor in taken[part.entry_id])
-        settled = sales[part.vendor_id].is_settled
-        if (settled and from_pending) or from_debt:
-            release = refund_postings.releasing(
-                event, part.vendor_id, pending=from_pending if settled else 0,
-                owed=ledger.owed(part.vendor_id, refund.currency), entry_id=ids.uuid7(),
-            )  # fmt: skip
-            releases += [release] if release else []
-    ledger.post_many(releases, by=by)
     tell(events.REFUND_FAILED, "refund.failed", refund, by)
+    alerts.raise_signal(
+        GIVEN_UP, entity=("order", str(refund.order_id)),
+        evidence={
+            "refund": refund.refund_number, "amount_minor": refund.amount_minor, "currency": refund.currency,
+        },
+    )  # fmt: skip
     return refund

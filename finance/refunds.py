@@ -20,9 +20,9 @@ from django.utils.translation import gettext_lazy as _
 from finance import (
     ledger,
     numbers,
-    order_events,
     order_locks,
     outbound,
+    refund_claims,
     refund_postings,
     refund_sales,
     refund_split,
@@ -93,8 +93,9 @@ def post(wish: Wish, *, by: Actor) -> Refund:
     """Post a refund in a transaction of its own, or in the current one. Amounts are minor units.
 
     A provider's reference that is known for this order and amount is the refund that it names: the provider's
-    word was here first. Raises `order_locks.OrderNotFound`, `NothingToRefund`, `RefundTooLarge`,
-    `RefundCurrencyDiffers` and `RefundReferenceKnown`.
+    word was here first. What earlier attempts that failed still hold is taken back before. Raises
+    `order_locks.OrderNotFound`, `NothingToRefund`, `RefundTooLarge`, `RefundCurrencyDiffers` and
+    `RefundReferenceKnown`.
     """
     return transactions.run(lambda: _post(wish, by))
 
@@ -122,13 +123,16 @@ def forecast(order: Order) -> list[Forecast]:
     except NothingToRefund:
         return []
     settled = {sold.vendor for sold in sales if sold.is_settled}
+    found = refund_claims.held(order.pk)
     return [
-        Forecast(part, _would_owe(part, order.currency) if part.vendor in settled else 0) for part in parts
+        Forecast(part, _would_owe(part, order.currency, found) if part.vendor in settled else 0)
+        for part in parts
     ]
 
 
-def _would_owe(part: Part, currency: str) -> int:
-    return max(part.figures.vendor - max(ledger.available(part.vendor, currency).free, 0), 0)
+def _would_owe(part: Part, currency: str, found: refund_claims.Held) -> int:
+    free = max(ledger.available(part.vendor, currency).free, 0) + found.of_vendor(part.vendor)
+    return max(part.figures.vendor - free, 0)
 
 
 def _post(wish: Wish, by: Actor) -> Refund:
@@ -138,11 +142,9 @@ def _post(wish: Wish, by: Actor) -> Refund:
     sales = refund_sales.of_order(order, lock=True)
     amount = _amount(wish, order, sales)
     parts = _split(wish, order, sales, amount)
+    _hold_money(parts, sales, refund_claims.held(order.pk), order, by)
     refund = _write(wish, order, amount, by)
     _post_parts(refund, parts, {sold.vendor: sold for sold in sales}, by)
-    if order.status == OrderStatus.DELIVERED and order.refunded_minor + amount == order.total_minor:
-        order_locks.move(order, OrderStatus.REFUNDED)
-        order_events.moved(order, before=OrderStatus.DELIVERED, by=by)
     tell(events.REFUND_POSTED, "refund.posted", refund, by)
     return refund
 
@@ -179,6 +181,15 @@ def _split(wish: Wish, order: Order, sales: Sequence[VendorSold], amount: int) -
     return refund_split.split(amount, sales, wish.by_vendor)
 
 
+def _hold_money(
+    parts: Sequence[Part], sales: Sequence[VendorSold], found: refund_claims.Held, order: Order, by: Actor
+) -> None:
+    """Lock what is taken from settled sales, and take back what earlier attempts that failed still hold."""
+    settled = {sold.vendor for sold in sales if sold.is_settled}
+    vendor_money.hold({part.vendor for part in parts if part.vendor in settled} | found.vendors)
+    refund_claims.undo(order, sales, found, by=by)
+
+
 def _write(wish: Wish, order: Order, amount: int, by: Actor) -> Refund:
     try:
         with transaction.atomic():
@@ -199,8 +210,6 @@ def _write(wish: Wish, order: Order, amount: int, by: Actor) -> Refund:
 
 def _post_parts(refund: Refund, parts: Sequence[Part], sales: Mapping[UUID, VendorSold], by: Actor) -> None:
     """Write the parts and post them; anew when what a vendor had available went away in between."""
-    settled = [part.vendor for part in parts if sales[part.vendor].is_settled]
-    vendor_money.hold(settled)
     event = event_of(refund, refund.created_at)
     for attempt in range(1, _ATTEMPTS + 1):
         try:

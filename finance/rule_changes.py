@@ -209,6 +209,22 @@ def _approve(rule_id: UUID, reason: str, by: Actor) -> CommissionRule:
     return row
 
 
+def find(rule_id: UUID) -> CommissionRule:
+    """Return a rule as it is. Raises `RuleUnknown`."""
+    row = CommissionRule.objects.filter(pk=rule_id).first()
+    if row is None:
+        raise RuleUnknown
+    return row
+
+
+def reject(rule_id: UUID, *, reason: str, by: Actor) -> CommissionRule:
+    """Refuse a proposed rule, as who might have approved it. Raises `RuleUnknown` and `RuleDecided`."""
+    with transaction.atomic():
+        if _locked(rule_id).status != RuleStatus.PROPOSED:
+            raise RuleDecided
+        return withdraw(rule_id, reason=reason, by=by)
+
+
 def withdraw(rule_id: UUID, *, reason: str, by: Actor) -> CommissionRule:
     """Take back a rule that has not begun. Raises `RuleUnknown`, `RuleDecided` and `RuleInForce`."""
     with transaction.atomic():

@@ -42,8 +42,10 @@ Progress = Callable[[int, int], None]
 """`progress(vendors settled, commissions settled)`, after each transaction."""
 
 # Whose hold is over: by the moment the sale counted, or by the delivery. PENDING ones only as far as they are
-# approved by policy, and never with a rate given by hand: a second person approves those (the snapshot is
-# canonical JSON and names who gave it). Disputed, cancelled and paid ones never.
+# approved by policy, and never with a rate or type chosen by hand: another person approves those (the
+# snapshot is canonical JSON and names who chose it). Disputed, cancelled and paid ones never. Nor what is a
+# buyer's: all of an order that was cancelled for its money, and sales of others of which more is due than
+# refunds that failed hold. (What a refund holds, under way or failed, is apart already: the rest is settled.)
 _DUE: Final = """
 c.entry_id IS NOT NULL AND c.calculated_at < %(before)s
 AND (c.status = 'APPROVED' OR (c.status = 'PENDING' AND c.commission_amount_minor <= coalesce(
@@ -51,6 +53,14 @@ AND (c.status = 'APPROVED' OR (c.status = 'PENDING' AND c.commission_amount_mino
      AND (c.rule_snapshot = '' OR strpos(c.rule_snapshot, '"by_hand":""') > 0)))
 AND (%(hold_from)s = 'confirmed' OR EXISTS (
         SELECT FROM finance_order o WHERE o.id = c.order_id AND o.delivered_at < %(before)s))
+AND NOT EXISTS (
+    SELECT FROM finance_order o WHERE o.id = c.order_id AND o.refund_due_minor > 0
+      AND (o.status = 'cancelled' OR o.refund_due_minor > (
+          SELECT coalesce(sum(r.amount_minor), 0) FROM finance_refund r
+          WHERE r.order_id = o.id AND r.status = 'failed'
+            AND EXISTS (SELECT FROM finance_refundpart p WHERE p.refund_id = r.id AND NOT EXISTS (
+                SELECT FROM ledger_entry u WHERE u.book_id = p.vendor_id
+                  AND u.source_event = 'refund/' || r.id || '/failed')))))
 """
 _KEYS: Final = (
     """

@@ -8,11 +8,13 @@ touch share no line and leave none out, whatever the clocks of two postings said
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from django.core import signing
 from django.db import transaction
 from django.utils.translation import gettext_lazy as _
 
@@ -27,6 +29,8 @@ DEFAULT_PAGE: Final = 100
 MOST_PRINTED: Final = 2_000
 _BATCH: Final = 1_000
 HOME: Final = "COP"
+_NUMBER: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
+_SIGNER: Final = signing.Signer(salt="finance.statement")
 
 _CURRENCIES: Final = """
 SELECT a.currency FROM ledger_account a
@@ -47,9 +51,7 @@ LEFT JOIN LATERAL (
 WHERE a.book_id = %(vendor)s AND a.kind = 'vendor_available' AND a.provider = '' AND a.currency = %(currency)s
 """
 _SUMS: Final = """
-SELECT count(*), coalesce(sum(s.amount) FILTER (WHERE s.amount > 0), 0),
-       coalesce(-sum(s.amount) FILTER (WHERE s.amount < 0), 0)
-FROM ledger_statement_line s
+SELECT coalesce(sum(s.amount) FILTER (WHERE s.amount > 0), 0) FROM ledger_statement_line s
 WHERE s.book_id = %s AND s.account_id = %s AND s.seq > %s AND s.seq <= %s
 """
 _LINES: Final = """
@@ -81,6 +83,28 @@ class PeriodInvalid(errors.Unprocessable):
 class TooMuchToPrint(errors.Unprocessable):
     code = "STATEMENT_TOO_LONG"
     message = _("This is more than a page can hold. Take it as CSV, or choose a shorter period.")
+
+
+class CursorInvalid(errors.Unprocessable):
+    message = _("The cursor is not one that was given out.")
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a page ended, and what came in up to `upto` of the account's lines after `after`.
+
+    So the pages of a statement add its period up once: a later page adds what was posted since.
+    """
+
+    number: int
+    account: int | None = None
+    after: int = 0
+    upto: int = 0
+    credits: int = 0
+
+    def text(self) -> str:
+        """Write it for a client, signed: what it says is told again as a total."""
+        return _SIGNER.sign(f"{self.number}.{self.account}.{self.after}.{self.upto}.{self.credits}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +159,12 @@ def read(
     currency: str | None = None,
     since: dt.datetime | None = None,
     until: dt.datetime | None = None,
+    cursor: Cursor | None = None,
 ) -> Statement:
-    """Return what a statement says in sum: opening, closing, credits and debits, in three statements.
+    """Return what a statement says in sum: opening, closing, credits and debits, in three statements at most.
 
-    Without `currency`: pesos, or the only one there is. An account that never moved is a statement of zeros.
-    Raises `PeriodInvalid`.
+    `cursor` of an earlier page of the same period spares adding up what it knows. Without `currency`: pesos,
+    or the only one there is. An account that never moved is a statement of zeros. Raises `PeriodInvalid`.
     """
     if since is not None and until is not None and until < since:
         raise PeriodInvalid(
@@ -154,11 +179,41 @@ def read(
     account, after, opening, upto, closing = found
     if upto <= after:  # nothing moved in the period
         return Statement(vendor, chosen, currencies, since, until, account, after, after, opening, opening)
-    lines, incoming, outgoing = sql.fetch_one(_SUMS, [vendor, account, after, upto]) or (0, 0, 0)
+    incoming = _credits(vendor, account, after, upto, cursor)
+    # The numbers have no gap, and what came in less what went out is what the balance moved by.
     return Statement(
-        vendor, chosen, currencies, since, until, account, after, upto, opening, closing, lines,
-        int(incoming), int(outgoing),
+        vendor, chosen, currencies, since, until, account, after, upto, opening, closing, upto - after,
+        incoming, incoming - (closing - opening),
     )  # fmt: skip
+
+
+def cursor_after(statement: Statement, number: int) -> Cursor:
+    """Return the cursor of the page that ended with this number."""
+    return Cursor(number, statement.account, statement.after, statement.upto, statement.credits)
+
+
+def cursor_in(text: str) -> Cursor:
+    """Read a cursor that was given out; a line's number alone is one. Raises `CursorInvalid`."""
+    if _NUMBER.fullmatch(text):
+        return Cursor(int(text))
+    try:
+        number, account, after, upto, incoming = _SIGNER.unsign(text).split(".")
+    except signing.BadSignature as error:
+        raise CursorInvalid(
+            details=[errors.FieldError("query -> cursor", CursorInvalid.message, "cursor_invalid")]
+        ) from error
+    return Cursor(int(number), int(account), int(after), int(upto), int(incoming))
+
+
+def _credits(vendor: UUID, account: int, after: int, upto: int, cursor: Cursor | None) -> int:
+    """Add up what came in; of the part that the cursor knows it is taken from there."""
+    known, begin = 0, after
+    if cursor is not None and (cursor.account, cursor.after) == (account, after) and cursor.upto <= upto:
+        known, begin = cursor.credits, cursor.upto
+    if begin == upto:
+        return known
+    found = sql.fetch_one(_SUMS, [vendor, account, begin, upto])
+    return known + int(found[0] if found else 0)
 
 
 def page(statement: Statement, *, after: int | None = None, limit: int) -> Sequence[Line]:

@@ -17,6 +17,7 @@ from finance.api import (
     payouts,
     payouts_legacy,
     refunds,
+    rules,
     statements,
     vendor_dashboard,
     vendor_orders,
@@ -74,6 +75,36 @@ urlpatterns: list[URLPattern] = [
     *_commissions(),
     path_both(
         "commissions/<uuid:commission_id>/proof", views.CommissionProofView.as_view(), name="commission-proof"
+    ),
+]
+urlpatterns += [
+    path_both("commissions/rules/", rules.RulesView.as_view(), name="commission-rules"),
+    path_both(
+        "commissions/rules/preview", rules.TermsPreviewView.as_view(), name="commission-rules-preview-terms"
+    ),
+    path_both("commissions/rules/<uuid:rule_id>", rules.RuleView.as_view(), name="commission-rule"),
+    path_both(
+        "commissions/rules/<uuid:rule_id>/preview",
+        rules.RulePreviewView.as_view(),
+        name="commission-rule-preview",
+    ),
+    path_both(
+        "commissions/rules/<uuid:rule_id>/approve",
+        rules.RuleApproveView.as_view(),
+        name="commission-rule-approve",
+    ),
+    path_both(
+        "commissions/rules/<uuid:rule_id>/reject",
+        rules.RuleRejectView.as_view(),
+        name="commission-rule-reject",
+    ),
+    path_both(
+        "commissions/rules/<uuid:rule_id>/withdraw",
+        rules.RuleWithdrawView.as_view(),
+        name="commission-rule-withdraw",
+    ),
+    path_both(
+        "commissions/rules/<uuid:rule_id>/end", rules.RuleEndView.as_view(), name="commission-rule-end"
     ),
 ]
 urlpatterns += [

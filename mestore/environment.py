@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
@@ -34,6 +35,7 @@ WELL_KNOWN = (
 )  # fmt: skip
 
 
+_FRACTION = re.compile(r"0(\.[0-9]{1,6})?|1(\.0{1,6})?", re.ASCII)
 _DOMAIN = re.compile(
     r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII
 )
@@ -142,6 +144,14 @@ class Environment:
             self.complain(f"{name} must be a whole number from {minimum} to {maximum}.")
             return default
         return number
+
+    def parts_per_million(self, name: str, about: str, *, default: int) -> int:
+        """Return a rate given as a fraction from 0 to 1, such as 0.05, in parts per million and exactly."""
+        value = self.text(name, about, default=f"{default / Decimal(1_000_000):f}")
+        if _FRACTION.fullmatch(value) is None:
+            self.complain(f"{name} must be a fraction from 0 to 1 with at most six decimals, such as 0.05.")
+            return default
+        return int(Decimal(value).scaleb(6))
 
     def boolean(self, name: str, about: str, *, default: bool) -> bool:
         """Return True for `1|true|yes|on`, False for `0|false|no|off`, in any case."""

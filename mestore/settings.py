@@ -574,12 +574,16 @@ DETECTORS: dict[str, dict[str, int]] = {
 DETECTORS_SILENT_SECONDS = 300
 
 # --- Money ------------------------------------------------------------------------------------------------
-# Rates in parts per million. STANDARD 5 %, PREMIUM 3 %, PROMOTIONAL 2 %, CATEGORY_BASED 4 % (contract 2.4).
+# What a sale costs where no rule matches, by type, in parts per million (contract 2.4, its names).
 COMMISSION_RATES_PPM = {
-    "STANDARD": 50_000,
-    "PREMIUM": 30_000,
-    "PROMOTIONAL": 20_000,
-    "CATEGORY_BASED": 40_000,
+    "STANDARD": env.parts_per_million("DEFAULT_COMMISSION_RATE", "commission rate", default=50_000),
+    "PREMIUM": env.parts_per_million("PREMIUM_COMMISSION_RATE", "commission rate of PREMIUM", default=30_000),
+    "PROMOTIONAL": env.parts_per_million(
+        "PROMOTIONAL_COMMISSION_RATE", "commission rate of PROMOTIONAL", default=20_000
+    ),
+    "CATEGORY_BASED": env.parts_per_million(
+        "HIGH_VOLUME_COMMISSION_RATE", "commission rate of CATEGORY_BASED", default=40_000
+    ),
 }
 COMMISSION_BASE = "goods"  # the items' total without tax and shipping
 # Value added tax on the commission, and what is withheld of the vendor's money for tax offices: per currency

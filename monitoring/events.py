@@ -971,8 +971,12 @@ REFUND_PAID: Final = _event(
     "refund.paid", _MONEY, _SUCCESS, "A provider confirmed that a refund reached its buyer.", retention=_LONG
 )
 REFUND_FAILED: Final = _event(
-    "refund.failed", _MONEY, _FAILURE, "A provider gave a refund up; its postings were undone.",
+    "refund.failed", _MONEY, _FAILURE, "A provider gave a refund up; its amount is due again.",
     retention=_LONG,
+)  # fmt: skip
+REFUND_CLAIM_GIVEN_UP: Final = _event(
+    "refund.claim_given_up", _MONEY, _SUCCESS,
+    "Two people decided that what was due to a buyer does not go back.", retention=_LONG,
 )  # fmt: skip
 COMMISSION_GIVEN_BACK: Final = _event(
     "commission.given_back", _MONEY, _SUCCESS,

@@ -7,7 +7,7 @@ from typing import Any, Final
 from django import forms
 from django.utils.translation import gettext_lazy, ngettext
 
-from finance import money, order_changes, refund_requests
+from finance import money, order_changes, refund_claims, refund_requests
 from finance.models import Order
 from finance.money import MoneyError
 from finance.order_changes import Paid, RefundState, Shipment
@@ -110,6 +110,10 @@ def _refund(order: Order, *, reason: str, amount: str, by: Actor) -> None:
         raise SecondPersonAsked
 
 
+def _give_up(order: Order, *, reason: str, by: Actor) -> None:
+    refund_claims.ask_to_give_up(order.pk, reason=reason, by=by)
+
+
 def _done(count: int) -> str:
     return ngettext("%d order was changed.", "%d orders were changed.", count) % count
 
@@ -185,7 +189,7 @@ CANCEL_AND_REFUND = ReasonAction(
         "The order stops, and all that was paid goes back: from each vendor as the order's page shows. Above "
         "what one person decides alone, a second one is asked."
     ),
-    undo=gettext_lazy("No. A refund that its provider gives up is undone by entries of its own."),
+    undo=gettext_lazy("No. A refund that its provider gives up is still due."),
     done=_done,
     permission=REFUND,
     run=_cancel_and_refund,
@@ -200,7 +204,7 @@ REFUND_ORDER = ReasonAction(
         "Money goes back to the buyer, from each vendor in proportion to what the order's page shows. Above "
         "what one person decides alone, a second one is asked."
     ),
-    undo=gettext_lazy("No. A refund that its provider gives up is undone by entries of its own."),
+    undo=gettext_lazy("No. A refund that its provider gives up is still due."),
     done=lambda count: ngettext("%d refund was posted.", "%d refunds were posted.", count) % count,
     permission=REFUND,
     run=_refund,
@@ -208,4 +212,26 @@ REFUND_ORDER = ReasonAction(
     step_up=STEP_UP,
     form=RefundForm,
 )
-ORDER_ACTIONS = (CONFIRM, PROCESS, SHIP, DELIVER, REFUND_ORDER, CANCEL_AND_REFUND, CANCEL)
+GIVE_UP_CLAIM = ReasonAction(
+    name="give_up_claim",
+    verb=gettext_lazy("Give up the buyer's claim"),
+    question=lambda count: (
+        ngettext("Give up what %d buyer is to get?", "Give up what %d buyers are to get?", count) % count
+    ),
+    effect=gettext_lazy(
+        "A second person is asked. With their yes, what is still to be refunded does not go back: it is the "
+        "vendors' again."
+    ),
+    undo=gettext_lazy("Yes: the order can be refunded again."),
+    done=lambda count: (
+        ngettext("A second person was asked about %d order.", "A second person was asked about %d orders.",
+                 count) % count
+    ),
+    permission=REFUND,
+    run=_give_up,
+    offered=lambda order: order.refund_due_minor > 0,
+    step_up=STEP_UP,
+)  # fmt: skip
+ORDER_ACTIONS = (
+    CONFIRM, PROCESS, SHIP, DELIVER, REFUND_ORDER, CANCEL_AND_REFUND, CANCEL, GIVE_UP_CLAIM,
+)  # fmt: skip

@@ -35,6 +35,12 @@ class OrderAdmin(ConsoleModelAdmin):
             title=gettext_lazy("Status"),
             choices=[(status.value, word) for status, word in ORDER_WORDS.items()],
         ),
+        console.choice_filter(
+            parameter="refund",
+            title=gettext_lazy("Refund"),
+            choices=[("due", gettext_lazy("still to be refunded"))],
+            narrow=lambda rows, _value: rows.filter(refund_due_minor__gt=0),
+        ),
         WindowFilter.on("placed_at"),
     )
     orderings = (
@@ -59,7 +65,18 @@ class OrderAdmin(ConsoleModelAdmin):
                 "shipping_country",
             ),
         ),
-        (gettext_lazy("Amounts"), ("subtotal", "tax", "shipping", "discount", "total_amount", "refunded")),
+        (
+            gettext_lazy("Amounts"),
+            (
+                "subtotal",
+                "tax",
+                "shipping",
+                "discount",
+                "total_amount",
+                "refunded",
+                "refund_due",
+            ),
+        ),
         (
             gettext_lazy("Delivery"),
             ("tracking_number", "courier", "estimated_delivery", "cancellation_reason"),
@@ -84,7 +101,8 @@ class OrderAdmin(ConsoleModelAdmin):
 
     @admin.display(description=gettext_lazy("status"))
     def state(self, order: Order) -> str:
-        return str(ORDER_WORDS.get(OrderStatus(order.status), order.status))
+        word = str(ORDER_WORDS.get(OrderStatus(order.status), order.status))
+        return _("%(status)s, refund due") % {"status": word} if order.refund_due_minor else word
 
     def state_of(self, row: Order) -> str:
         return self.state(row)
@@ -116,6 +134,10 @@ class OrderAdmin(ConsoleModelAdmin):
     @admin.display(description=gettext_lazy("refunded"))
     def refunded(self, order: Order) -> SafeString:
         return amount(order.refunded_minor, order.currency)
+
+    @admin.display(description=gettext_lazy("still to be refunded"))
+    def refund_due(self, order: Order) -> SafeString:
+        return amount(order.refund_due_minor, order.currency)
 
     def tables(self, request: HttpRequest, row: Order) -> Iterable[Table]:
         yield _items_of(row)

@@ -75,10 +75,11 @@ MARK_FAILED = ReasonAction(
     verb=gettext_lazy("Mark failed"),
     question=lambda count: ngettext("Mark %d refund failed?", "Mark %d refunds failed?", count) % count,
     effect=gettext_lazy(
-        "Every entry of it is undone: the vendors have their money back, and the order can be refunded again."
+        "The buyer is still to get it: the order shows the amount, its money is kept apart, and no "
+        "settlement pays it to a vendor until it is refunded again or given up."
     ),
     undo=gettext_lazy("No. Refund the order again."),
-    done=lambda count: ngettext("%d refund was undone.", "%d refunds were undone.", count) % count,
+    done=lambda count: ngettext("%d refund has failed.", "%d refunds have failed.", count) % count,
     permission=REFUND,
     run=_failed,
     offered=_waits,

@@ -89,7 +89,8 @@ def summary(row: Any) -> dict[str, Any]:
         "id": row.pk, "order_number": row.order_number, "status": row.status,
         "payment_status": row.payment_status or "pending", "currency": row.currency,
         "total_amount": to_decimal(row.total_minor, row.currency),
-        "refunded_amount": to_decimal(row.refunded_minor, row.currency), "items_count": row.items_count,
+        "refunded_amount": to_decimal(row.refunded_minor, row.currency),
+        "refund_due_amount": to_decimal(row.refund_due_minor, row.currency), "items_count": row.items_count,
         "created_at": row.placed_at, "tracking_number": row.tracking_number or None,
     }  # fmt: skip
 

@@ -62,11 +62,12 @@ class StatementView(VendorOrGrantedView):
         currency = reader.one_of("currency", set(money.EXPONENTS))
         form = reader.one_of("format", FORMATS) or _accepted(request)
         limit = reader.whole("limit", statements.DEFAULT_PAGE, 1, statements.LARGEST_PAGE)
-        after = reader.whole("cursor", 0, 0, None)
+        text = request.query_params.get("cursor", "")
         reader.raise_if_wrong()
-        statement = statements.read(vendor.pk, currency=currency, since=since, until=until)
+        cursor = statements.cursor_in(text) if text else None
+        statement = statements.read(vendor.pk, currency=currency, since=since, until=until, cursor=cursor)
         if form == "json":
-            return Response(_page(statement, after, limit))
+            return Response(_page(statement, cursor.number if cursor else 0, limit))
         if user.role is not Role.VENDOR:
             statements.record_taken(statement, form, by=actor.of(request))
         return csv_answer(statement) if form == "csv" else print_answer(request, statement, vendor)
@@ -157,7 +158,7 @@ def _page(statement: Statement, after: int, limit: int) -> dict[str, Any]:
             }
             for line in shown
         ],
-        "next": str(shown[-1].number) if len(lines) > limit else None,
+        "next": statements.cursor_after(statement, shown[-1].number).text() if len(lines) > limit else None,
     }  # fmt: skip
 
 

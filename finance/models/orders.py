@@ -58,6 +58,11 @@ class Order(models.Model):
 
     # Kept by the database: what was refunded so far.
     refunded_minor = models.BigIntegerField(_("refunded"), default=0, db_default=0, editable=False)
+    # What the buyer is still to get and no refund is under way for: a cancellation says it, refunds take it
+    # on, and a provider that gives one up brings it back (the database counts; `refund_claims`).
+    refund_due_minor = models.BigIntegerField(
+        _("still to be refunded"), default=0, db_default=0, editable=False
+    )
     tracking_number = models.CharField(
         _("tracking number"), max_length=64, blank=True, default="", db_default=""
     )
@@ -116,6 +121,7 @@ class Order(models.Model):
             models.Index(fields=["-placed_at", "-id"], name="order_by_day"),
             models.Index(fields=["status", "-id"], name="order_by_status"),
             models.Index(fields=["buyer", "-id"], name="order_by_buyer", condition=Q(buyer__isnull=False)),
+            models.Index(fields=["-id"], name="order_refund_due", condition=Q(refund_due_minor__gt=0)),
         ]
 
     def __str__(self) -> str:

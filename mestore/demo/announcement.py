@@ -23,6 +23,7 @@ def write(description: dict[str, Any], out: TextIO, logs: Path, seconds: float) 
         f"  Health      {url}/health",
         "",
         *_person("Administrator", admin),
+        *_person("Finance lead", description["finance_lead"]),
         *_person("Superuser", superuser),
         *(line for vendor in description["vendors"] for line in _person("Vendor", vendor)),
         *(line for buyer in description["buyers"] for line in _person("Buyer", buyer)),

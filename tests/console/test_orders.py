@@ -131,3 +131,26 @@ def test_refund_is_followed_to_its_end(vendor_id: UUID, refunder: Visitor) -> No
     assert do(refunder.client, failed, "paid", provider_reference="rf-1").status_code == 409
     assert do(refunder.client, failed, "failed").status_code == 302
     assert (fresh(paid).status, fresh(failed).status, fresh(failed).failure) == ("paid", "failed", REASON)
+
+
+def test_what_is_still_to_be_refunded_shows_on_the_order_and_two_give_it_up(
+    vendor_id: UUID, refunder: Visitor
+) -> None:
+    order, other = place(vendor_id), place(vendor_id)
+    do(refunder.client, order, "cancel_and_refund")
+    do(refunder.client, order, "give_up_claim")
+    assert not ApprovalRequest.objects.exists()
+    do(refunder.client, refunds_of(order)[0], "failed")
+    shown = refunder.client.get("/admin/finance/order/", {"refund": "due"}).content.decode()
+    assert order.order_number in shown
+    assert other.order_number not in shown
+    assert "give_up_claim" in page(refunder.client, order)
+    assert "give_up_claim" not in page(refunder.client, other)
+    assert do(visitor(permissions=MOVING).client, order, "give_up_claim").status_code == 403
+
+    assert do(refunder.client, order, "give_up_claim").status_code == 302
+    assert fresh(order).refund_due_minor == order.total_minor
+    request = ApprovalRequest.objects.get(action="refunds.give_up")
+    second, _device = person(permissions=("orders.approve.global",))
+    approvals.approve(request.pk, by=administration.acting(second))
+    assert fresh(order).refund_due_minor == 0

@@ -18,7 +18,7 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import User
-from finance import charging, ledger, orders, periods, rule_changes, sales, selectors
+from finance import charging, ledger, orders, periods, rule_changes, sales, selectors, settlement
 from finance.models import Commission, LedgerEntry, Order
 from mestore.lib import actor, sql
 from mestore.lib.http import dumps
@@ -183,6 +183,28 @@ def test_who_gave_a_rate_does_not_approve_it(staff: Any, order_body: Body) -> No
 
     assert (own.status_code, other.status_code) == (403, 200)
     assert Commission.objects.get().approved_by == second.pk
+
+
+@pytest.mark.parametrize("asked", [{"commission_type": "PROMOTIONAL"}, {"custom_rate": "0.05"}])
+def test_what_somebody_chose_by_hand_is_approved_by_another_person_only(
+    staff: Any, order_body: Body, settings: Any, asked: dict[str, Any]
+) -> None:
+    settings.SETTLEMENT_HOLD_DAYS = 0
+    order = unposted(order_body)
+    made = told(send("post", f"{ROOT}calculate", staff[1], {"order_id": order.pk} | asked))
+    by_rule = posted(order_body)
+    second = AdminFactory.create()
+    grant(second, "commissions.approve.global")
+
+    settlement.settle(by=MACHINE)
+    by_policy = Commission.objects.get(pk=made["id"]).status
+    own = send("patch", f"{ROOT}{made['id']}/approve", staff[1])
+    other = send("patch", f"{ROOT}{made['id']}/approve", bearer(second))
+    settlement.settle(by=MACHINE)
+
+    assert (by_policy, own.status_code, other.status_code) == ("PENDING", 403, 200)
+    assert Commission.objects.get(pk=by_rule.pk).status == "PAID"
+    assert Commission.objects.get(pk=made["id"]).status == "PAID"
 
 
 # Approving

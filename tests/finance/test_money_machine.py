@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from accounts import approvals
 from accounts.models import User
 from finance import (
     debts,
@@ -27,6 +28,7 @@ from finance import (
     payout_ends,
     payout_outcomes,
     payouts,
+    refund_claims,
     refund_outcomes,
     refunds,
     settlement,
@@ -60,6 +62,7 @@ class Bank(RuleBasedStateMachine):
     vendors: tuple[User, User]
     accounts: tuple[BankAccount, BankAccount]
     people: list[User]
+    refunding: tuple[User, User]
     currency = "COP"
     is_whole = False
 
@@ -124,7 +127,7 @@ class Bank(RuleBasedStateMachine):
             done = order_changes.cancel(order.pk, reason="x", refund_requested=True, by=MACHINE)
         except OrderTransitionRefused:
             return
-        # An order that was cancelled before is told as it is: its refund may have failed since.
+        # One that was cancelled before, and whose refund failed since, begins another one.
         if before != OrderStatus.CANCELLED:
             assert done.refund_status in {RefundState.PROCESSING, RefundState.NOT_REQUIRED}
 
@@ -220,6 +223,14 @@ class Bank(RuleBasedStateMachine):
         read = payout_outcomes.import_answer(row.batch_id, answer, by=SYSTEM)
         assert read.lines[0].result in {"done", "unchanged"}, read.lines
 
+    def _end_claim(self, order: Order) -> None:
+        """What is due to a buyer goes back by another refund, or two people give it up."""
+        if order.pk % 2:
+            self._answer(refunds.post(Wish(order_id=order.pk, reason="x"), by=MACHINE), is_paid=True)
+            return
+        asked = refund_claims.ask_to_give_up(order.pk, reason=REASON, by=acting(self.refunding[0]))
+        approvals.approve(asked.pk, by=acting(self.refunding[1]))
+
     @invariant()
     def books_add_up(self) -> None:
         for one in invariants.EVERY:
@@ -232,6 +243,8 @@ class Bank(RuleBasedStateMachine):
         """Whatever was begun is ended: then all that a vendor earned is available, in transit or owed."""
         for refund in Refund.objects.filter(status="posted").order_by("id"):
             self._answer(refund, is_paid=refund.amount_minor % 2 == 0)
+        for order in Order.objects.filter(refund_due_minor__gt=0).order_by("id"):
+            self._end_claim(order)
         for dispute in Dispute.objects.filter(status="ABIERTO"):
             disputes.refuse(dispute, reason=REASON, by=acting(self.people[0]))
         for payout in Payout.objects.filter(state__in=[state.value for state in UNSENT]):
@@ -305,6 +318,7 @@ def test_whatever_happens_no_money_is_made_lost_or_stranded(
                 self.undo.__exit__(None, None, None)
 
     Here.vendors, Here.people, Here.currency = vendors, people, currency
+    Here.refunding = (staff("orders.manage.global"), staff("orders.approve.global"))
     Here.is_whole = "ROUNDING" in changes
     Here.accounts = (
         account(vendors[0], "12345678901", currency=currency),

@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
 from hypothesis import given
 from hypothesis import strategies as st
 
 from accounts import approvals
 from accounts.approvals import SecondPersonRequired
 from accounts.hierarchy import NotAllowed
-from accounts.models import ApprovalRequest
+from accounts.models import ApprovalRequest, VendorProfile
 from finance import bank_accounts, payout_batches, payout_ends, payout_outcomes
 from finance.bank_files import (
     FileRefused,
@@ -32,11 +34,13 @@ from finance.bank_files import (
 )
 from finance.bank_files_pab import WIDTH, Pab
 from finance.ledger_balances import available
-from finance.models import BankAccount, Payout, PayoutBatch
+from finance.models import BankAccount, OutboundEvent, Payout, PayoutBatch, WebhookEndpoint
 from finance.payout_states import WrongState
+from finance.postings import VENDOR_RECEIVABLE
 from finance.states import BankAccountType, PayoutState
 from mestore.lib import sql
 from monitoring.models import AuditEvent
+from monitoring.outbox import OutboxMessage
 from monitoring.signals import Signal
 from tests.factories.accounts import VendorFactory
 from tests.factories.administration import acting
@@ -48,6 +52,7 @@ from tests.finance.payout_house import (
     SYSTEM,
     account,
     approve,
+    approver,
     asked,
     cop,
     file_of,
@@ -57,6 +62,7 @@ from tests.finance.payout_house import (
     staff,
     vendor_with,
 )
+from tests.finance.selling import move
 from tests.harness.racing import race
 
 WHEN = dt.datetime(2026, 11, 22, 15, 0, tzinfo=dt.UTC)
@@ -203,6 +209,58 @@ def test_two_who_hand_over_at_once_send_once() -> None:
     assert sum(isinstance(one, payout_batches.File) for one in outcomes) == 1, outcomes
     assert sum(isinstance(one, SecondPersonRequired) for one in outcomes) == 3
     assert available(vendor.pk, "COP").free == 40_000_000
+
+
+@database
+def test_handing_over_takes_as_many_statements_for_many_as_for_one() -> None:
+    """Also with somebody who listens: events, their jobs, mails and the trail are written together."""
+    WebhookEndpoint.objects.create(name="shop", url="https://shop.example.com/hook", secret="x" * 44)
+    people, taken = [approver() for _ in range(2)], []
+    for many in (1, 6):
+        payouts_made = [approve(asked(*vendor_with("500000")), *people) for _ in range(many)]
+        batch = file_of()
+        exporter = staff(EXPORTING)
+        with CaptureQueriesContext(connection) as queries:
+            hand_over(batch, exporter)
+        taken.append(len(queries))
+        for payout in payouts_made:
+            payout.refresh_from_db()
+            assert payout.state == PayoutState.IN_TRANSIT
+            assert payout.post_entry_id is not None
+            told = OutboundEvent.objects.get(type="payout.sent", subject_id=str(payout.pk))
+            assert told.deliveries.count() == 1
+            changes = payout.changes.order_by("id").values_list("after", flat=True)
+            assert list(changes)[-1] == "in_transit"
+        assert (
+            OutboxMessage.objects.filter(
+                template="payout_told", subject__in=[str(payout.vendor_id) for payout in payouts_made]
+            ).count()
+            >= 2 * many
+        )
+    assert taken[0] == taken[1], taken
+
+
+@database
+@pytest.mark.parametrize("wrong", ["approver", "vendor", "debt", "account"])
+def test_one_payout_that_may_not_go_any_more_keeps_the_whole_file_here(wrong: str) -> None:
+    person, stranger = approver(), approver()
+    good = approve(asked(*vendor_with("500000")), person, approver())
+    vendor, where = vendor_with("500000")
+    bad = approve(asked(vendor, where), person, stranger)
+    batch = file_of()
+    if wrong == "approver":
+        stranger.grants.all().delete()
+    elif wrong == "vendor":
+        VendorProfile.objects.filter(user=vendor).update(vendor_status="rejected")
+    elif wrong == "debt":
+        move(vendor.pk, VENDOR_RECEIVABLE, "refund_clearing", 1)
+    else:
+        bank_accounts.remove(vendor.pk, where.pk, by=acting(vendor))
+
+    with pytest.raises(payout_batches.BatchStale):
+        hand_over(batch)
+    states = set(Payout.objects.filter(pk__in=[good.pk, bad.pk]).values_list("state", flat=True))
+    assert states == {"submitting"}
 
 
 @database

@@ -21,6 +21,7 @@ from finance import (
     payout_batches,
     payout_ends,
     payout_outcomes,
+    payout_screening,
     payouts,
 )
 from finance.ledger_balances import available, balances
@@ -32,7 +33,7 @@ from finance.payout_states import (
     VendorNotPayable,
     WrongState,
 )
-from finance.postings import PLATFORM_BOOK, REFUND_CLEARING, VENDOR_AVAILABLE, Posting, Transfer
+from finance.postings import PLATFORM_BOOK, PSP_CLEARING, REFUND_CLEARING, VENDOR_AVAILABLE, Posting, Transfer
 from finance.states import PayoutState
 from mestore.lib import ids
 from tests.factories.accounts import VendorFactory
@@ -52,6 +53,7 @@ from tests.finance.payout_house import (
     sent,
     vendor_with,
 )
+from tests.finance.selling import move
 from tests.harness.racing import race
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "audit"])
@@ -328,3 +330,18 @@ def test_handing_over_against_throwing_away_has_one_winner() -> None:
     assert [type(one) for one in lost] == [payout_batches.BatchGone]
     assert payout.state in {PayoutState.IN_TRANSIT, PayoutState.REJECTED}
     assert free(vendor) == (40_000_000 if payout.state == PayoutState.IN_TRANSIT else 50_000_000)
+
+
+def test_refunds_of_another_currency_say_nothing_about_a_payout() -> None:
+    """Dollar cents are no pesos: 30 % of the pesos came back, and more dollars than that were sold."""
+    vendor, where = vendor_with("500000")
+    for currency, sale_minor, refund_minor in (("COP", 1_000, 300), ("USD", 900_000, 0), ("EUR", 10, 10)):
+        move(vendor.pk, PSP_CLEARING, "vendor_pending", sale_minor, kind="sale", currency=currency)
+        if refund_minor:
+            move(vendor.pk, "vendor_pending", "refund_clearing", refund_minor, kind="refund",
+                 currency=currency)  # fmt: skip
+    payout = asked(vendor, where)
+    facts = payout_screening.facts_of(payout, where)
+
+    assert (facts.sold, facts.refunded) == (1_000, 300)
+    assert "many_refunds" in payout_screening.screen(payout, where).reasons

@@ -11,7 +11,9 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import User
@@ -124,6 +126,54 @@ def test_pages_follow_each_other(vendor: User) -> None:
         cursor = told["next"]
 
     assert seen == [1, 2, 3, 4, 5]
+
+
+def test_totals_of_a_period_are_added_up_once(vendor: User) -> None:
+    """A later page adds what was posted since; the totals are always those of all that there is."""
+    for amount in range(1, 8):
+        fund(vendor.pk, amount)
+    take(vendor, 3)
+    caller = Caller(vendor)
+    first = caller.get(address(vendor), limit=3).json()
+    with CaptureQueriesContext(connection) as second_queries:
+        second = caller.get(address(vendor), limit=3, cursor=first["next"]).json()
+    fund(vendor.pk, 1_000)
+    take(vendor, 10)
+    third = caller.get(address(vendor), limit=9, cursor=second["next"]).json()
+
+    assert not [query for query in second_queries if "FILTER (WHERE s.amount" in query["sql"]]
+    names = ("credits", "debits", "line_count", "closing_balance")
+    assert [first[name] for name in names] == ["0.28", "0.03", 8, "0.25"]
+    assert [second[name] for name in names] == ["0.28", "0.03", 8, "0.25"]
+    assert [third[name] for name in names] == ["10.28", "0.13", 10, "10.15"]
+    assert [row["number"] for page in (first, second, third) for row in page["results"]] == list(range(1, 11))
+
+
+def test_cursor_of_another_period_or_statement_brings_no_totals_with_it(vendor: User) -> None:
+    for amount in (100, 200, 300):
+        fund(vendor.pk, amount)
+        fund(vendor.pk, 7, currency="USD")
+    caller, since = Caller(vendor), StatementLine.objects.get(book_id=vendor.pk, currency="COP", seq=2)
+    following = caller.get(address(vendor), limit=1).json()["next"]
+    dollars = caller.get(address(vendor), currency="USD", cursor=following).json()
+    later = caller.get(address(vendor), cursor=following, **{"from": since.recorded_at.isoformat()}).json()
+
+    assert (dollars["credits"], dollars["debits"], dollars["line_count"]) == ("0.21", "0.00", 3)
+    assert (later["credits"], later["debits"], later["line_count"]) == ("5.00", "0.00", 2)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda text: text.replace(".", ".9", 1), lambda text: text[:-1], str.upper]
+)
+def test_cursor_that_was_changed_is_refused(vendor: User, change: Any) -> None:
+    fund(vendor.pk, 1)
+    fund(vendor.pk, 2)
+    caller = Caller(vendor)
+    given = caller.get(address(vendor), limit=1).json()["next"]
+    answer = caller.get(address(vendor), limit=1, cursor=change(given))
+
+    assert answer.status_code == 422
+    assert answer.json()["details"][0]["field"] == "query -> cursor"
 
 
 def test_each_currency_is_a_statement_of_its_own(vendor: User) -> None:

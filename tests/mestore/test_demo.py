@@ -142,11 +142,12 @@ def test_it_says_in_one_object_all_that_a_client_needs(first: Running, port: int
     said = first.said
 
     assert set(said) == {
-        "url", "database_url", "owner_database_url", "redis_url", "admin", "superuser", "vendors", "buyers",
-        "storefront", "metrics_token", "env_file",
+        "url", "database_url", "owner_database_url", "redis_url", "admin", "finance_lead", "superuser",
+        "vendors", "buyers", "storefront", "metrics_token", "env_file",
     }  # fmt: skip
     assert said["url"] == f"http://localhost:{port}"
-    assert set(said["admin"]) == set(said["superuser"]) == {"email", "password", "totp_secret"}
+    for person in (said["admin"], said["finance_lead"], said["superuser"]):
+        assert set(person) == {"email", "password", "totp_secret"}
     assert [set(person) for person in said["vendors"]] == [{"id", "email", "password"}] * 3
     assert [set(person) for person in said["buyers"]] == [{"id", "email", "password"}] * 2
     assert set(said["storefront"]) == {"client_id", "key"}
@@ -280,7 +281,8 @@ def test_the_terminal_shows_addresses_credentials_and_a_code_to_scan() -> None:
 
     announcement.write(
         {
-            "url": "http://localhost:8000", "admin": person, "superuser": person,
+            "url": "http://localhost:8000", "admin": person, "finance_lead": person,
+            "superuser": person,
             "vendors": [{"email": "v@mestore.example", "password": "q" * 24}], "buyers": [],
             "storefront": {"client_id": "storefront-1", "key": "k" * 43}, "env_file": "/demo/env",
         },

@@ -289,3 +289,23 @@ def test_mail_server_is_taken_apart(scheme: str, port: int) -> None:
     assert server == MailServer("mail.example", port, "me@shop", "p/w", scheme)
     assert env.mail_server("OTHER", "for the test", required=True).port == 2525
     env.refuse_if_wrong()
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["1.000001", "-0.1", ".5", "5", "5%", "0,05", "1e-2", "0.1234567", "nan", "NaN", "inf", "\uff10.05", "0.",
+     "00.05", "+0.05", "0. 05"],
+)  # fmt: skip
+def test_rate_that_is_none_is_refused(value: str) -> None:
+    env = Environment(source={"RATE": value})
+
+    assert env.parts_per_million("RATE", "a rate", default=7) == 7
+    assert len(env.problems) == 1
+    assert value not in env.problems[0].replace("0.05", "")
+
+
+@pytest.mark.parametrize(("value", "expected"), [("0.05", 50_000), ("0", 0), ("1", 10**6), ("0.000001", 1)])
+def test_rate_is_read_in_parts_per_million(value: str, expected: int) -> None:
+    env = Environment(source={"RATE": value})
+
+    assert (env.parts_per_million("RATE", "a rate", default=7), env.problems) == (expected, [])

@@ -167,3 +167,43 @@ def test_deploy_check_is_clean_on_production_settings_with_nothing_silenced() ->
 
     assert run.returncode == 0, run.stderr
     assert getattr(settings, "SILENCED_SYSTEM_CHECKS", []) == []
+
+
+def told_rates(**changes: str | None) -> subprocess.CompletedProcess[str]:
+    """What a process that starts with `changes` charges by type."""
+    program = (
+        "import django, json; django.setup(); from django.conf import settings; "
+        "print(json.dumps(settings.COMMISSION_RATES_PPM))"
+    )
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "mestore.settings"}
+    environment.update({name: value for name, value in changes.items() if value is not None})
+    return subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=ROOT, capture_output=True, text=True,
+        timeout=300, check=False,
+    )  # fmt: skip
+
+
+def test_commission_rates_are_read_exactly() -> None:
+    """0.29 times a million is 289,999.99… in binary floating point."""
+    run = told_rates(
+        DEFAULT_COMMISSION_RATE="0.29", PREMIUM_COMMISSION_RATE="0.123457", PROMOTIONAL_COMMISSION_RATE="0",
+        HIGH_VOLUME_COMMISSION_RATE="1.000",
+    )  # fmt: skip
+
+    assert json.loads(run.stdout) == {
+        "STANDARD": 290_000, "PREMIUM": 123_457, "PROMOTIONAL": 0, "CATEGORY_BASED": 1_000_000,
+    }  # fmt: skip
+
+
+def test_commission_rates_of_the_contract_are_the_defaults() -> None:
+    assert settings.COMMISSION_RATES_PPM == {
+        "STANDARD": 50_000, "PREMIUM": 30_000, "PROMOTIONAL": 20_000, "CATEGORY_BASED": 40_000,
+    }  # fmt: skip
+
+
+def test_wrong_commission_rate_stops_the_start_without_being_repeated() -> None:
+    run = told_rates(DEFAULT_COMMISSION_RATE="5.4321")
+
+    assert run.returncode != 0
+    assert "DEFAULT_COMMISSION_RATE must be a fraction from 0 to 1" in run.stderr
+    assert "5.4321" not in run.stderr
