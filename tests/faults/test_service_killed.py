@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,8 @@ def test_everything_told_is_in_the_books_once_after_kills(
         told = [one for shopper in buying for one in shopper.told]
         line = Line(market)
         differing = [one for each in told for one in shoppers.ask_again(line, each)]
+        made = next(one for one in told if one.status == 201)
+        seen = shoppers.ask_again(line, replace(made, body=b"{}"))
         line.close()
     finally:
         service.kill()
@@ -138,8 +141,13 @@ def test_everything_told_is_in_the_books_once_after_kills(
     assert ends == [-signal.SIGKILL] * KILLS
     assert [one for shopper in buying for one in shopper.wrong] == []
     assert differing == []
+    assert seen, "another answer than before would not have been seen"
     assert len(told) >= sum(ANSWERS)
     with psycopg.connect(superuser_dsn, autocommit=True) as superuser:
         assert shoppers.told_and_booked(superuser, told, list(market.accounts)) == []
+        forgotten = [one for one in told if one is not made]
+        invented = [*told, replace(made, asked=replace(made.asked, key="never"))]
+        for wrong in (forgotten, invented):
+            assert shoppers.told_and_booked(superuser, wrong, list(market.accounts))
     report = verification.verify(by=BY)
     assert (report.broken, report.entries > 0) == ([], True)

@@ -21,7 +21,7 @@ from mestore.lib import actor
 VENDOR, OTHER = UUID(int=7), UUID(int=8)
 AT = dt.datetime(2026, 3, 31, 23, 30, tzinfo=dt.UTC)
 BY = actor.system("test")
-WITHHELD = [
+WITHHELD: list[dict[str, Any]] = [
     {"name": "retefuente", "ppm": 25_000, "of": "goods"}, {"name": "reteiva", "ppm": 150_000, "of": "tax"},
 ]  # fmt: skip
 
@@ -249,8 +249,8 @@ def test_what_the_database_answers_is_read_as_text_or_as_values() -> None:
     assert charging.terms_from(kept, {str(VENDOR): "5"}) == wanted
     assert charging.terms_from(json.dumps(kept), json.dumps({str(VENDOR): 5})) == wanted
     assert charging.terms_from(json.dumps(kept).encode(), None) == Terms((rule(1),), {})
-    for nothing in (None, [], "[]"):
-        assert charging.terms_from(nothing, {str(VENDOR): 5}) is charging.NO_TERMS
+    empty: tuple[Any, ...] = (None, [], "[]")
+    assert all(charging.terms_from(one, {str(VENDOR): 5}) is charging.NO_TERMS for one in empty)
 
 
 # What is kept and told
