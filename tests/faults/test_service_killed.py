@@ -49,7 +49,7 @@ class Service:
 
     def start(self) -> None:
         """Start it; on another port where somebody took the one that was free a moment ago."""
-        while True:
+        for _attempt in range(20):
             port = ports.free()
             self._main = subprocess.Popen(
                 [
@@ -68,6 +68,7 @@ class Service:
                 else:
                     self.port = port
                     return
+        raise RuntimeError("the service ends as soon as it is started")
 
     def kill(self) -> int:
         """Kill all of its processes at once; what the system says of the end of the first."""
