@@ -33,7 +33,7 @@ bench: .venv/.complete ## Measure speed against baselines in the same run (SCALE
 	@deploy/debian-packages.sh postgresql redis-server
 	.venv/bin/python -m benchmarks --scale $(SCALE)
 
-soak: .venv/.complete ## Let the audit trail stand kills, races and load for longer than a test may take (ten minutes)
+soak: .venv/.complete ## Let the audit trail and sales stand kills, races and load for longer than a test may take (a quarter of an hour)
 	@deploy/debian-packages.sh postgresql redis-server
 	.venv/bin/python -m benchmarks.soak
 

@@ -59,9 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--only", metavar="TEXT", default="", help="only points whose name holds this, e.g. 'token read'"
     )
+    parser.add_argument(
+        "--before", metavar="ORDERS", type=int, help="orders that are there before (default: the scale's)"
+    )
     options = parser.parse_args(arguments)
+    scale = SCALES[options.scale]
+    if options.before is not None:
+        scale = replace(scale, orders_before=options.before)
     with tempfile.TemporaryDirectory(prefix="mestore-bench-") as folder:
-        figures = measure(Path(folder), SCALES[options.scale], only=options.only)
+        figures = measure(Path(folder), scale, only=options.only)
     figures.scale = options.scale
     report.show(figures, Console() if sys.stdout.isatty() else Console(width=WIDTH))
     console.print(f"written to {report.save(figures)}")
@@ -82,7 +88,9 @@ def measure(folder: Path, scale: Scale, *, only: str = "") -> Figures:
         sales = pgbench.prepare(house.servers.admin_database_url(), folder, vendors)
         house.serve("bare", "benchmarks.bare.wsgi:application")
         house.serve("mestore", "mestore.wsgi:application")
-        known = points.all_of(seed, _peer(house, folder, figures, seed, exchanges))
+        has_peer = not only or any(only in name for name in points.PEERS)
+        peer = _peer(house, folder, figures, seed, exchanges) if has_peer else None
+        known = points.all_of(seed, peer)
         measured = [point for point in known if only in point.name or point.name == "bare view"]
         for point in measured:
             _warm_up(house, point)
@@ -91,7 +99,7 @@ def measure(folder: Path, scale: Scale, *, only: str = "") -> Figures:
             _round(house, folder, figures, scale, measured, sales, number)
         if not only or any(only in name for name in money.NAMES):
             console.print("money")
-            money.measure(house, figures, folder, seed["vendors"], scale.money)
+            money.measure(house, figures, folder, seed["vendors"], scale.money, only=only)
         if not only or any(only in name for name in crowds.NAMES):
             console.print("very many sessions")
             crowds.measure(

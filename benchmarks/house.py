@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HOST = "bench.mestore.invalid"
 WORKERS = 2
 THREADS = 8
-READY_SECONDS = 300  # it only says when to give up: a start takes as long as the machine needs
+READY_SECONDS = 300  # only what is broken needs them
 
 _COUNTED = """
     SELECT coalesce(sum(calls), 0) FROM pg_stat_statements s JOIN pg_roles r ON r.oid = s.userid

@@ -53,20 +53,37 @@ AMOUNTS = {
 }
 
 
+PARTS = (NAMES[:3], NAMES[3:4], NAMES[4:6], NAMES[6:8], NAMES[8:10], NAMES[10:13], NAMES[13:])
+
+
 def measure(
-    house: House, figures: Figures, folder: Path, vendors: Sequence[dict[str, str]], amounts: Amounts
-) -> None:
-    """Add the figures. `vendors` have a token each; the last ones' statements are read."""
+    house: House, figures: Figures, folder: Path, vendors: Sequence[dict[str, str]], amounts: Amounts,
+    *, only: str = "",
+) -> None:  # fmt: skip
+    """Add the figures, with `only` those of the parts that have a point whose name holds that text.
+
+    `vendors` have a token each; the last ones' statements are read.
+    """
+    rules, refund, payout, settled, statement, balance, reported = (
+        not only or any(only in name for name in names) for names in PARTS
+    )
     server = house.servers.control("resume", "postgresql") or 0  # which only asks, for one that runs
     with house.admin() as connection:
         for _ in range(amounts.rounds):
-            _rules(house, figures, connection, server, amounts)
-            _add(figures, _work(house, "refund", amounts.refunds, server))
-            _add(figures, _work(house, "payout", amounts.payouts, server))
-        _settlements(house, figures, connection, server, amounts)
-        _statement(house, figures, connection, vendors, amounts)
-        _balance(house, figures, connection, server, amounts)
-        _report(house, figures, connection, folder, server, amounts)
+            if rules:
+                _rules(house, figures, connection, server, amounts)
+            if refund:
+                _add(figures, _work(house, "refund", amounts.refunds, server))
+            if payout:
+                _add(figures, _work(house, "payout", amounts.payouts, server))
+        if settled or reported:  # a report's lines are payments of the sales that were settled
+            _settlements(house, figures, connection, server, amounts)
+        if statement:
+            _statement(house, figures, connection, vendors, amounts)
+        if balance:
+            _balance(house, figures, connection, server, amounts)
+        if reported:
+            _report(house, figures, connection, folder, server, amounts)
 
 
 def _add(figures: Figures, found: dict[str, Sample], **names: str) -> None:

@@ -229,7 +229,7 @@ def _settle(count: int, server: int) -> dict[str, Sample]:
     settled = sum(one.commissions for one in results)
     if (count and settled != count) or any(one.skipped for one in results):
         raise RuntimeError(f"{settled} commissions of {count} were settled")
-    return {"settlement": sample}
+    return {"settlement": sample | {"peak_mib": _peak_mib()}}
 
 
 def _balance(count: int, server: int) -> dict[str, Sample]:

@@ -17,6 +17,7 @@ from benchmarks.seed import ADDRESS
 CLIENTS = 16
 REFRESHES = 30  # of each client in a round
 ONE_BOOK = "POST /orders/, one book"
+PEERS = ("peer: token read", "peer: cookie read", "peer: POST /orders/", "peer: refresh")
 SIGN_IN_CLIENTS = 2  # as many as hash at once: more would only wait
 
 

@@ -1,14 +1,16 @@
 """`make soak`: what the audit trail must stand for longer than a test may take.
 
-`python -m benchmarks.soak [--only writers|kills|half] [--seconds 60] [--kills 50]`, on private servers of its
-own, durable, over TLS:
+`python -m benchmarks.soak [--only writers|kills|half|sales] [--seconds 60] [--kills 50] [--seed N]`, on
+private servers of its own, durable, over TLS:
 
 * writers: 64 connections place orders for a minute, beside a worker: no deadlock, nobody waits for a lock of
   the trail, nothing waits for its place in the log five seconds later;
 * kills: beside writers the process with the sequencer is killed (SIGKILL) at random moments: no gap, no
   duplicate, a full verification is good;
 * half: sales per second over HTTP with the trail and without, then the 95th percentile of both at half of
-  what the service with the trail can do.
+  what the service with the trail can do;
+* sales: the service is killed at random moments while people buy, give back and ask for payouts
+  (`soak_sales`): the books add up, everything that was told is in them once.
 
 Prints one JSON object and writes it to `benchmarks/results/`; ends with 1 when a bound is not kept.
 """
@@ -28,13 +30,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import load, points, report
+from benchmarks import load, points, report, soak_sales
 from benchmarks.__main__ import SELLERS, console
 from benchmarks.house import ROOT, House
 from benchmarks.locks import Waiting
 from benchmarks.market import write
 
-PARTS = ("writers", "kills", "half")
+PARTS = ("writers", "kills", "half", "sales")
 PROCESSES = 4
 WRITERS = 64
 SETTLED_SECONDS = 5.0
@@ -57,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", choices=PARTS)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, help="what the part `sales` draws from (default: a new one)")
     given = parser.parse_args(arguments)
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="mestore-soak-") as name, House(Path(name)) as house:
@@ -69,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     "writers": lambda: writers(house, given.seconds),
                     "kills": lambda: kills(house, given.kills),
                     "half": lambda: half(house, given.seconds / 6),
+                    "sales": lambda: soak_sales.sales(house, given.kills, given.seed, console.print),
                 }[part]()
     sys.stdout.write(json.dumps(found, indent=1) + "\n")
     console.print(f"written to {report.save_as('soak', found)}")

@@ -175,3 +175,9 @@ def test_the_peers_packages_are_pinned_with_their_hashes() -> None:
     wanted = beside.REQUIREMENTS.with_suffix(".in").read_text(encoding="utf-8")
     assert "django-hordak" in wanted
     assert report.RESULTS.name == "results"
+
+
+def test_each_point_can_be_measured_alone() -> None:
+    assert [name for names in money.PARTS for name in names] == list(money.NAMES)
+    known = points.all_of(_seed(), _peer())
+    assert {point.name for point in known if point.service == "peer"} == set(points.PEERS)

@@ -360,3 +360,52 @@ def test_nothing_is_lost_between_steps(minor: int, increment: int) -> None:
     assert moved % increment == 0
     assert abs(residue) < increment
     assert moved * minor >= 0
+
+
+@pytest.mark.parametrize(
+    ("refuse", "code"),
+    [
+        (lambda: Money(1, "XXX"), "currency_unknown"),
+        (lambda: Money(1.0, "COP"), "amount_not_integer"),  # type: ignore[arg-type]  # the mistake under test
+        (lambda: Money(1, "COP") * 1.5, "factor_not_integer"),  # type: ignore[operator]  # as above
+        (lambda: Money(1, "COP") + 1, "amount_not_money"),  # type: ignore[operator]  # as above
+        (lambda: Money(1, "COP") + Money(1, "BRL"), "currency_mismatch"),
+        (lambda: parse(None, "COP"), "amount_invalid"),
+        (lambda: parse(10**15 + 1, "COP"), "amount_invalid"),
+        (lambda: parse(-(10**15) - 1, "JPY"), "amount_invalid"),
+        (lambda: parse("0.001", "COP"), "amount_too_precise"),
+        (lambda: parse("10000000000000.01", "COP"), "amount_too_large"),
+        (lambda: on_increment(1, 1.0), "amount_not_integer"),  # type: ignore[arg-type]  # as above
+        (lambda: on_increment(1, 0), "increment_invalid"),
+        (lambda: share_of(1, 1.0), "amount_not_integer"),  # type: ignore[arg-type]  # as above
+        (lambda: share_of(1, 1, 1.0), "amount_not_integer"),  # type: ignore[arg-type]  # as above
+        (lambda: share_of(1.0, 1), "amount_not_integer"),  # type: ignore[arg-type]  # as above
+        (lambda: share_of(1, -1), "rate_invalid"),
+        (lambda: share_of(1, 1, 0), "rate_invalid"),
+        (lambda: commission_of(1, 1_000_001), "rate_invalid"),
+        (lambda: commission_of(1, 1, 100), "amount_off_increment"),
+        (lambda: reversal_of(1, 1, 1, 1), "refund_invalid"),
+        (lambda: allocate(1, [1.0]), "amount_not_integer"),  # type: ignore[list-item]  # as above
+        (lambda: allocate(1.0, [1]), "amount_not_integer"),  # type: ignore[arg-type]  # as above
+        (lambda: allocate(1, [1, -1]), "weights_invalid"),
+        (lambda: allocate(1, []), "weights_invalid"),
+        (lambda: allocate_steps(1, [1], 100), "amount_off_increment"),
+    ],
+)
+def test_each_rule_refuses_in_its_own_name(refuse: Any, code: str) -> None:
+    with pytest.raises(MoneyError) as refused:
+        refuse()
+
+    assert refused.value.code == code
+
+
+def test_the_bounds_themselves_are_inside() -> None:
+    assert parse("10000000000000.00", "COP").minor == parse(10**13, "COP").minor == money.MAX_MINOR
+    assert parse(10**15 - 1, "JPY").minor == money.MAX_MINOR - 1
+    assert share_of(7, 0) == 0
+    assert commission_of(7, money.PPM) == 7
+    assert share_of(7, 2 * money.PPM) == 14
+    assert on_increment(7, 1) == (7, 0)
+    assert reversal_of(10, 0, 0, 1) == 0
+    assert not Money(1, "COP") < Money(1, "COP") <= Money(1, "COP")
+    assert [str(one) for one in (Money(-5, "COP"), Money(-50, "JPY"))] == ["-0.05 COP", "-50 JPY"]

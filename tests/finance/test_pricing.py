@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -114,6 +115,24 @@ def test_a_sale_that_is_none_is_refused(wrong: dict[str, object]) -> None:
 
     with pytest.raises(MoneyError):
         VendorSale(VENDORS[0], "COP", **values)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_a_sale_at_its_bounds_is_one_and_beyond_them_says_which_rule_refused() -> None:
+    for rate, commission in ((0, 0), (1_000_000, 100)):
+        sale = VendorSale(VENDORS[0], "COP", 100, 0, 0, 100, rate, commission, withheld=(0,))
+        assert sale.vendor_money == 100 - commission
+    wrong = (
+        ({"goods": 0}, "sale_invalid"), ({"rate_ppm": -1}, "rate_invalid"),
+        ({"rate_ppm": 1_000_001}, "rate_invalid"), ({"withheld": (-1,)}, "charges_invalid"),
+        ({"fee_tax": 51}, "charges_invalid"),
+    )  # fmt: skip
+    for changes, code in wrong:
+        values: dict[str, Any] = {
+            "goods": 100, "shipping": 0, "tax": 0, "base": 100, "rate_ppm": 1, "commission": 50,
+        }  # fmt: skip
+        with pytest.raises(MoneyError) as refused:
+            VendorSale(VENDORS[0], "COP", **values | changes)
+        assert refused.value.code == code
 
 
 def test_the_goods_may_go_to_the_charges_wholly() -> None:

@@ -201,3 +201,29 @@ def test_what_a_failed_refund_sets_free(
     moved = posting and {(each.debit, each.credit): each.amount for each in posting.transfers}
 
     assert moved == expected
+
+
+@pytest.mark.parametrize(
+    ("amount", "wanted", "code"),
+    [
+        (0, None, "refund_invalid"),
+        (-1, None, "refund_invalid"),
+        (0, {}, "refund_invalid"),
+        (5, {ANA: 4}, "refund_invalid"),
+        (5, {ANA: 6}, "refund_invalid"),
+        (5, {BETO: 5}, "refund_invalid"),
+        (101, None, "refund_too_large"),
+        (101, {ANA: 101}, "refund_too_large"),
+    ],
+)
+def test_a_sale_without_charges_is_bounded_too(
+    amount: int, wanted: dict[UUID, int] | None, code: str
+) -> None:
+    """Nothing behind this bound would refuse it: there is no commission of which too much would go back."""
+    sales = [Sold(ANA, Figures(goods=150, shipping=9), Figures(goods=50, shipping=9))]
+
+    with pytest.raises(MoneyError) as refused:
+        refund_split.split(amount, sales, wanted)
+
+    assert refused.value.code == code
+    assert refund_split.split(100, sales) == [Part(ANA, Figures(goods=100))]
