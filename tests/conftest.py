@@ -23,6 +23,8 @@ from django.test import TransactionTestCase  # noqa: E402
 from mestore import servers  # noqa: E402
 from tests.harness import caches, databases, live, racing  # noqa: E402
 
+pytest_plugins = ["tests.harness.scheduling"]
+
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("mestore", deadline=None)
 hypothesis.settings.load_profile("mestore")
