@@ -27,6 +27,7 @@ test: .venv/.complete ## Run every test against private servers (installs Postgr
 races: .venv/.complete ## Run tests of threads and processes TIMES times on one busy processor, without second tries
 	@deploy/debian-packages.sh postgresql redis-server chromium
 	taskset -c 0 .venv/bin/python -m pytest -p no:rerunfailures --races --repeat $(TIMES) --hogs $(HOGS)
+	.venv/bin/python -m pytest -m hypothesis --hypothesis-profile explore
 
 check: .venv/.complete ## Style, types, layers, migrations, deployment settings
 	.venv/bin/ruff check .
