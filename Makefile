@@ -2,13 +2,16 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak clean requirements .venv
+.PHONY: help demo test races check bench soak clean requirements .venv
 
 PORT ?= 8000
 SCALE ?= sample
 PYTHON ?= python3
 # Parallel test processes; 0 runs everything in one.
 JOBS ?= auto
+# How often `make races` runs each test, and beside how many processes that only burn time.
+TIMES ?= 10
+HOGS ?= 2
 
 help: ## Say what can be made
 	@grep -E '^[a-z.]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -20,6 +23,11 @@ demo: .venv/.runtime ## Start everything on this machine, with data, at http://l
 test: .venv/.complete ## Run every test against private servers (installs PostgreSQL, Redis, Chromium if it may)
 	@deploy/debian-packages.sh postgresql redis-server chromium
 	.venv/bin/python -m pytest -n $(JOBS) --dist loadgroup --cov
+
+races: .venv/.complete ## Run tests of threads and processes TIMES times on one busy processor, without second tries
+	@deploy/debian-packages.sh postgresql redis-server chromium
+	taskset -c 0 .venv/bin/python -m pytest -p no:rerunfailures --races --repeat $(TIMES) --hogs $(HOGS)
+	.venv/bin/python -m pytest -m hypothesis --hypothesis-profile explore
 
 check: .venv/.complete ## Style, types, layers, migrations, deployment settings
 	.venv/bin/ruff check .

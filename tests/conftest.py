@@ -28,8 +28,13 @@ from django.test import TransactionTestCase  # noqa: E402
 from mestore import servers  # noqa: E402
 from tests.harness import caches, databases, live, racing  # noqa: E402
 
-# How long an example takes says more about the machine than about the code.
-hypothesis.settings.register_profile("mestore", deadline=None)
+pytest_plugins = ["tests.harness.scheduling"]
+
+# How long an example takes says more about the machine than about the code. The same code meets the same
+# examples in every run, on every machine; `--hypothesis-profile explore` (make races) draws others.
+_SLOW = [hypothesis.HealthCheck.too_slow]
+hypothesis.settings.register_profile("explore", deadline=None, suppress_health_check=_SLOW)
+hypothesis.settings.register_profile("mestore", hypothesis.settings.get_profile("explore"), derandomize=True)
 hypothesis.settings.load_profile("mestore")
 
 

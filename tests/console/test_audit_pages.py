@@ -218,8 +218,8 @@ def test_chart_tells_areas_and_who_did_most() -> None:
 
     found = explorer.activity(timezone.now())
 
-    assert found.by_area["money"][-1] == 3
-    assert found.by_area["access"][-1] == 1
+    # Of this hour, and of the one before where it ended meanwhile.
+    assert (sum(found.by_area["money"][-2:]), sum(found.by_area["access"][-2:])) == (3, 1)
     assert (found.actors[0].actor_id, found.actors[0].count) == (PERSON.id, 4)
     assert len(found.hours) == explorer.HOURS
 
@@ -444,10 +444,11 @@ def test_captured_change_of_an_account_is_shown_masked_and_revealed_on_request()
 
 # --- At size -----------------------------------------------------------------------------------------------
 
+# All of them of this month, of each of its days.
 _FILL = """
 INSERT INTO audit_event (id, occurred_at, type, outcome, actor_kind, actor_id, target_type, target_id, canon,
                          leaf_hash)
-SELECT gen_random_uuid(), now() - n * interval '0.3 second',
+SELECT gen_random_uuid(), date_trunc('month', now(), 'UTC') + n * interval '2 minutes',
        (ARRAY['order.recorded', 'auth.signed_out', 'auth.sign_in.failed'])[1 + n %% 3], 'SUCCESS', 'user',
        'actor-' || n %% 500, 'order', 'order-' || n %% 5000, c.canon, sha256('\\x00'::bytea || c.canon)
 FROM generate_series(1, %s) AS n, LATERAL (SELECT convert_to('{"n":' || n || '}', 'UTF8') AS canon) AS c
@@ -457,10 +458,13 @@ FROM generate_series(1, %s) AS n, LATERAL (SELECT convert_to('{"n":' || n || '}'
 @pytest.mark.parametrize(
     "query", ["", "actor_id=actor-7", "target_type=order&target_id=order-9", "session_id=s-9", "q=actor-7"]
 )
+@pytest.mark.django_db(transaction=True, databases=["default", "audit"])
 def test_no_search_by_who_or_what_reads_a_month_from_end_to_end(
-    query: str, admin_visitor: house.Visitor
+    query: str, admin_visitor: house.Visitor, owner_dsn: str
 ) -> None:
     sql.execute(_FILL, [20_000])
+    with psycopg.connect(owner_dsn, autocommit=True) as owner:
+        owner.execute("ANALYZE audit_event")  # or the plan would be that of what was there before
 
     for asked in _asked(admin_visitor.client, f"{LIST}?{query}"):
         with connection.cursor() as cursor:
@@ -483,7 +487,7 @@ def test_search_by_kind_reads_no_month_outside_of_its_window(
     query: str, admin_visitor: house.Visitor
 ) -> None:
     now = timezone.now()
-    window = {f"audit_event_{moment:%Y%m}" for moment in (now - dt.timedelta(days=30), now)}
+    window = {f"audit_event_{now - dt.timedelta(days=days):%Y%m}" for days in range(31)}
 
     for asked in _asked(admin_visitor.client, f"{LIST}?{query}"):
         with connection.cursor() as cursor:
@@ -499,7 +503,7 @@ def _asked(client: Client, address: str) -> list[str]:
         assert client.get(address).status_code == 200
     found = [
         str(one["sql"]) for one in caught
-        if re.search(r"FROM \"?audit_event\b", one["sql"]) and "INSERT" not in one["sql"]
+        if re.search(r"FROM \"?audit_event\b", one["sql"]) and re.match(r"\s*(SELECT|WITH)\b", one["sql"])
     ]  # fmt: skip
     assert found
     return found

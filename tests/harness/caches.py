@@ -8,7 +8,8 @@ from functools import cache
 import redis
 
 from mestore.lib import breaker, throttle
-from monitoring import subjects
+from mestore.lib.console import figures
+from monitoring import health, integrity, subjects
 from sessions_security import keys
 
 
@@ -18,6 +19,9 @@ def forget() -> None:
         circuit._circuit.close()
         circuit._reopens_at = 0.0
     throttle._local._whole_at.clear()
+    figures.forget()
+    health.forget_report()
+    integrity.forget()
     subjects.forget_cached_keys()
     keys.forget()
     _forget_redis()

@@ -1,11 +1,13 @@
 """Time limits of the service, wide enough for a busy machine.
 
 They protect a service from a neighbour that hangs. In a test they would decide by how busy the machine is
-whether a lock is waited for, Redis is asked or a check is late. Tests of a limit set it back themselves; the
-values of production are tested by reading the settings in a process of their own.
+whether a lock is waited for, Redis is asked, a call is answered or a check is late. Tests of a limit set it
+back themselves; the values of production are tested by reading the settings in a process of their own.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 SECONDS = 60
 
@@ -15,7 +17,8 @@ def have() -> None:
     from django.conf import settings
 
     from accounts import hashers
-    from monitoring import health, readiness
+    from finance import outbound
+    from monitoring import cosigning, health, push, readiness, retirement
 
     for database in settings.DATABASES.values():
         options = database["OPTIONS"]
@@ -33,3 +36,9 @@ def have() -> None:
     hashers.WAIT_SECONDS = float(SECONDS)
     health.TIMEOUT_SECONDS = float(SECONDS)
     readiness.STATEMENT_TIMEOUT = f"{SECONDS}s"
+    for module in (outbound, cosigning, push):
+        wide = replace(
+            module.LIMITS, connect_seconds=SECONDS, read_seconds=SECONDS, total_seconds=2 * SECONDS
+        )
+        setattr(module, "LIMITS", wide)  # noqa: B010 - a constant everywhere else
+    setattr(retirement, "LONGEST_WAIT_SECONDS", 10.0 * SECONDS)  # noqa: B010

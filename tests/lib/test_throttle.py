@@ -205,7 +205,10 @@ class TestInRedis:
 
         assert sent == ["EVALSHA"]
 
-    def test_after_redis_forgot_the_script_the_next_request_is_counted_as_ever(self) -> None:
+    def test_after_redis_forgot_the_script_the_next_request_is_counted_as_ever(
+        self, own_redis: servers.Servers
+    ) -> None:
+        """Of a Redis of its own: all test processes share the scripts of the other one."""
         take(4, (MINUTE, "a"))
         redis().execute_command("SCRIPT", "FLUSH")
         idle = list(throttle._connections._idle)

@@ -98,11 +98,18 @@ class TestReadyz:
             return look()
 
         monkeypatch.setattr(readiness, "checks", counted)
+        clock = [1_000.0]
+        monkeypatch.setattr("monitoring.health.time.monotonic", lambda: clock[0])
 
-        for _ in range(50):
-            health.readyz_view(rf.get("/readyz"))
-
+        for moment in (0.0, health.CACHE_SECONDS - 0.01):
+            clock[0] = 1_000.0 + moment
+            for _ in range(25):
+                health.readyz_view(rf.get("/readyz"))
         assert len(looks) == 1
+
+        clock[0] = 1_000.0 + health.CACHE_SECONDS
+        health.readyz_view(rf.get("/readyz"))
+        assert len(looks) == 2
 
     def test_failing_check_is_503_and_still_one_word(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(readiness, "checks", lambda: {"database": lambda: "the reason"})

@@ -19,9 +19,11 @@ pytestmark = pytest.mark.django_db(databases=["default", "audit"])
 
 MIGRATION = importlib.import_module("monitoring.migrations.0014_faster")
 BY = actor.system("test")
+# All of them of this month, also where it began a minute ago.
 FILL = """
 INSERT INTO audit_event (id, occurred_at, type, outcome, actor_kind, canon, leaf_hash)
-SELECT gen_random_uuid(), now() - n * interval '0.3 second',
+SELECT gen_random_uuid(), greatest(now(), date_trunc('month', now(), 'UTC') + interval '2 hours')
+           - n * interval '0.3 second',
        (ARRAY['order.recorded', 'commission.calculated'])[1 + n %% 2], 'SUCCESS', 'user', c.canon,
        sha256('\\x00'::bytea || c.canon)
 FROM generate_series(1, %s) AS n, LATERAL (SELECT convert_to('{"n":' || n || '}', 'UTF8') AS canon) AS c

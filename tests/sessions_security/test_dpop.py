@@ -28,6 +28,7 @@ racing = pytest.mark.django_db(transaction=True, databases=[*DATABASES, "owner"]
 Race = Callable[[Sequence[Callable[[], Any]]], list[Any]]
 AUTH = "/api/v1/auth/"
 ME = AUTH + "me"
+DAY = 86_400  # tests are collected long before the last of them runs: what is ahead is ahead by a day
 
 
 @pytest.fixture
@@ -155,7 +156,7 @@ def test_one_proof_sent_twenty_times_at_once_is_accepted_once(race: Race, holder
         {"htu": 7},
         {"htu": "https://[broken"},
         {"iat": int(time.time()) - 3_600},
-        {"iat": int(time.time()) + 3_600},
+        {"iat": int(time.time()) + DAY},
         {"iat": str(int(time.time()))},
         {"iat": time.time()},
         {"iat": True},
@@ -163,7 +164,7 @@ def test_one_proof_sent_twenty_times_at_once_is_accepted_once(race: Race, holder
         {"iat": 10**40},
         {"iat": None},
         {"exp": int(time.time()) - 1},
-        {"nbf": int(time.time()) + 3_600},
+        {"nbf": int(time.time()) + DAY},
         {"jti": ""},
         {"jti": 7},
         {"jti": None},
@@ -288,6 +289,7 @@ def test_strict_mode_issues_and_accepts_bound_tokens_only(settings: Any, holder:
 
 
 def test_used_proofs_are_remembered_longer_than_they_are_fresh(holder: made.Holder) -> None:
+    before = int(time.time())
     sign_in(holder)
 
-    assert UsedProof.objects.get().expires_at.timestamp() >= time.time() + 60
+    assert UsedProof.objects.get().expires_at.timestamp() >= before + 60 + 60
