@@ -43,7 +43,11 @@ UNEXPLAINED: Final = alerts.declare(
 
 logger = structlog.get_logger("mestore.audit")
 
-_LOCK = "SELECT pg_try_advisory_xact_lock(hashtext('mestore.audit.sequencer'))"
+# Whoever holds the log and says nothing for so long (stopped, or its machine gone) loses it to another one.
+_LOCK = """
+SELECT pg_try_advisory_xact_lock(hashtext('mestore.audit.sequencer')),
+       set_config('idle_in_transaction_session_timeout', '3s', true)
+"""
 # An event that has its place already, or that the trail does not hold, leaves the queue without a leaf; how
 # many those were is told, since nothing of ours does that.
 _TAKE = """
