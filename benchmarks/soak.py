@@ -47,6 +47,7 @@ WARM_SECONDS, SLOT_SECONDS = 0.5, 2.5
 FULL_PAIRS, HALF_PAIRS = 6, 40
 DRAWN = 2_000
 SWITCHES = 10
+LOG = "soak.log"
 MOST_SLOWER = 1.25
 LEAST_SALES = 0.85
 
@@ -222,11 +223,12 @@ def _switch(house: House, state: unaudited.State) -> None:
 
 
 def _start(house: House, *command: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, *command], cwd=ROOT, env=house.environment,
-        stdout=subprocess.PIPE if "benchmarks.writers" in command else subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    with (house.folder / LOG).open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, *command], cwd=ROOT,
+            env=house.environment | {"MESTORE_AUDIT_RECEIPTS": str(house.folder / "receipts.jsonl")},
+            stdout=subprocess.PIPE if "benchmarks.writers" in command else subprocess.DEVNULL, stderr=log,
+        )  # fmt: skip
 
 
 def _writing(house: House, threads: int, seconds: float) -> subprocess.Popen[bytes]:
@@ -250,7 +252,7 @@ def _until_grown(house: House, worker: subprocess.Popen[bytes], before: int) -> 
     end = began + GROWS_SECONDS
     while _ask(house, _SIZE)[0] <= before:
         if worker.poll() is not None:
-            raise RuntimeError(f"the worker ended with {worker.returncode}")
+            raise RuntimeError(f"the worker ended with {worker.returncode}:\n{_last_words(house)}")
         if time.monotonic() > end:
             raise RuntimeError("the worker gave nothing its place")
         time.sleep(0.02)
@@ -263,8 +265,12 @@ def _until_registered(house: House, worker: subprocess.Popen[bytes]) -> None:
     known = _ask(house, _NEWEST)[0]
     while _ask(house, _NEWEST)[0] == known:
         if worker.poll() is not None or time.monotonic() > end:
-            raise RuntimeError("the worker did not begin")
+            raise RuntimeError(f"the worker did not begin ({worker.returncode}):\n{_last_words(house)}")
         time.sleep(0.02)
+
+
+def _last_words(house: House) -> str:
+    return (house.folder / LOG).read_text(errors="replace")[-3_000:]
 
 
 def _end(worker: subprocess.Popen[bytes]) -> None:

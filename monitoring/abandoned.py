@@ -18,7 +18,7 @@ from procrastinate.contrib.django import app
 from procrastinate.exceptions import ConnectorException
 
 from mestore.lib import sql
-from monitoring import job_depth
+from monitoring import guard_watch, job_depth
 
 SILENT_SECONDS: Final = 60.0
 """A worker that has not been heard of for so long is gone. Its machine may only be slow: not too soon."""
@@ -67,15 +67,18 @@ def _recover(job_id: int, attempts: int) -> str:
 
 
 def run(stop: threading.Event) -> None:
-    """Look after the line of jobs until `stop` is set. Errors are logged and tried again."""
+    """Look after the line of jobs, and at the guards, until `stop` is set. Errors are tried again."""
+    watch = guard_watch.Watch()
     try:
         while not stop.is_set():
             try:
                 recover()
                 job_depth.sample()
+                watch.look()
             except (DatabaseError, InterfaceError) as error:
                 log.warning("jobs_not_looked_after", error=type(error).__name__)
                 connections["default"].close()
             stop.wait(EVERY_SECONDS)
     finally:
         connections["default"].close()
+        connections["audit"].close()

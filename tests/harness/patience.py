@@ -15,7 +15,7 @@ def have() -> None:
     from django.conf import settings
 
     from accounts import hashers
-    from monitoring import health, readiness
+    from monitoring import health, readiness, sequencer
 
     for database in settings.DATABASES.values():
         options = database["OPTIONS"]
@@ -31,4 +31,5 @@ def have() -> None:
     )
     hashers.WAIT_SECONDS = float(SECONDS)
     health.TIMEOUT_SECONDS = float(SECONDS)
+    sequencer.LONGEST_SILENCE = f"{10 * SECONDS}s"
     readiness.STATEMENT_TIMEOUT = f"{SECONDS}s"
