@@ -305,5 +305,5 @@ def test_both_sides_notice_a_machine_that_vanished() -> None:
         found = [connection.execute("SELECT current_setting(%s)", (name,)).fetchone() for name in names]
         sent = connection.info.get_parameters()
 
-    assert [row and row[0] for row in found] == ["10", "5", "3", "20s"]
+    assert [row and row[0] for row in found] == ["10", "5", "3", "20000"]
     assert (sent["keepalives_idle"], sent["tcp_user_timeout"]) == ("10", "20000")
