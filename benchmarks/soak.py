@@ -47,6 +47,7 @@ WARM_SECONDS, SLOT_SECONDS = 0.5, 2.5
 FULL_PAIRS, HALF_PAIRS = 6, 40
 DRAWN = 2_000
 SWITCHES = 10
+DAY_SECONDS = 86_400.0
 LOG = "soak.log"
 MOST_SLOWER = 1.25
 LEAST_SALES = 0.85
@@ -110,7 +111,7 @@ def writers(house: House, seconds: float) -> dict[str, Any]:
 
 def kills(house: House, count: int) -> dict[str, Any]:
     """Kill one of two workers at random moments, beside writers; then verify everything."""
-    selling = _writing(house, PROCESSES, 60.0 * count)  # until it is ended
+    selling = _writing(house, PROCESSES, DAY_SECONDS)  # until it is ended
     draw, killed, taken_over = random.Random(), 0, list[float]()
     first = _start(house, "manage.py", "worker")
     try:
@@ -254,7 +255,7 @@ def _until_grown(house: House, worker: subprocess.Popen[bytes], before: int) -> 
         if worker.poll() is not None:
             raise RuntimeError(f"the worker ended with {worker.returncode}:\n{_last_words(house)}")
         if time.monotonic() > end:
-            raise RuntimeError("the worker gave nothing its place")
+            raise RuntimeError(f"the worker gave nothing its place:\n{_last_words(house)}")
         time.sleep(0.02)
     return time.monotonic() - began
 
