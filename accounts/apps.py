@@ -14,6 +14,7 @@ class AccountsConfig(AppConfig):
     def ready(self) -> None:
         from accounts import (
             approvals,
+            archived_values,
             data_requests,
             delegation,
             exports,
@@ -27,6 +28,7 @@ class AccountsConfig(AppConfig):
         from monitoring import readiness
 
         guard.register_second_person(approvals.require)
+        archived_values.register()
         delegation.register()
         exports.register()
         recovery_approval.register()

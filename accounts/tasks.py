@@ -12,6 +12,7 @@ from accounts import (
     archives,
     break_glass,
     challenges,
+    data_requests_due,
     decisions,
     devices,
     factor_resets,
@@ -136,3 +137,10 @@ def own_data_archives(timestamp: int = 0) -> int:  # noqa: ARG001 - the schedule
     """Delete archives whose time is over, make those whose worker died; return how many were touched."""
     by = actor.system("worker")
     return archives.purge(BATCH, by=by) + archives.build_waiting(ARCHIVES_AT_ONCE, by=by)
+
+
+@app.periodic(cron="29 * * * *")
+@app.task(name="accounts.data_requests_due", queueing_lock="accounts.data_requests_due", pass_context=False)
+def watch_data_requests(timestamp: int = 0) -> int:  # noqa: ARG001 - the scheduler passes it
+    """Raise signals about requests that are due; return how many."""
+    return data_requests_due.watch()

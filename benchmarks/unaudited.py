@@ -88,15 +88,19 @@ def _recording() -> dict[str, Any]:
 
     if not _kept:
         _kept.update({name: getattr(audit, name) for name in _NOTHING})
-    return _kept
+    return {name: _kept[name] for name in _NOTHING}
 
 
 def _record_with(functions: dict[str, Any]) -> None:
-    from monitoring import audit
+    from django.conf import settings
+
+    from monitoring import audit, receipts
 
     _recording()
     for name, function in functions.items():
         setattr(audit, name, function)
+    wanted = _kept.setdefault("receipts", settings.AUDIT_RECEIPTS)
+    settings.AUDIT_RECEIPTS = receipts.OFF if functions is _NOTHING else wanted
 
 
 def _nothing(*_: object, **__: object) -> UUID:

@@ -105,13 +105,19 @@ def _database(url: Database, *, pool_size: int | None) -> dict[str, Any]:
         "connect_timeout": "3",
         # Nothing is planned once for being frequent, only what asks for it (`mestore.lib.sql`).
         "prepare_threshold": 2**31 if DB_PREPARE else None,
-        # A forgotten transaction must not hold locks or the snapshot horizon; a blocked one must say so.
+        # A forgotten transaction must not hold locks or the snapshot horizon; a blocked one must say so. A
+        # machine that vanished says nothing: within half a minute each side gives the other up.
         # What is planned once is planned whatever its parameters: they are keys, and lists of a few keys, for
         # which PostgreSQL would else plan anew at each call.
         "options": (
             "-c lock_timeout=2s -c idle_in_transaction_session_timeout=10s -c timezone=UTC"
-            " -c plan_cache_mode=force_generic_plan"
+            " -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+            " -c tcp_user_timeout=20s -c plan_cache_mode=force_generic_plan"
         ),
+        "keepalives_idle": "10",
+        "keepalives_interval": "5",
+        "keepalives_count": "3",
+        "tcp_user_timeout": "20000",
     }
     if pool_size:
         options["pool"] = {

@@ -16,14 +16,16 @@ from procrastinate.contrib.django.models import ProcrastinateEvent, Procrastinat
 from mestore.lib.console import (
     ConsoleModelAdmin,
     Ordering,
+    Panel,
     ReasonAction,
     SearchField,
     State,
     Table,
     choice_filter,
+    collect,
     display,
 )
-from monitoring import export_cursors, jobs
+from monitoring import export_cursors, job_charts, jobs
 from monitoring.export_cursors import Kept
 from monitoring.jobs import Line
 
@@ -130,6 +132,9 @@ class JobAdmin(ConsoleModelAdmin):
         yield _by_task(jobs.queue())
         yield _by_channel(jobs.messages())
         yield _by_receiver(export_cursors.every())
+
+    def charts(self, request: HttpRequest) -> list[Panel]:
+        return collect(request, (job_charts.depth,))
 
     def name_of(self, row: Any) -> str:
         return str(row.task_name)

@@ -9,11 +9,21 @@ from __future__ import annotations
 
 from django.db import models
 
+from monitoring.job_depth import JobSample
 from monitoring.outbox import OutboxMessage
 from monitoring.saved_filters import SavedFilter
 from monitoring.signals import Signal, Watch
 
-__all__ = ["AuditEvent", "AuditPending", "OutboxMessage", "SavedFilter", "Signal", "SubjectKey", "Watch"]
+__all__ = [
+    "AuditEvent",
+    "AuditPending",
+    "JobSample",
+    "OutboxMessage",
+    "SavedFilter",
+    "Signal",
+    "SubjectKey",
+    "Watch",
+]
 
 
 class AuditEvent(models.Model):

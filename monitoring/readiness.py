@@ -70,6 +70,11 @@ def must_be_append_only(*tables: str) -> None:
     _append_only.update(tables)
 
 
+def append_only() -> frozenset[str]:
+    """Return the tables whose rows nobody may change."""
+    return frozenset(_append_only)
+
+
 def checks() -> dict[str, Callable[[], str]]:
     """Return the checks by name."""
     captured_tables()  # reads many files the first time: not within the time that a check has

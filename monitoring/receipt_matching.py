@@ -7,6 +7,11 @@ memory stays the same however many there are (they go to a temporary table). Wha
   or with that place (after a failover that lost the tail: exactly what was lost);
 * an event without a receipt: written around the application; its MAC tells whether somebody else made it, or
   a process that was killed between the commit and the line;
+* an event that the database wrote itself (a captured row, a ledger entry) without a receipt. Whatever the
+  service changes has one, so one in the service's own name is a finding like any other; it has no MAC, so a
+  killed process excuses it only together with an event of the same transaction that has the right one. One
+  that names another login than the service's is told apart, and always told: the owner's commands, and
+  people with SQL. Nobody can call an event captured to have it passed over;
 * a chain with a gap, or with a line that this service did not make: somebody took lines away, or added some.
 """
 
@@ -19,6 +24,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
 from django.utils.translation import gettext_lazy as _
 
@@ -69,11 +75,13 @@ WHERE substring(t.hashes FROM (l.leaf_index %% 256)::int * 32 + 1 FOR 32) IS DIS
   AND e.leaf_hash IS DISTINCT FROM r.leaf
 ORDER BY r.at LIMIT %s
 """
+# Of one transaction, what has a MAC comes first.
 _WITHOUT_RECEIPT = """
-SELECT e.id, e.occurred_at, e.canon, e.writer_mac FROM audit_event e
+SELECT e.id, e.occurred_at, e.canon, e.writer_mac, e.xid::text,
+       e.writer_mac IS NULL AND (e.type LIKE 'capture.%%' OR e.type = %(ledger)s) FROM audit_event e
 WHERE e.occurred_at >= %(first)s AND e.occurred_at <= %(last)s
-  AND NOT (e.writer_mac IS NULL AND (e.type LIKE 'capture.%%' OR e.type = %(ledger)s))
   AND NOT EXISTS (SELECT FROM audit_receipt_read r WHERE r.event_id = e.id)
+ORDER BY e.xid, e.writer_mac IS NULL, e.id
 """
 _KEEP = """
 INSERT INTO audit_receipt_match (receipts, without_event, without_receipt, broken) VALUES (%s, %s, %s, %s)
@@ -99,7 +107,11 @@ class Finding:
 
 @dataclass(slots=True)
 class Matching:
-    """What a comparison found. `crashes`: events whose process was killed before it could say so."""
+    """What a comparison found.
+
+    `crashes`: events whose process was killed before it could say so. `around`: rows that another login than
+    the service's changed; no fault in itself, but somebody should know each.
+    """
 
     receipts: int = 0
     leaves: int = 0
@@ -110,6 +122,7 @@ class Matching:
     forged: Finding = field(default_factory=Finding)
     without_receipt: Finding = field(default_factory=Finding)
     crashes: Finding = field(default_factory=Finding)
+    around: Finding = field(default_factory=Finding)
 
     @property
     def is_clean(self) -> bool:
@@ -268,15 +281,36 @@ def _look_for_others(
     """Events of the same time that no receipt names."""
     killed = [chain.at - grace for chain in chains.values() if not chain.is_over]
     values = {"first": first, "last": last, "ledger": events.LEDGER_ENTRY_POSTED}
+    excused = ""  # the transaction of an event that a killed process explains
     for rows in sql.stream(_WITHOUT_RECEIPT, values):
-        for event_id, occurred_at, canon, tag in rows:
+        for event_id, occurred_at, canon, tag, xid, is_the_databases in rows:
             text = f"{event_id} of {occurred_at.isoformat()}"
-            if tag is None or not crypto.verify_mac(bytes(canon), tag, purpose=audit.WRITER_PURPOSE):
+            if is_the_databases:
+                _place(found, text, bytes(canon), is_excused=xid == excused)
+            elif tag is None or not crypto.verify_mac(bytes(canon), tag, purpose=audit.WRITER_PURPOSE):
                 found.forged.add(text)
             elif any(at <= occurred_at for at in killed):
                 found.crashes.add(text)
+                excused = xid
             else:
                 found.without_receipt.add(text)
+
+
+def _place(found: Matching, text: str, canon: bytes, *, is_excused: bool) -> None:
+    """Say what an event without a receipt is that the database wrote, as its own bytes name the login."""
+    try:
+        said = json.loads(canon)
+        role = said["database"]["role"] if "database" in said else settings.RUNTIME_ROLE
+        what = f"{text}: {said.get('event') or said.get('type')}"
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        found.forged.add(text)
+        return
+    if role != settings.RUNTIME_ROLE:
+        found.around.add(f"{what} by the login {role}")
+    elif is_excused:
+        found.crashes.add(what)
+    else:
+        found.without_receipt.add(what)
 
 
 def _tell(found: Matching) -> None:

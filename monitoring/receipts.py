@@ -6,10 +6,11 @@ owns the database could take it away without a trace. So each committed write le
 machine at once. Lines of one process are a chain under a key that the database does not know: each carries a
 number and the MAC of the one before. `manage.py audit_receipts --match` compares them with the database.
 
+What triggers and `ledger_post` wrote in the transaction, which the process cannot know, it asks for in the
+message that commits it (monitoring/database), and says in a line of its own.
+
 A rolled-back transaction, or savepoint, leaves no line. A process that begins says so with its first receipt,
-one that ends in order says so too: a chain without an end is a process that was killed, or still runs. Rows
-that the database's own triggers captured carry no receipt (the application does not know them); the queue's
-count and the signed log hold those.
+one that ends in order says so too: a chain without an end is a process that was killed, or still runs.
 """
 
 from __future__ import annotations
@@ -43,8 +44,19 @@ log = structlog.get_logger("mestore.audit")
 
 def promise(rows: Sequence[tuple[UUID, bytes]], *, using: str) -> None:
     """Emit the receipt of events (id, canonical bytes) when what wrote them over `using` is committed."""
-    if settings.AUDIT_RECEIPTS != OFF:
+    if are_wanted():
         transaction.on_commit(partial(_emit, [leaf(*row) for row in rows]), using=using)
+
+
+def are_wanted() -> bool:
+    """Whether this process leaves receipts."""
+    return bool(settings.AUDIT_RECEIPTS != OFF)
+
+
+def emit(leaves: Sequence[str]) -> None:
+    """Leave the receipt of what was committed a moment ago; nothing for no leaves. Never raises."""
+    if leaves:
+        _emit(leaves)
 
 
 def leaf(event_id: UUID, canon: bytes) -> str:

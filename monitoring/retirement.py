@@ -183,19 +183,27 @@ def drop(month: Month, at: Path, *, progress: Progress | None = None) -> int | N
     return went
 
 
-def archived_event(event_id: UUID, at: Path) -> Found | None:
-    """Return an event of a month that is gone, out of its archive in the folder `at`.
-
-    Raises archives.ArchiveError when the file is not the one that the log signed, OSError.
-    """
+def month_of(event_id: UUID) -> Month | None:
+    """Return the month whose archive on record holds an event; None where none does."""
     placed = sql.fetch_one("SELECT epoch, leaf_index FROM audit_leaf WHERE event_id = %s", (event_id,))
     if placed is None:
         return None
     epoch, leaf_index = placed
     for month in months():
         if month.manifest is not None and _holds(month.manifest, int(epoch), int(leaf_index)):
-            return archives.find(at, month.manifest, event_id)
+            return month
     return None
+
+
+def archived_event(event_id: UUID, at: Path) -> Found | None:
+    """Return an event of a month that is gone, out of its archive in the folder `at`.
+
+    Raises archives.ArchiveError when the file is not the one that the log signed, OSError.
+    """
+    month = month_of(event_id)
+    if month is None or month.manifest is None:
+        return None
+    return archives.find(at, month.manifest, event_id)
 
 
 def personal_values(found: Found) -> Mapping[str, str]:

@@ -23,6 +23,8 @@ from monitoring.log import LogDamaged
 BATCH = 5_000
 PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 30.0
+LONGEST_SILENCE = "3s"
+"""How long whoever holds the log may say nothing to the database."""
 
 DAMAGED: Final = alerts.declare(
     alerts.Rule(
@@ -44,6 +46,11 @@ UNEXPLAINED: Final = alerts.declare(
 logger = structlog.get_logger("mestore.audit")
 
 _LOCK = "SELECT pg_try_advisory_xact_lock(hashtext('mestore.audit.sequencer'))"
+# Whoever holds the log and says nothing for long (stopped, or its machine gone) loses it to another one.
+_LOCK_BRIEFLY = """
+SELECT pg_try_advisory_xact_lock(hashtext('mestore.audit.sequencer')),
+       set_config('idle_in_transaction_session_timeout', %s, true)
+"""
 # An event that has its place already, or that the trail does not hold, leaves the queue without a leaf; how
 # many those were is told, since nothing of ours does that.
 _TAKE = """
@@ -78,8 +85,9 @@ class Batch:
 
 def run_once(batch: int = BATCH) -> Batch | None:
     """Sequence one batch; None when another process is at it. Raises LogDamaged, django.db.Error."""
+    is_outermost = not connections["default"].in_atomic_block
     with transaction.atomic():
-        if not _alone():
+        if not _alone(is_outermost):
             return None
         now = log.state(lock=True)
         values = {"batch": batch, "size": now.size, "epoch": now.epoch}
@@ -96,8 +104,9 @@ def run_once(batch: int = BATCH) -> Batch | None:
 
 def publish() -> bool:
     """Sign a checkpoint when one is due; say whether one was signed. Raises LogDamaged, django.db.Error."""
+    is_outermost = not connections["default"].in_atomic_block
     with transaction.atomic():
-        return _alone() and checkpoints.publish() is not None
+        return _alone(is_outermost) and checkpoints.publish() is not None
 
 
 def drain() -> int:
@@ -144,6 +153,7 @@ def _tell(rule: alerts.Rule, **evidence: str | int) -> None:
     alerts.raise_signal(rule, entity=("audit_log", "log"), evidence=evidence, using="audit")
 
 
-def _alone() -> bool:
-    row = sql.fetch_one(_LOCK)
+def _alone(is_outermost: bool) -> bool:
+    """Take the lock for this transaction; the limit of silence holds for it, so not within another's."""
+    row = sql.fetch_one(_LOCK_BRIEFLY, (LONGEST_SILENCE,)) if is_outermost else sql.fetch_one(_LOCK)
     return row is not None and bool(row[0])

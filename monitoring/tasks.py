@@ -8,7 +8,7 @@ import structlog
 from procrastinate.contrib.django import app
 
 from mestore.lib import actor, sql
-from monitoring import alert_notices, anchors, audit, delivery, pipeline, verifications
+from monitoring import alert_notices, anchors, audit, delivery, months_due, pipeline, verifications
 from monitoring.push_jobs import audit_push, audit_push_to  # noqa: F401 - found here by the worker
 from monitoring.verification_jobs import verify_log  # noqa: F401 - asked for in the console
 from monitoring.verifications import Mode, Plan
@@ -102,3 +102,10 @@ def anchor_checkpoint(timestamp: int) -> bool:  # noqa: ARG001 - the scheduler p
     """Keep the newest checkpoint outside of the database; say so when no witness does."""
     pipeline.tell_unwatched()
     return anchors.keep_newest() is not None
+
+
+@app.periodic(cron="11 * * * *", periodic_id="watch_months")
+@app.task(name="monitoring.watch_months", queueing_lock="watch_months", pass_context=False)
+def watch_months(timestamp: int) -> int:  # noqa: ARG001 - the scheduler passes it
+    """Raise signals about months of the trail that are past their time."""
+    return months_due.watch()

@@ -73,16 +73,21 @@ def read(wanted: Wanted, *, limit: int, cursor: str | None, by: Actor) -> Page:
     Raises CursorInvalid.
     """
     size = max(1, min(limit, LARGEST))
-    rows = _narrowed(wanted)
-    if cursor:
-        rows = rows.filter(_after(cursor))
-    found = list(rows.order_by("-occurred_at", "-id")[: size + 1])
+    found = list(question(wanted, size, cursor))
     shown = found[:size]
     places = _places([event.pk for event in shown])
     with transaction.atomic():
         audit.record(events.AUDIT_READ, by=by, data={"asked": _asked(wanted), "events": len(shown)})
     lines = [_line(event, places) for event in shown]
     return Page(lines, _cursor(shown[-1]) if len(found) > size else None)
+
+
+def question(wanted: Wanted, size: int, cursor: str | None = None) -> QuerySet[AuditEvent]:
+    """Return the one statement of a page: `size` events and one more. Raises CursorInvalid."""
+    rows = _narrowed(wanted)
+    if cursor:
+        rows = rows.filter(_after(cursor))
+    return rows.order_by("-occurred_at", "-id")[: size + 1]
 
 
 def record_read(event_id: UUID, *, by: Actor) -> None:

@@ -6,14 +6,18 @@ import time
 from typing import Any
 
 from django.db.backends.postgresql import base
+from django.db.backends.utils import debug_transaction
+from psycopg.pq import TransactionStatus
 
-from monitoring import context
+from monitoring import context, receipts
 from monitoring.database import liveness, prepared, statistics
-from monitoring.database.acting import ActingCursor
+from monitoring.database.acting import COMMIT, ActingCursor, ReceiptingCursor, captured
 from monitoring.database.exhaustion import is_pool_exhausted
 
 # The aliases whose transactions change rows that are captured; what `audit` writes says itself who acts.
 CAPTURED = frozenset({"default", "owner"})
+# The one whose captured rows the service answers for; what the owner of the tables does names its role.
+RECEIPTED = "default"
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -29,7 +33,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """Return how to connect, with the cursor that says who acts."""
         params = super().get_connection_params()
         if self.alias in CAPTURED:
-            params["cursor_factory"] = ActingCursor
+            params["cursor_factory"] = ReceiptingCursor if self.alias == RECEIPTED else ActingCursor
         return params
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
@@ -74,6 +78,22 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if not autocommit and self.alias in CAPTURED:
             with self.wrap_database_errors:
                 context.begin(self.connection)
+
+    def _commit(self) -> None:
+        # What triggers wrote in this transaction is asked for in the message that commits it: who takes it
+        # away a moment later cannot take the receipt.
+        connection = self.connection
+        if (
+            self.alias != RECEIPTED
+            or connection is None
+            or not receipts.are_wanted()
+            or connection.info.transaction_status != TransactionStatus.INTRANS
+        ):
+            super()._commit()  # type: ignore[misc]  # not in the stubs
+            return
+        with debug_transaction(self, "COMMIT"), self.wrap_database_errors:
+            found = captured(connection.execute(COMMIT))
+        receipts.emit(found)
 
     def prepared_cursor(self) -> Any:
         """Return a cursor whose statements the server prepares, counted and checked like any other."""

@@ -21,7 +21,7 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from mestore.lib import actor, ids, notes, sql
-from mestore.lib.console import State
+from mestore.lib.console import State, display
 from monitoring import (
     audit,
     checkpoints,
@@ -39,7 +39,7 @@ from monitoring import (
 )
 from monitoring.cosigning import LastWord
 from monitoring.integrity import Standing
-from monitoring.models import AuditEvent
+from monitoring.models import AuditEvent, JobSample
 from monitoring.verifications import Mode
 from sessions_security.models import StepUpProof
 from tests.console import house
@@ -383,6 +383,25 @@ def do(visitor: house.Visitor, action: str, *rows: ProcrastinateJob) -> Any:
     return visitor.client.post(
         f"{JOBS}do/", {"action": action, "pk": [str(row.pk) for row in rows], **REASON}
     )
+
+
+def test_the_depth_of_the_line_is_drawn_from_samples_and_a_gap_is_no_zero(
+    admin_visitor: house.Visitor,
+) -> None:
+    assert "a worker that runs writes the first sample within a minute" in page(admin_visitor.client, JOBS)
+    now = timezone.now()
+    for minutes, waiting, oldest in ((1, 4_321, 754), (300, 7, None)):
+        at = now - dt.timedelta(minutes=minutes)
+        JobSample.objects.create(at=at, waiting=waiting, running=2, failed=1, oldest_seconds=oldest)
+
+    text = page(admin_visitor.client, JOBS)
+
+    assert "Depth of the line" in text
+    assert display.number(4_321) in text
+    assert f"{display.number(754)} s" in text
+    assert text.count("no data") >= 40  # half hours in which nobody measured
+    assert not list(_offences(admin_visitor.client.get(JOBS).content.decode()))
+    assert _statements(admin_visitor.client, JOBS) <= STATEMENTS
 
 
 def test_jobs_are_told_by_task_without_what_they_are_about(admin_visitor: house.Visitor) -> None:

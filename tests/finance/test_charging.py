@@ -259,14 +259,17 @@ def test_what_the_database_answers_is_read_as_text_or_as_values() -> None:
 def test_a_row_tells_the_sale_to_the_last_column() -> None:
     earned = earn(part(), Terms((rule(1),)))
 
-    assert charging.commission_row(earned) == {
-        "id": str(earned.id), "number": earned.number, "vendor_id": str(VENDOR), "base": 10_000,
-        "rate_ppm": 100_000, "commission": 1_000, "vendor_amount": 9_000, "kind": "STANDARD",
-        "status": "PENDING", "entry_id": str(earned.entry_id), "rule_id": str(UUID(int=1)),
-        "rule_hash": hashlib.sha256(earned.snapshot.encode()).hexdigest(), "rule_snapshot": earned.snapshot,
-        "rounding": "half_up", "fee_tax": 190, "withheld": 250 + 285,
+    at = "2026-05-04T12:00:00+00:00"
+    assert charging.commission_row(earned, order_id=7, at=at) == {
+        "id": str(earned.id), "commission_number": earned.number, "order_id": 7, "vendor_id": str(VENDOR),
+        "currency": "COP", "order_amount_minor": 10_000, "rate_ppm": 100_000, "commission_amount_minor": 1_000,
+        "vendor_amount_minor": 9_000, "commission_type": "STANDARD", "status": "PENDING",
+        "entry_id": str(earned.entry_id), "rule_id": str(UUID(int=1)),
+        "rule_hash": "\\x" + hashlib.sha256(earned.snapshot.encode()).hexdigest(),
+        "rule_snapshot": earned.snapshot, "rounding": "half_up", "fee_tax_minor": 190,
+        "withheld_minor": 250 + 285, "calculated_at": at,
     }  # fmt: skip
-    assert charging.commission_row(earn(part()))["rule_id"] is None
+    assert charging.commission_row(earn(part()), order_id=7, at=at)["rule_id"] is None
 
 
 def test_the_snapshot_tells_rates_and_what_was_withheld() -> None:

@@ -18,7 +18,7 @@ def have() -> None:
 
     from accounts import hashers
     from finance import outbound
-    from monitoring import cosigning, health, push, readiness, retirement
+    from monitoring import cosigning, health, push, readiness, retirement, sequencer
 
     for database in settings.DATABASES.values():
         options = database["OPTIONS"]
@@ -35,6 +35,7 @@ def have() -> None:
     )
     hashers.WAIT_SECONDS = float(SECONDS)
     health.TIMEOUT_SECONDS = float(SECONDS)
+    sequencer.LONGEST_SILENCE = f"{10 * SECONDS}s"
     readiness.STATEMENT_TIMEOUT = f"{SECONDS}s"
     for module in (outbound, cosigning, push):
         wide = replace(

@@ -9,8 +9,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, connections, transaction
 
+from mestore import settings as written
 from mestore.lib import actor, ids, merkle, notes, sql
 from monitoring import audit, checkpoints, events, log, sequencer
 from monitoring.log import LogDamaged
@@ -263,3 +264,46 @@ def test_the_loop_sequences_until_it_is_stopped() -> None:
         thread.join()
 
     assert done.is_set()
+
+
+def test_who_holds_the_log_and_says_nothing_loses_it_to_the_next() -> None:
+    """A worker that was stopped, or whose machine vanished in the middle of a batch."""
+    record(3)
+    silent = psycopg.connect(**_parameters())
+    silent.execute(sequencer._LOCK_BRIEFLY, ("1s",))
+    silent.execute("SELECT FROM audit_tree FOR UPDATE")
+    pause, done = threading.Event(), None
+    try:
+        for _ in range(6_000):
+            done = sequencer.run_once()
+            if done is not None:
+                break
+            pause.wait(0.05)
+        with pytest.raises(psycopg.Error):
+            silent.execute("SELECT 1")
+    finally:
+        silent.close()
+
+    assert done is not None
+    assert (done.sequenced, waiting()) == (3, 0)
+
+
+def _parameters() -> dict[str, Any]:
+    """How the service connects, without the ways of its pool and cursors."""
+    known = connections["default"].get_connection_params()
+    for name in ("context", "cursor_factory", "pool"):
+        known.pop(name, None)
+    return known
+
+
+def test_both_sides_notice_a_machine_that_vanished() -> None:
+    """As production connects: tests have more patience."""
+    made = written._database(written._runtime, pool_size=None)["OPTIONS"]
+    ours = {name: made[name] for name in made if name.startswith(("options", "keepalives", "tcp_"))}
+    names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout")
+    with psycopg.connect(**(_parameters() | ours)) as connection:
+        found = [connection.execute("SELECT current_setting(%s)", (name,)).fetchone() for name in names]
+        sent = connection.info.get_parameters()
+
+    assert [row and row[0] for row in found] == ["10", "5", "3", "20000"]
+    assert (sent["keepalives_idle"], sent["tcp_user_timeout"]) == ("10", "20000")

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.db import transaction
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
 
-from monitoring import tasks
+from mestore.lib import actor
+from monitoring import audit, events, log, tasks
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "audit", "owner"])
 PATIENCE_SECONDS = 300
@@ -67,6 +69,27 @@ def test_worker_stops_cleanly_when_told(order: signal.Signals) -> None:
     assert has_reported, err
     assert worker.returncode == 0, err
     assert not ProcrastinateWorker.objects.exists()
+
+
+def test_when_one_worker_is_killed_the_other_one_seals_on() -> None:
+    workers = [_worker("--queue", "nobody"), _worker("--queue", "nobody")]
+    try:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while ProcrastinateWorker.objects.count() < 2 and time.monotonic() < deadline:
+            threading.Event().wait(0.05)
+        assert ProcrastinateWorker.objects.count() == 2, workers[0].poll()
+        workers[0].kill()
+        workers[0].wait()
+        with transaction.atomic():
+            audit.record(events.SIGNED_OUT, by=actor.system("test"))
+
+        while not log.state().size and time.monotonic() < deadline:
+            threading.Event().wait(0.05)
+        assert log.state().size >= 1
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
 
 
 def test_partitions_are_ensured_every_day() -> None:

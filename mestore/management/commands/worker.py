@@ -13,7 +13,7 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.django_connector import DjangoConnector
 
 from mestore.lib import actor
-from monitoring import context, sequencer
+from monitoring import abandoned, context, sequencer
 
 DEFAULT_CONCURRENCY = 4
 STOP_SECONDS = 20.0
@@ -41,8 +41,13 @@ class Command(BaseCommand):
             raise TypeError("the job queue's app was not set up by Django")
         if options["once"]:
             sequencer.drain()
+            abandoned.recover()
         # The worker listens for new jobs, for which it needs connections of its own.
-        with _sequencing(), app.replace_connector(connector.get_worker_connector()) as working:
+        with (
+            _beside("sequencer", sequencer.run),
+            _beside("keeper", abandoned.run),
+            app.replace_connector(connector.get_worker_connector()) as working,
+        ):
             asyncio.run(
                 _run(
                     working,
@@ -60,10 +65,10 @@ def in_its_own_name(call_next: Callable[[], Any], job: Any, _worker: Any) -> Any
 
 
 @contextlib.contextmanager
-def _sequencing() -> Iterator[None]:
-    """Give events their place in the signed log meanwhile, in a thread: it must not wait for jobs."""
+def _beside(name: str, work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Do this meanwhile, in a thread: what seals the trail, or frees jobs, must not wait for jobs."""
     stop = threading.Event()
-    thread = threading.Thread(target=sequencer.run, args=(stop,), name="sequencer")
+    thread = threading.Thread(target=work, args=(stop,), name=name)
     thread.start()
     try:
         yield
@@ -77,6 +82,7 @@ async def _run(working: Any, **options: Any) -> None:
         await working.run_worker_async(
             install_signal_handlers=True,
             shutdown_graceful_timeout=STOP_SECONDS,
+            stalled_worker_timeout=abandoned.SILENT_SECONDS,
             # What a job was about is in the audit trail; a finished job has nothing more to say.
             delete_jobs="successful",
             task_middleware=[in_its_own_name],

@@ -53,6 +53,7 @@ class Command(BaseCommand):
         self._list("in the trail, and not written by this service", found.forged)
         self._list("in the trail without a receipt, and no process was killed then", found.without_receipt)
         self._list("in the trail without a receipt; a process ended without a word then", found.crashes)
+        self._list("written with another login than the service's (commands of the owner, SQL)", found.around)
         self._list("wrong in the receipts themselves", found.broken)
         if found.is_clean:
             self.stdout.write("Everything matches.")
