@@ -262,7 +262,8 @@ def test_a_row_tells_the_sale_to_the_last_column() -> None:
     at = "2026-05-04T12:00:00+00:00"
     assert charging.commission_row(earned, order_id=7, at=at) == {
         "id": str(earned.id), "commission_number": earned.number, "order_id": 7, "vendor_id": str(VENDOR),
-        "currency": "COP", "order_amount_minor": 10_000, "rate_ppm": 100_000, "commission_amount_minor": 1_000,
+        "currency": "COP", "order_amount_minor": 10_000, "rate_ppm": 100_000,
+        "commission_amount_minor": 1_000,
         "vendor_amount_minor": 9_000, "commission_type": "STANDARD", "status": "PENDING",
         "entry_id": str(earned.entry_id), "rule_id": str(UUID(int=1)),
         "rule_hash": "\\x" + hashlib.sha256(earned.snapshot.encode()).hexdigest(),
