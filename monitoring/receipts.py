@@ -20,7 +20,7 @@ import os
 import secrets
 import threading
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
@@ -45,7 +45,18 @@ log = structlog.get_logger("mestore.audit")
 def promise(rows: Sequence[tuple[UUID, bytes]], *, using: str) -> None:
     """Emit the receipt of events (id, canonical bytes) when what wrote them over `using` is committed."""
     if are_wanted():
-        transaction.on_commit(partial(_emit, [leaf(*row) for row in rows]), using=using)
+        transaction.on_commit(Promise([leaf(*row) for row in rows]), using=using)
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """Leaves that wait for their commit. The engine `monitoring.database` keeps it right after that."""
+
+    leaves: Sequence[str]
+
+    def __call__(self) -> None:
+        """Keep it, where nobody did."""
+        _emit(self.leaves)
 
 
 def are_wanted() -> bool:
@@ -54,7 +65,7 @@ def are_wanted() -> bool:
 
 
 def emit(leaves: Sequence[str]) -> None:
-    """Leave the receipt of what was committed a moment ago; nothing for no leaves. Never raises."""
+    """Leave the receipt of what was committed a moment ago, nothing for no leaves. Never raises."""
     if leaves:
         _emit(leaves)
 
