@@ -284,7 +284,7 @@ def _write(order: PlacedOrder, claim: Claim, body: bytes, by: Actor) -> None:
         "document": json.dumps(document), "events": told.text(), "answer_status": CREATED,
         "answer": idempotency.seal(claim, body), "claim": claim.id,
     }  # fmt: skip
-    with ledger.refusals_named():
+    with ledger.refusals_named(), audit.batch_refusals_named():
         row = sql.fetch_one(_WRITE, values, prepare=True)
     told.complete(row[0] if row else 0)
 

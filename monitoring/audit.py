@@ -51,6 +51,7 @@ __all__ = [
     "NotRecorded",
     "Target",
     "batch",
+    "batch_refusals_named",
     "is_refused",
     "record",
     "record_many",
@@ -187,6 +188,22 @@ class Batch:
             with _refusals_named():
                 rows = _rest_without_personal(rows)
         receipts.promise([(row[0], row[_CANON]) for row in rows], using="default")
+
+
+@contextmanager
+def batch_refusals_named() -> Iterator[None]:
+    """Around the statement that writes a `Batch`: raise `NotRecorded` where the trail does not take it.
+
+    What the trail's own table refused is told by name; a right that the statement lacks, or an error that a
+    function raises, is taken for one as well, for the statement is nothing without its events.
+    """
+    try:
+        yield
+    except (IntegrityError, ProgrammingError, InternalError) as error:
+        if isinstance(error, IntegrityError) and not is_refused(error):
+            raise
+        log.critical("audit_event_not_written", error=type(error).__name__)
+        raise NotRecorded from error
 
 
 def batch(rows: Sequence[Entry]) -> Batch:

@@ -18,8 +18,6 @@ from monitoring import context, receipts
 # Tells of the transaction that it is sent in what the database itself wrote to the trail.
 CAPTURED = "SELECT public.audit_captured()"
 COMMIT = "SELECT public.audit_captured(); COMMIT"
-_TOLD = sql.SQL("{}; {}")
-_TOLD_AND_ASKED = sql.SQL("{}; {}\n; {}")  # on a line of its own: the statement may end with a remark
 _WRITES = re.compile(r"\s*(?:INSERT|UPDATE|DELETE|MERGE|TRUNCATE|WITH)\b", re.IGNORECASE)
 
 
@@ -41,10 +39,13 @@ class ActingCursor(Cursor):
             return stock.execute(query, params, **options)
         told = context.setting(within_parameters=params is not None)
         if not (self.leaves_receipts and receipts.are_wanted()):
-            stock.execute(_TOLD.format(told, sql.SQL(query)), params, **options)
+            stock.execute(sql.SQL("{}; {}").format(told, sql.SQL(query)), params, **options)
             stock.nextset()
             return self
-        stock.execute(_TOLD_AND_ASKED.format(told, sql.SQL(query), sql.SQL(CAPTURED)), params, **options)
+        # On a line of its own: the statement may end with a remark.
+        stock.execute(
+            sql.SQL("{}; {}\n; {}").format(told, sql.SQL(query), sql.SQL(CAPTURED)), params, **options
+        )
         found = captured(stock.set_result(-1))
         stock.set_result(1)
         receipts.emit(found)

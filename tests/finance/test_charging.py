@@ -146,7 +146,11 @@ def test_a_type_asked_for_leaves_its_own_rules_then_its_rate() -> None:
 
     assert earn(part(), terms, override=wish).sale.commission == 700
     other = earn(part(line(product="q")), terms, override=wish)
-    assert (other.sale.commission, other.kind, json.loads(other.snapshot)["by_hand"]) == (300, "PREMIUM", "")
+    assert (other.sale.commission, other.kind, json.loads(other.snapshot)["by_hand"]) == (
+        300,
+        "PREMIUM",
+        "ana",
+    )
 
 
 def test_an_unknown_type_has_no_rate() -> None:
