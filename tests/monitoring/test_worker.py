@@ -30,7 +30,7 @@ def _worker(*arguments: str) -> subprocess.Popen[bytes]:
 
 
 def _is_at_work(worker: subprocess.Popen[bytes], job: int) -> bool:
-    """Wait until the worker has done `job`: it listens to signals before its first one. False when it ended."""
+    """Wait until the worker has done `job`, before which it listens to signals; False when it ended."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while worker.poll() is None and time.monotonic() < deadline:
         if not ProcrastinateJob.objects.filter(pk=job).exists():
