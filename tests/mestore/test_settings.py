@@ -89,7 +89,9 @@ def test_limits_of_time_are_those_of_a_service_and_not_those_of_the_tests() -> N
     ).stdout  # fmt: skip
 
     options, *others = json.loads(said)
-    assert {"lock_timeout=2s", "idle_in_transaction_session_timeout=10s"} <= set(options.split(" "))
+    assert {
+        "lock_timeout=2s", "idle_in_transaction_session_timeout=10s", "plan_cache_mode=force_generic_plan"
+    } <= set(options.split(" "))  # fmt: skip
     assert others == ["3", 3.0, {"SOCKET_CONNECT_TIMEOUT": 0.5, "SOCKET_TIMEOUT": 0.5}, 3.0]
 
 

@@ -98,6 +98,16 @@ class TestEmission:
         assert (event.type, event.target_type) == ("capture.update", "accounts_user")
         assert captured[37:] == merkle.leaf_hash(bytes(event.canon)).hex()
 
+    def test_all_that_a_transaction_wrote_is_one_receipt_before_any_other_work(self, stream: Path) -> None:
+        seen: list[int] = []
+        with transaction.atomic():
+            transaction.on_commit(lambda: seen.append(len(leaves(stream))))
+            User.objects.filter(email="somebody@example.com").update(nombre="Carolina")
+            audit.record(events.SIGNED_OUT, by=BY)
+
+        _start, line = (json.loads(text) for text in stream.read_text().splitlines())
+        assert (len(line["leaves"]), seen) == (2, [2])
+
     def test_a_single_statement_leaves_it_too_and_answers_as_ever(self, stream: Path) -> None:
         user = User.objects.get(email="somebody@example.com")
         with connection.cursor() as cursor:

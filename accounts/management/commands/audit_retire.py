@@ -9,14 +9,12 @@ import re
 import sys
 from pathlib import Path
 from typing import Any, Final
-from uuid import UUID
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
 
-from accounts import hierarchy, retirements
-from accounts.models import User
+from accounts import command_actors, hierarchy, retirements
 from mestore.lib import errors
 from mestore.lib.actor import Actor
 from monitoring import archiving, retirement
@@ -98,7 +96,7 @@ class Command(BaseCommand):
         folder = _folder(options)
         if month.state in {State.HELD, State.DUE, State.ARCHIVED}:
             retirement.demand_due(month)
-            by, reason = _actor(options["by"]), options["reason"] or ""
+            by, reason = command_actors.named(options["by"]), options["reason"] or ""
             hierarchy.demand_reason(reason)
             archived = self._archived(month, folder, by)
             request = retirements.standing(archived, by=by)
@@ -178,24 +176,6 @@ def _folder(options: dict[str, Any]) -> Path:
     if not settings.OWNER_ROLE:
         raise ValueError("only the owner of the tables may do this: set MIGRATION_DATABASE_URL")
     return found
-
-
-def _actor(name: str | None) -> Actor:
-    if not name:
-        raise ValueError("--by names the account in whose name this is done")
-    try:
-        user = User.objects.get(pk=UUID(name)) if _is_id(name) else User.objects.by_email(name)
-    except User.DoesNotExist:
-        raise ValueError("there is no such account") from None
-    return Actor(kind="user", id=str(user.pk), role=user.user_type)
-
-
-def _is_id(name: str) -> bool:
-    try:
-        UUID(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _shown(month: Month) -> dict[str, Any]:

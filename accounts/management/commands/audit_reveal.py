@@ -12,10 +12,8 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
 
-from accounts import archived_values, hierarchy
-from accounts.models import User
+from accounts import archived_values, command_actors, hierarchy
 from mestore.lib import crypto, errors
-from mestore.lib.actor import Actor
 from monitoring import archive_revealing
 from monitoring.archive_revealing import Opened
 from monitoring.archives import ArchiveError
@@ -56,7 +54,7 @@ class Command(BaseCommand):
         """Ask, or show. Raises CommandError: 1, 2 or 3 as the help says."""
         event_id: UUID = options["event"]
         try:
-            folder, by = _folder(options["archive"]), _actor(options["by"])
+            folder, by = _folder(options["archive"]), command_actors.named(options["by"])
             hierarchy.demand_reason(options["reason"])
             request = archived_values.standing(event_id, by=by)
             if request is None or request.waits():
@@ -98,19 +96,3 @@ def _folder(given: Path | None) -> Path:
     if found is None:
         raise ValueError("say where archives are kept: MESTORE_AUDIT_ARCHIVE_DIR, or --archive")
     return found
-
-
-def _actor(name: str) -> Actor:
-    try:
-        user = User.objects.get(pk=UUID(name)) if _is_id(name) else User.objects.by_email(name)
-    except User.DoesNotExist:
-        raise ValueError("there is no such account") from None
-    return Actor(kind="user", id=str(user.pk), role=user.user_type)
-
-
-def _is_id(name: str) -> bool:
-    try:
-        UUID(name)
-    except ValueError:
-        return False
-    return True
