@@ -26,7 +26,7 @@ from finance.sale_postings import VendorSale
 from finance.states import CommissionStatus, CommissionType, RuleStatus
 from mestore.lib import ids
 from mestore.lib.actor import Actor
-from monitoring import audit, events
+from monitoring import audit, capture, events
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,8 +327,12 @@ def line_terms(earned: Earned) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def event_of(earned: Earned, order_id: int, by: Actor) -> audit.Entry:
-    """Return the event that tells of a commission."""
+def event_of(earned: Earned, order_id: int, by: Actor, *, at: dt.datetime | None = None) -> audit.Entry:
+    """Return the event that tells of a commission.
+
+    With `at`, when it is charged, the event tells of its row too: recorded before the row is written, in the
+    same transaction, the database need not capture it as well.
+    """
     sale = earned.sale
     figures = {
         "number": earned.number, "order_id": order_id, "vendor_id": str(sale.vendor),
@@ -337,4 +341,14 @@ def event_of(earned: Earned, order_id: int, by: Actor) -> audit.Entry:
         "withheld_minor": sale.withheld_total, "entry_id": str(earned.entry_id),
         "terms_hash": snapshot_hash(earned.snapshot).hex(),
     }  # fmt: skip
+    if at is not None:
+        figures |= {"row": _row_told(earned, order_id, at)}
     return audit.Entry(events.COMMISSION_CALCULATED, by, ("commission", str(earned.id)), figures)
+
+
+def _row_told(earned: Earned, order_id: int, at: dt.datetime) -> dict[str, Any]:
+    row = commission_row(earned, order_id=order_id, at=at.isoformat())
+    del row["rule_snapshot"]  # its hash is told
+    return capture.row_told(
+        row | {"calculated_at": at, "created_at": at, "refunded_minor": 0, "reversed_minor": 0}
+    )

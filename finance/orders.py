@@ -29,7 +29,7 @@ from mestore.lib import crypto, errors, sql
 from mestore.lib.actor import Actor
 from mestore.lib.errors import FieldError
 from mestore.lib.http import dumps
-from monitoring import audit, events
+from monitoring import audit, capture, events
 
 ROUTE: Final = "POST /api/v1/orders/"
 CREATED: Final = 201
@@ -44,10 +44,10 @@ WITH claim AS (
     ON CONFLICT (scope, key) DO NOTHING RETURNING id
 ), facts AS MATERIALIZED (
     SELECT c.id AS claim, nextval('finance_order_id_seq'::regclass) AS id,
-           (SELECT coalesce(array_agg(u.id), '{}') FROM accounts_user u
-            JOIN accounts_vendorprofile p ON p.user_id = u.id
-            WHERE u.id = ANY(%(vendors)s::uuid[]) AND u.user_type = 'VENDOR' AND u.is_active
-              AND u.deleted_at IS NULL AND p.vendor_status = 'approved') AS vendors,
+           (SELECT coalesce(array_agg(v.id), '{}') FROM unnest(%(vendors)s::uuid[]) AS v (id)
+            WHERE (SELECT u.user_type = 'VENDOR' AND u.is_active AND u.deleted_at IS NULL AND (
+                     SELECT p.vendor_status = 'approved' FROM accounts_vendorprofile p WHERE p.user_id = u.id)
+                   FROM accounts_user u WHERE u.id = v.id)) AS vendors,
            %(buyer)s::uuid IS NULL OR EXISTS (
                SELECT FROM accounts_user u WHERE u.id = %(buyer)s::uuid AND u.user_type = 'BUYER'
                   AND u.is_active AND u.deleted_at IS NULL) AS has_buyer,
@@ -349,7 +349,24 @@ def _events(order: PlacedOrder, by: Actor) -> list[audit.Entry]:
     told = {
         "number": order.number, "status": order.status.value, "currency": order.form.currency,
         "total_minor": order.form.price.total, "vendors": len(order.form.price.parts),
+        "row": _row_told(order),
     }  # fmt: skip
     recorded = [audit.Entry(events.ORDER_RECORDED, by, ("order", str(order.id)), told)]
-    recorded.extend(charging.event_of(earned, order.id, by) for earned in order.earned)
+    recorded.extend(charging.event_of(earned, order.id, by, at=order.placed_at) for earned in order.earned)
     return recorded
+
+
+def _row_told(order: PlacedOrder) -> Mapping[str, Any]:
+    """Return the order's row as its event tells of it, so that the database need not capture it as well."""
+    form = order.form
+    return capture.row_told({
+        "id": order.id, "order_number": order.number, "source": STOREFRONT,
+        "external_reference": form.external_reference,
+        "buyer_id": None if form.buyer_id is None else str(form.buyer_id),
+        "currency": form.currency, "status": order.status.value,
+        "subtotal_minor": form.price.subtotal, "tax_minor": form.price.tax,
+        "shipping_minor": form.price.shipping, "discount_minor": 0, "total_minor": form.price.total,
+        "refunded_minor": 0, "refund_due_minor": 0, "tracking_number": "", "courier": "",
+        "placed_at": order.placed_at, "confirmed_at": order.placed_at if form.is_paid else None,
+        "created_at": order.placed_at,
+    })  # fmt: skip

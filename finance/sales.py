@@ -64,6 +64,8 @@ def post_sale(
     asked = charging.question(found, currency=order.currency, reference=reference, at=at)
     terms = charging.terms_from(*(sql.fetch_one(_TERMS, asked, prepare=True) or (None, None)))
     earned = _charge(order, found, terms, at, override)
+    # First: the rows that they tell of are not captured as well.
+    audit.record_many([charging.event_of(one, order.pk, by, at=at) for one in earned])
     _write(order, earned, at)
     ledger.post_many(
         [
@@ -78,7 +80,6 @@ def post_sale(
         ],
         by=by,
     )
-    audit.record_many([charging.event_of(one, order.pk, by) for one in earned])
     return earned
 
 
