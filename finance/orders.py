@@ -127,6 +127,16 @@ SELECT (SELECT count(*) FROM event), posted.sales FROM posted
 """
 
 
+# What the order's event tells of its row, and what a new row has in its other columns.
+_TOLD = (
+    "id", "order_number", "source", "external_reference", "buyer_id", "currency", "status", "subtotal_minor",
+    "tax_minor", "shipping_minor", "total_minor", "placed_at", "confirmed_at",
+)  # fmt: skip
+_AS_MADE: Final[dict[str, Any]] = {
+    "discount_minor": 0, "refunded_minor": 0, "refund_due_minor": 0, "tracking_number": "", "courier": "",
+}  # fmt: skip
+
+
 class VendorRefused(errors.Unprocessable):
     code = "VENDOR_NOT_AUTHORIZED"
     message = _("A vendor of this order is not known, not active or not approved.")
@@ -270,13 +280,15 @@ def _order(order_id: int, form: OrderForm, terms: Terms, now: datetime) -> Place
 
 def _write(order: PlacedOrder, claim: Claim, body: bytes, by: Actor) -> None:
     """Write all of it with one statement. Raises as `ledger.post_many` and `audit.record_many` do."""
-    told, at = audit.batch(_events(order, by)), order.placed_at.isoformat()
-    earned = order.earned
+    earned, at = order.earned, capture.moment(order.placed_at)
+    row = _order_row(order, at)
+    commissions = [charging.commission_row(one, order_id=order.id, at=at) for one in earned]
+    told = audit.batch(_events(order, row, commissions, by))
     document = {
-        "order": _order_row(order, at),
+        "order": row,
         "items": _item_rows(order),
         "payments": _payment_rows(order),
-        "commissions": [charging.commission_row(one, order_id=order.id, at=at) for one in earned],
+        "commissions": commissions,
         "postings": ledger.rows([_posting(order, one) for one in earned]),
         "poster": ledger.poster(by),
     }
@@ -345,28 +357,19 @@ def _posting(order: PlacedOrder, earned: Earned) -> Posting:
     )
 
 
-def _events(order: PlacedOrder, by: Actor) -> list[audit.Entry]:
+def _events(
+    order: PlacedOrder, row: Mapping[str, Any], commissions: list[dict[str, Any]], by: Actor
+) -> list[audit.Entry]:
+    """Return what happened. The rows are told with it, so that the database need not capture them as well."""
     told = {
         "number": order.number, "status": order.status.value, "currency": order.form.currency,
         "total_minor": order.form.price.total, "vendors": len(order.form.price.parts),
-        "row": _row_told(order),
+        "row": {name: row[name] for name in _TOLD if row[name] is not None} | _AS_MADE
+        | {"created_at": row["placed_at"]},
     }  # fmt: skip
     recorded = [audit.Entry(events.ORDER_RECORDED, by, ("order", str(order.id)), told)]
-    recorded.extend(charging.event_of(earned, order.id, by, at=order.placed_at) for earned in order.earned)
+    recorded.extend(
+        charging.event_of(one, order.id, by, row=charged)
+        for one, charged in zip(order.earned, commissions, strict=True)
+    )
     return recorded
-
-
-def _row_told(order: PlacedOrder) -> Mapping[str, Any]:
-    """Return the order's row as its event tells of it, so that the database need not capture it as well."""
-    form = order.form
-    return capture.row_told({
-        "id": order.id, "order_number": order.number, "source": STOREFRONT,
-        "external_reference": form.external_reference,
-        "buyer_id": None if form.buyer_id is None else str(form.buyer_id),
-        "currency": form.currency, "status": order.status.value,
-        "subtotal_minor": form.price.subtotal, "tax_minor": form.price.tax,
-        "shipping_minor": form.price.shipping, "discount_minor": 0, "total_minor": form.price.total,
-        "refunded_minor": 0, "refund_due_minor": 0, "tracking_number": "", "courier": "",
-        "placed_at": order.placed_at, "confirmed_at": order.placed_at if form.is_paid else None,
-        "created_at": order.placed_at,
-    })  # fmt: skip

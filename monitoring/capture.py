@@ -15,8 +15,8 @@ whatever did it: a model, `update()`, a bulk operation, SQL from the application
 A column that is not declared counts as secret; a test asks that all are declared.
 
 `told`: for tables whose new rows an event of the service tells of. In its data, under `row`, stand all plain
-columns that are not NULL, as `row_told` writes them; the database compares, and captures the row itself where
-the event of the same transaction is missing or says anything else.
+columns that are not NULL, as the database writes them (moments: `moment`); the database compares, and
+captures the row itself where the event of the same transaction is missing or says anything else.
 """
 
 from __future__ import annotations
@@ -131,20 +131,11 @@ def watched(using: str = "default") -> dict[str, Watched]:
     return found
 
 
-def row_told(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the columns of a new row as the database itself would write them, without those that are NULL.
+def moment(at: datetime) -> str:
+    """Return a moment as the database writes it in JSON: in UTC, without zeros at the end of a fraction.
 
-    For the event that tells of a row of a table that is declared `told`.
+    For the events that tell of rows of tables that are declared `told`.
     """
-    return {
-        name: _moment(value) if isinstance(value, datetime) else value
-        for name, value in values.items()
-        if value is not None
-    }
-
-
-def _moment(at: datetime) -> str:
-    # PostgreSQL leaves out the zeros at the end of a fraction, and a fraction of nothing.
     whole, _point, rest = at.astimezone(UTC).isoformat().partition(".")
     return f"{whole}.{rest[:6].rstrip('0')}{rest[6:]}" if rest else whole
 
