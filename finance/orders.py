@@ -297,8 +297,8 @@ def _write(order: PlacedOrder, claim: Claim, body: bytes, by: Actor) -> None:
         "answer": idempotency.seal(claim, body), "claim": claim.id,
     }  # fmt: skip
     with ledger.refusals_named(), audit.batch_refusals_named():
-        row = sql.fetch_one(_WRITE, values, prepare=True)
-    told.complete(row[0] if row else 0)
+        written = sql.fetch_one(_WRITE, values, prepare=True)
+    told.complete(written[0] if written else 0)
 
 
 def _order_row(order: PlacedOrder, at: str) -> Mapping[str, Any]:
