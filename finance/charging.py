@@ -349,7 +349,7 @@ def event_of(
     if row is not None:
         told = {name: value for name, value in row.items() if value is not None}
         del told["rule_snapshot"]  # its hash is told
-        figures["row"] = told | {
-            "created_at": row["calculated_at"], "refunded_minor": 0, "reversed_minor": 0
+        figures["row"] = {
+            "created_at": row["calculated_at"], "refunded_minor": 0, "reversed_minor": 0, **told
         }  # fmt: skip
     return audit.Entry(events.COMMISSION_CALCULATED, by, ("commission", str(earned.id)), figures)
