@@ -12,7 +12,7 @@ from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.models import User
+from accounts.models import TotpDevice, User
 from accounts.roles import Role
 from mestore.lib import errors
 from monitoring.models import AuditEvent
@@ -355,3 +355,66 @@ def test_database_refuses_impossible_sessions(wrong: dict[str, Any]) -> None:
 
     with pytest.raises(Exception, match="session_"), transaction.atomic():
         UserSession.objects.filter(pk=session.pk).update(**wrong)
+
+
+# What the check makes of a row
+
+
+def test_account_and_session_of_a_check_are_those_of_the_database() -> None:
+    kept = made.session_of(people.VendorFactory.create())
+
+    found = session_check.by_token(kept.pk, kept.user_id, address="127.0.0.1")
+
+    assert found is not None
+    for ours, model in ((found, UserSession), (found.user, User)):
+        theirs = model._default_manager.get(pk=ours.pk)
+        for name in vars(ours).keys() & {field.attname for field in model._meta.concrete_fields}:
+            assert getattr(ours, name) == getattr(theirs, name), name
+        assert (ours._state.adding, ours._state.db) == (theirs._state.adding, theirs._state.db)
+    # What the statement does not read is read when it is asked for.
+    assert found.get_deferred_fields()
+    assert found.revoked_why == ""
+    assert found.user.get_deferred_fields()
+    assert found.user.has_usable_password() == User.objects.get(pk=kept.user_id).has_usable_password()
+
+
+def test_column_that_must_be_decoded_first_is_not_loaded_raw() -> None:
+    with pytest.raises(TypeError):
+        session_check.load(TotpDevice, ("id", "secret"), (None, b"sealed"))
+
+
+def test_values_without_a_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        session_check.load(UserSession, ("id", "kind"), (None, "token", "left over"))
+
+
+@pytest.mark.parametrize(
+    ("address", "networks", "is_in"),
+    [
+        ("203.0.113.7", ["203.0.113.0/24"], True),
+        ("203.0.114.7", ["203.0.113.0/24"], False),
+        ("203.0.113.7", ["198.51.100.0/24", "203.0.113.7/32"], True),
+        ("::ffff:203.0.113.7", ["203.0.113.0/24"], True),
+        ("2001:db8::1", ["2001:db8::/32"], True),
+        ("2001:db8::1", ["0.0.0.0/0"], False),
+        ("203.0.113.7", [], False),
+        (None, ["0.0.0.0/0"], False),
+        ("", ["0.0.0.0/0"], False),
+        ("nonsense", ["0.0.0.0/0"], False),
+    ],
+)
+def test_address_lies_in_a_network_or_not(address: str | None, networks: list[str], is_in: bool) -> None:
+    for _again in range(2):  # the answer is remembered
+        assert session_check.address_allowed(address, networks) is is_in
+
+
+def test_network_taken_from_a_client_counts_at_its_next_request() -> None:
+    client, _key = made.machine()
+    session = sessions.start(client.user, kind="token", amr=("key",), by=made.HERE, client=client)
+    assert session_check.by_token(session.pk, session.user_id, address="127.0.0.1") is not None
+
+    type(client).objects.filter(pk=client.pk).update(networks=["198.51.100.0/24"])
+
+    assert session_check.by_token(session.pk, session.user_id, address="127.0.0.1") is None
+    type(client).objects.filter(pk=client.pk).update(networks=["127.0.0.0/8"])
+    assert session_check.by_token(session.pk, session.user_id, address="127.0.0.1") is not None
