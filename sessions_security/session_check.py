@@ -53,6 +53,9 @@ _SESSION_FIELDS = (
     "risk", "revoked_at",
 )  # fmt: skip
 # The columns stand in the order of the two lists above; each statement ends with the words of `LIVE`.
+# They are planned once per connection, by the counts of that moment. "OFFSET 0" leaves the server no way to a
+# session and an account but their keys: the index on accounts looked as good while there were few sessions,
+# and then read thousands of one machine account at each of its requests.
 _SELECT_BEARER = """
     SELECT
     u.id, u.email, u.user_type, u.nombre, u.is_active, u.account_verified, u.email_verified, u.phone_verified,
@@ -63,11 +66,11 @@ _SELECT_BEARER = """
     s.risk, s.revoked_at,
     i.impersonator_id, i.origin_id,
     c.networks
-    FROM sessions_security_usersession s
-    JOIN accounts_user u ON u.id = s.user_id
+    FROM (SELECT * FROM sessions_security_usersession WHERE id = %s OFFSET 0) s
+    JOIN LATERAL (SELECT * FROM accounts_user WHERE id = s.user_id OFFSET 0) u ON u.id = %s
     LEFT JOIN sessions_security_machineclient c ON c.id = s.client_id
     LEFT JOIN sessions_security_impersonation i ON i.session_id = s.id
-    WHERE s.id = %s AND s.user_id = %s AND s.kind = 'token' AND (s.client_id IS NULL OR c.is_active)
+    WHERE s.kind = 'token' AND (s.client_id IS NULL OR c.is_active)
     AND s.revoked_at IS NULL AND s.absolute_expires_at > statement_timestamp()
     AND (s.idle_expires_at IS NULL OR s.idle_expires_at > statement_timestamp())
     AND u.is_active AND u.deleted_at IS NULL AND u.auth_epoch = s.auth_epoch
@@ -84,8 +87,8 @@ _SELECT_COOKIE = """
     i.impersonator_id, i.origin_id,
     k.payload
     FROM sessions_security_sessionsecret k
-    JOIN sessions_security_usersession s ON s.id = k.session_id
-    JOIN accounts_user u ON u.id = s.user_id
+    JOIN LATERAL (SELECT * FROM sessions_security_usersession WHERE id = k.session_id OFFSET 0) s ON true
+    JOIN LATERAL (SELECT * FROM accounts_user WHERE id = s.user_id OFFSET 0) u ON true
     LEFT JOIN sessions_security_impersonation i ON i.session_id = s.id
     WHERE k.key_hash = %s AND s.kind = 'cookie'
     AND s.revoked_at IS NULL AND s.absolute_expires_at > statement_timestamp()
@@ -100,10 +103,9 @@ _SELECT_ORIGIN = """
     u.security_clearance_level, u.department_id, u.auth_epoch, u.force_password_change,
     u.source, u.deleted_at, u.external_reference,
     s.amr
-    FROM sessions_security_usersession s
-    JOIN accounts_user u ON u.id = s.user_id
-    WHERE s.id = %s AND s.user_id = %s
-    AND s.revoked_at IS NULL AND s.absolute_expires_at > statement_timestamp()
+    FROM (SELECT * FROM sessions_security_usersession WHERE id = %s OFFSET 0) s
+    JOIN LATERAL (SELECT * FROM accounts_user WHERE id = s.user_id OFFSET 0) u ON u.id = %s
+    WHERE s.revoked_at IS NULL AND s.absolute_expires_at > statement_timestamp()
     AND (s.idle_expires_at IS NULL OR s.idle_expires_at > statement_timestamp())
     AND u.is_active AND u.deleted_at IS NULL AND u.auth_epoch = s.auth_epoch
     AND s.created_at > coalesce((SELECT max(c.at) FROM sessions_security_sessioncutoff c), '-infinity')

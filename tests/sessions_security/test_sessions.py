@@ -418,3 +418,43 @@ def test_network_taken_from_a_client_counts_at_its_next_request() -> None:
     assert session_check.by_token(session.pk, session.user_id, address="127.0.0.1") is None
     type(client).objects.filter(pk=client.pk).update(networks=["127.0.0.0/8"])
     assert session_check.by_token(session.pk, session.user_id, address="127.0.0.1") is not None
+
+
+@pytest.mark.parametrize(
+    ("statement", "types"),
+    [
+        (session_check._SELECT_BEARER, ["uuid", "uuid"]),
+        (session_check._SELECT_ORIGIN, ["uuid", "uuid"]),
+        (session_check._SELECT_COOKIE, ["bytea"]),
+    ],
+    ids=["bearer", "origin", "cookie"],
+)
+@pytest.mark.parametrize("is_counted", [False, True])
+def test_check_finds_session_and_account_by_their_keys_alone(
+    statement: str, types: list[str], is_counted: bool
+) -> None:
+    """As the server plans it once for all values, before and after it has counted the rows."""
+    user, start = people.BuyerFactory.create(), timezone.now()
+    UserSession.objects.bulk_create(
+        UserSession(
+            user=user, kind="token", created_at=start, last_seen_at=start, auth_epoch=0,
+            absolute_expires_at=start + timedelta(hours=1),
+        )
+        for _ in range(200)
+    )  # fmt: skip
+    for number in range(1, len(types) + 1):
+        statement = statement.replace("%s", f"${number}", 1)
+    with transaction.atomic(), connection.cursor() as cursor:
+        if is_counted:
+            cursor.execute("ANALYZE sessions_security_usersession, accounts_user")
+        cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        # Of a table with a few pages every plan is cheap: ask for the one without a scan.
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute(f"PREPARE the_check ({', '.join(types)}) AS {statement}")
+        cursor.execute(f"EXPLAIN EXECUTE the_check ({', '.join(['NULL'] * len(types))})")
+        plan = [row[0].strip() for row in cursor.fetchall()]
+        cursor.execute("DEALLOCATE the_check")
+
+    for table in ("sessions_security_usersession", "accounts_user"):
+        found_by = [plan[place + 1] for place, line in enumerate(plan) if f" on {table}" in line]
+        assert [line.split(" = ")[0] for line in found_by] == ["Index Cond: (id"], "\n".join(plan)
