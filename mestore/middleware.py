@@ -154,12 +154,13 @@ class SecurityHeadersMiddleware:
         response = self.get_response(request)
         path = request.path
         api = edge.is_api(path) and not path.startswith("/api/docs")
+        is_secured = settings.TLS_REQUIRED or request.is_secure()
         given = plain_headers(response)
         defaults = _defaults(
             api=api,
             # The shipped front ends live on other origins: what CORS lets them read, CORP must not withhold.
             cross="access-control-allow-origin" in given,
-            hsts_seconds=settings.SECURE_HSTS_SECONDS if settings.TLS_REQUIRED else None,
+            hsts_seconds=settings.SECURE_HSTS_SECONDS if is_secured else None,
             stored=path.startswith(settings.STATIC_URL),
         )
         given |= defaults | given  # what the view, or anything further in, has set stays

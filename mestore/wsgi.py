@@ -15,12 +15,11 @@ from typing import Any, Final
 import django
 from django.conf import settings
 from django.core.cache import close_caches
-from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import request_finished, request_started
 from django.db import reset_queries
-from django.http import HttpRequest
-from django.http.response import HttpResponseBase
 from django.urls import get_resolver
+
+from mestore.handler import Handler
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mestore.settings")
 
@@ -35,17 +34,6 @@ _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 _LONGEST_CONTENT_TYPE: Final = 1_000
 # Names, not values: a variable of the process never becomes a header, whatever the request says.
 _PROCESS_NAMES = frozenset(name for name in os.environ if name.startswith("HTTP_"))
-
-
-class Handler(WSGIHandler):
-    """Django's handler, spared what it asks for the long way and what this service has no use for."""
-
-    def get_response(self, request: HttpRequest) -> HttpResponseBase:
-        response = super().get_response(request)
-        # The server is told the headers as pairs. They are kept as pairs, under four layers of views of them.
-        response.items = response.headers._store.values  # type: ignore[method-assign]
-        return response
-
 
 django.setup(set_prefix=False)
 _django = Handler()
