@@ -26,6 +26,7 @@ from mestore.lib.actor import Actor
 from monitoring import audit, events
 
 HEADER: Final = "Idempotency-Key"
+_IN_META: Final = "HTTP_IDEMPOTENCY_KEY"  # `request.headers` would be made anew of all of them, for one
 REPLAYED: Final = "Idempotent-Replayed"
 _SHAPE: Final = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 _PURPOSE: Final = "idempotent-answer"
@@ -89,7 +90,7 @@ class Asked:
 
 def key_of(request: Any) -> str:
     """Return the request's key. Raises `KeyMissing` when there is none or it is no plain word."""
-    key = str(request.headers.get(HEADER, ""))
+    key = str(request.META.get(_IN_META, ""))
     if not _SHAPE.fullmatch(key):
         raise KeyMissing
     return key

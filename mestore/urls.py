@@ -91,6 +91,7 @@ def csp_reports(request: HttpRequest) -> HttpResponse:
 
 
 urlpatterns = [
+    path("api/v1/", include(finance.urls)),  # the busiest first: addresses are tried in this order
     path("", health.health_view, name="root"),
     path("readyz", health.readyz_view, name="readyz"),
     re_path(r"^health/?$", health.health_view, name="health"),
@@ -100,7 +101,6 @@ urlpatterns = [
     path("api/schema/", SpectacularJSONAPIView.as_view(permission_classes=[AllowAny]), name="api-schema"),
     path("api/docs/", api_docs.reference, name="api-docs"),
     path("api/docs/errors", api_docs.error_codes, name="api-docs-errors"),
-    path("api/v1/", include(finance.urls)),  # the busiest first: addresses are tried in this order
     path("api/v1/auth/", include(sessions_security.urls)),
     path("api/v1/auth/", include(sessions_security.credential_urls)),
     path("api/v1/auth/", include(accounts.urls.auth_urlpatterns)),

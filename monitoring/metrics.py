@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,10 @@ class RequestMetrics:
             "mestore_http_exceptions_total", "Views that failed unexpectedly.", ["view"], registry=REGISTRY
         )
 
+        # The series themselves, once they are found: as few as there are labels, which no client chooses.
+        self.requests_of = cache(lambda view, method, status: self.requests.labels(view, method, str(status)))
+        self.seconds_of = cache(self.seconds.labels)
+
     @classmethod
     def get_instance(cls) -> RequestMetrics:
         if cls._instance is None:
@@ -89,8 +94,8 @@ class MetricsMiddleware(PrometheusAfterMiddleware):  # type: ignore[misc]  # the
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         view, method = self._get_view_name(request), self._method(request)
         elapsed = time.perf_counter() - request.metrics_started  # type: ignore[attr-defined]  # set above
-        self.metrics.requests.labels(view, method, str(response.status_code)).inc()
-        self.metrics.seconds.labels(view, method).observe(elapsed)
+        self.metrics.requests_of(view, method, response.status_code).inc()
+        self.metrics.seconds_of(view, method).observe(elapsed)
         pools.publish_when_due()
         return response
 

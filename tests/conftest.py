@@ -24,9 +24,10 @@ from typing import Any  # noqa: E402
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 from django.test import TransactionTestCase  # noqa: E402
+from django.test import client as test_client  # noqa: E402
 
 from mestore import servers  # noqa: E402
-from tests.harness import caches, databases, live, racing  # noqa: E402
+from tests.harness import caches, databases, live, racing, served  # noqa: E402
 
 pytest_plugins = ["tests.harness.scheduling"]
 
@@ -44,6 +45,9 @@ def _remove_what_was_committed(_test_case: TransactionTestCase) -> None:
 
 # Django would flush as the runtime role, which has no right to truncate anything.
 TransactionTestCase._fixture_teardown = _remove_what_was_committed  # type: ignore[attr-defined] # not in the stubs
+
+# Every `Client` makes one: what tests ask is answered as the service answers it.
+test_client.ClientHandler = served.Served  # type: ignore[misc] # in place of its base
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from django.test import Client, override_settings
+from django.http import HttpResponse
+from django.middleware.locale import LocaleMiddleware
+from django.test import Client, RequestFactory, override_settings
+from django.utils import translation
+
+from mestore import middleware
+from mestore.lib.throttle import Decision
 
 pytestmark = pytest.mark.django_db(databases=["default", "audit"])
 
@@ -98,3 +106,92 @@ def test_csp_reports_are_taken_and_bounded() -> None:
     assert taken.status_code == 204
     assert huge.status_code == 413
     assert client.get("/csp-reports").status_code == 405
+
+
+# The constant headers are put in at once, by a way of our own: as if each had been set.
+
+
+def through_headers(response: HttpResponse, path: str = "/api/v1/orders", **noted: Any) -> HttpResponse:
+    request = RequestFactory().get(path)
+    vars(request).update(noted)
+    answered = middleware.SecurityHeadersMiddleware(lambda _request: response)(request)
+    assert answered is response
+    return response
+
+
+def test_what_a_view_set_itself_stays_but_for_the_referrer() -> None:
+    view = HttpResponse(headers={"cache-control": "max-age=60", "X-FRAME-OPTIONS": "SAMEORIGIN"})
+    view["Referrer-Policy"] = "unsafe-url"
+
+    through_headers(view)
+
+    assert (view["Cache-Control"], view["X-Frame-Options"]) == ("max-age=60", "SAMEORIGIN")
+    assert view["Referrer-Policy"] == "strict-origin-when-cross-origin"
+    assert view["X-Content-Type-Options"] == "nosniff"
+
+
+def test_answers_share_no_headers() -> None:
+    first = through_headers(HttpResponse())
+    first["X-Frame-Options"] = "SAMEORIGIN"
+    del first["Permissions-Policy"]
+
+    second = through_headers(HttpResponse())
+
+    assert second["X-Frame-Options"] == "DENY"
+    assert second.has_header("Permissions-Policy")
+
+
+def test_rate_limit_is_told() -> None:
+    decision = Decision(
+        allowed=True, limit=300, remaining=299, reset_seconds=1, retry_after=0, limit_name="buyer-60s"
+    )
+
+    told = through_headers(HttpResponse(), rate_limit=decision)
+
+    assert told["RateLimit"] == '"buyer-60s";r=299;t=1'
+    assert told["X-RateLimit-Limit"] == "300"
+    assert told["X-RateLimit-Remaining"] == "299"
+    assert told["X-RateLimit-Reset"] == "1"
+    assert not through_headers(HttpResponse()).has_header("RateLimit")
+
+
+def test_framework_would_have_taken_every_constant_as_it_is() -> None:
+    checked = HttpResponse(headers=middleware.FIXED_HEADERS)
+
+    for name, value in middleware.FIXED_HEADERS.items():
+        assert through_headers(HttpResponse())[name] == checked[name] == value
+
+
+def varies(response: Any) -> set[str]:
+    return {name.strip().lower() for name in response["Vary"].split(",")}
+
+
+@override_settings(CORS_ALLOWED_ORIGINS=["https://www.shop.test"])
+def test_caches_are_told_what_an_answer_depends_on() -> None:
+    asked_from = {"Origin": "https://www.shop.test"}
+
+    assert varies(Client().get("/api/v1/auth/me")) == {"accept-language", "origin"}
+    assert varies(Client().get("/api/v1/auth/me", headers=asked_from)) == {"accept-language", "origin"}
+    assert varies(Client().get("/admin/login/")) == {"accept-language", "cookie"}
+    assert varies(Client().get("/admin/login/", headers=asked_from)) == {"accept-language", "cookie"}
+
+
+@pytest.mark.parametrize("set_before", [None, "Cookie", "Accept-Language", "accept-language, Cookie", "*"])
+@pytest.mark.parametrize(
+    "wanted", [None, "", "en", "EN-gb,es;q=0.1", "es-CO", "fr", "*", "zz;q=x", "a" * 600]
+)
+def test_language_is_agreed_on_as_the_framework_does(wanted: str | None, set_before: str | None) -> None:
+    def view(request: Any) -> HttpResponse:
+        response = HttpResponse(f"{request.LANGUAGE_CODE} {translation.get_language()}")
+        if set_before is not None:
+            response["Vary"] = set_before
+        return response
+
+    headers = {} if wanted is None else {"Accept-Language": wanted}
+    with translation.override("en"):
+        theirs: Any = LocaleMiddleware(view)(RequestFactory().get("/", headers=headers))
+        translation.activate("en")
+        ours: Any = middleware.LanguageMiddleware(view)(RequestFactory().get("/", headers=headers))
+
+    assert ours.content == theirs.content
+    assert dict(ours.items()) == dict(theirs.items())

@@ -98,7 +98,7 @@ class TestInRedis:
         keys = [throttle._key(Limit(name, 1, 1), whom) for name, whom in (one, other)]
 
         assert (keys[0] == keys[1]) == (one == other)
-        assert all(key.startswith("mestore:throttle:") and len(key) == 17 + 32 for key in keys)
+        assert all(key.startswith(b"mestore:throttle:") and len(key) == 17 + 32 for key in keys)
 
     def test_moving_a_letter_from_the_key_to_the_name_is_another_counter(self) -> None:
         assert throttle._key(Limit("a", 1, 1), "b1") != throttle._key(Limit("ab", 1, 1), "1")
@@ -193,7 +193,7 @@ class TestInRedis:
 
     def test_one_decision_is_one_round_trip(self, monkeypatch: pytest.MonkeyPatch) -> None:
         hit([(MINUTE, "a"), (HOUR, "a")])
-        sent: list[str] = []
+        sent: list[bytes] = []
         exchange = throttle._Connections._exchange
 
         def counting(connections: Any, connection: Any, command: Any) -> Any:
@@ -203,7 +203,7 @@ class TestInRedis:
         monkeypatch.setattr(throttle._Connections, "_exchange", counting)
         hit([(MINUTE, "a"), (HOUR, "a")])
 
-        assert sent == ["EVALSHA"]
+        assert sent == [b"EVALSHA"]
 
     def test_after_redis_forgot_the_script_the_next_request_is_counted_as_ever(
         self, own_redis: servers.Servers
@@ -353,7 +353,7 @@ class TestWithoutRedis:
     def test_a_redis_that_refuses_the_command_is_as_good_as_away(
         self, own_redis: servers.Servers, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(throttle, "_PREFIX", "elsewhere:")
+        monkeypatch.setattr(throttle, "_PREFIX", b"elsewhere:")
 
         assert hit([(MINUTE, "a")]).limit == 1
 

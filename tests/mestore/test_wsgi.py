@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 import pytest
-from django.core.handlers.wsgi import WSGIRequest
+from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 
 from mestore import wsgi
 
@@ -86,3 +86,26 @@ def test_ordinary_content_types_are_left_alone(content_type: str, monkeypatch: p
     seen = seen_by_django(monkeypatch, request_environ(CONTENT_TYPE=content_type))
 
     assert seen["CONTENT_TYPE"] == content_type
+
+
+@pytest.mark.django_db(databases=["default", "audit"])
+@pytest.mark.parametrize(
+    "path", ["/livez", "/api/v1/auth/me", "/admin/login/", "/static/console/console.css"]
+)
+def test_server_is_told_every_header_and_cookie(path: str) -> None:
+    """As Django's own handler tells them; what differs from answer to answer, by name."""
+    told: list[dict[str, str]] = []
+    for handler in (wsgi.Handler(), WSGIHandler()):
+        start: Any = lambda _status, headers: told.append(dict(headers))  # noqa: E731 -- two of a kind
+        answer: Any = handler(request_environ(PATH_INFO=path), start)
+        b"".join(answer)
+        assert told[-1].keys() >= {name for name, _value in answer.headers.items()}
+        answer.close()
+
+    ours, theirs = told
+    assert ours.keys() == theirs.keys()
+    changing = {"X-Request-ID", "Set-Cookie", "RateLimit", "X-RateLimit-Remaining", "X-RateLimit-Reset"}
+    assert {name: ours[name] for name in ours.keys() - changing} == {
+        name: theirs[name] for name in theirs.keys() - changing
+    }
+    assert ("Set-Cookie" in ours) == (path == "/admin/login/")

@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 import structlog
 from django.db import connection
+from django.http import HttpRequest, HttpResponse
+from django.test import RequestFactory
 
+from mestore import middleware
 from monitoring import logging as house
 
 SECRET = "hunter2-Tr0ub4dor"
@@ -160,3 +163,62 @@ def test_level_that_does_not_exist_becomes_info(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("MESTORE_LOG_LEVEL", "LOUD")
 
     assert house.logging_config("production")["root"]["level"] == "INFO"
+
+
+@pytest.fixture
+def access(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The access line's own way out, at the level of a running service."""
+    before = structlog.get_config()
+    monkeypatch.setenv("MESTORE_LOG_LEVEL", "INFO")
+    house.logging_config("production")
+    yield house.access_log()
+    structlog.configure(**before)
+
+
+def answer(request: HttpRequest) -> HttpResponse:
+    structlog.get_logger("inside").warning("seen")
+    return HttpResponse(status=207)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "shown"),
+    [
+        ("abcd-1234_EFGH", "abcd-1234_EFGH"),
+        ("4111111111111111", "[card number]"),  # whatever a client calls an id
+        ("short", None),
+        ("two words", None),
+        ('"},{"level":"error', None),
+        ("", None),
+    ],
+)
+def test_access_line_names_the_request_and_nothing_that_is_secret(
+    theirs: str, shown: str | None, access: Any, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(middleware, "_access", access)
+    request = RequestFactory().post(f"/x?token={SECRET}", headers={"X-Request-ID": theirs})
+
+    response = middleware.RequestLogMiddleware(answer)(request)
+    structlog.get_logger("outside").warning("after")
+
+    inside, line, after = lines()
+    assert response["X-Request-ID"] == line["request_id"] == inside["request_id"]
+    assert response["X-Request-ID"] != theirs
+    assert line.get("client_request_id") == inside.get("client_request_id") == shown
+    assert line.pop("milliseconds") >= 0
+    assert line["at"].endswith("Z")
+    told = {"event": "request", "level": "info", "logger": "mestore.access", "method": "POST", "status": 207}
+    assert told.items() <= line.items()
+    assert line["route"] == "unmatched"
+    assert SECRET not in json.dumps([inside, line])
+    # The thread goes on to somebody else's request.
+    assert not {"request_id", "client_request_id"} & after.keys()
+
+
+def test_ids_do_not_stay_with_the_thread_when_a_request_breaks() -> None:
+    def broken(_request: HttpRequest) -> HttpResponse:
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        middleware.RequestLogMiddleware(broken)(RequestFactory().get("/"))
+
+    assert "request_id" not in structlog.contextvars.get_contextvars()

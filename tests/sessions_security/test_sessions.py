@@ -12,7 +12,7 @@ from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.models import User
+from accounts.models import TotpDevice, User
 from accounts.roles import Role
 from mestore.lib import errors
 from monitoring.models import AuditEvent
@@ -355,3 +355,106 @@ def test_database_refuses_impossible_sessions(wrong: dict[str, Any]) -> None:
 
     with pytest.raises(Exception, match="session_"), transaction.atomic():
         UserSession.objects.filter(pk=session.pk).update(**wrong)
+
+
+# What the check makes of a row
+
+
+def test_account_and_session_of_a_check_are_those_of_the_database() -> None:
+    kept = made.session_of(people.VendorFactory.create())
+
+    found = session_check.by_token(kept.pk, kept.user_id, address="127.0.0.1")
+
+    assert found is not None
+    for ours, model in ((found, UserSession), (found.user, User)):
+        theirs = model._default_manager.get(pk=ours.pk)
+        for name in vars(ours).keys() & {field.attname for field in model._meta.concrete_fields}:
+            assert getattr(ours, name) == getattr(theirs, name), name
+        assert (ours._state.adding, ours._state.db) == (theirs._state.adding, theirs._state.db)
+    # What the statement does not read is read when it is asked for.
+    assert found.get_deferred_fields()
+    assert found.revoked_why == ""
+    assert found.user.get_deferred_fields()
+    assert found.user.has_usable_password() == User.objects.get(pk=kept.user_id).has_usable_password()
+
+
+def test_column_that_must_be_decoded_first_is_not_loaded_raw() -> None:
+    with pytest.raises(TypeError):
+        session_check.load(TotpDevice, ("id", "secret"), (None, b"sealed"))
+
+
+def test_values_without_a_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        session_check.load(UserSession, ("id", "kind"), (None, "token", "left over"))
+
+
+@pytest.mark.parametrize(
+    ("address", "networks", "is_in"),
+    [
+        ("203.0.113.7", ["203.0.113.0/24"], True),
+        ("203.0.114.7", ["203.0.113.0/24"], False),
+        ("203.0.113.7", ["198.51.100.0/24", "203.0.113.7/32"], True),
+        ("::ffff:203.0.113.7", ["203.0.113.0/24"], True),
+        ("2001:db8::1", ["2001:db8::/32"], True),
+        ("2001:db8::1", ["0.0.0.0/0"], False),
+        ("203.0.113.7", [], False),
+        (None, ["0.0.0.0/0"], False),
+        ("", ["0.0.0.0/0"], False),
+        ("nonsense", ["0.0.0.0/0"], False),
+    ],
+)
+def test_address_lies_in_a_network_or_not(address: str | None, networks: list[str], is_in: bool) -> None:
+    for _again in range(2):  # the answer is remembered
+        assert session_check.address_allowed(address, networks) is is_in
+
+
+def test_network_taken_from_a_client_counts_at_its_next_request() -> None:
+    client, _key = made.machine()
+    session = sessions.start(client.user, kind="token", amr=("key",), by=made.HERE, client=client)
+    assert session_check.by_token(session.pk, session.user_id, address="127.0.0.1") is not None
+
+    type(client).objects.filter(pk=client.pk).update(networks=["198.51.100.0/24"])
+
+    assert session_check.by_token(session.pk, session.user_id, address="127.0.0.1") is None
+    type(client).objects.filter(pk=client.pk).update(networks=["127.0.0.0/8"])
+    assert session_check.by_token(session.pk, session.user_id, address="127.0.0.1") is not None
+
+
+@pytest.mark.parametrize(
+    ("statement", "types"),
+    [
+        (session_check._SELECT_BEARER, ["uuid", "uuid"]),
+        (session_check._SELECT_ORIGIN, ["uuid", "uuid"]),
+        (session_check._SELECT_COOKIE, ["bytea"]),
+    ],
+    ids=["bearer", "origin", "cookie"],
+)
+@pytest.mark.parametrize("is_counted", [False, True])
+def test_check_finds_session_and_account_by_their_keys_alone(
+    statement: str, types: list[str], is_counted: bool
+) -> None:
+    """As the server plans it once for all values, before and after it has counted the rows."""
+    user, start = people.BuyerFactory.create(), timezone.now()
+    UserSession.objects.bulk_create(
+        UserSession(
+            user=user, kind="token", created_at=start, last_seen_at=start, auth_epoch=0,
+            absolute_expires_at=start + timedelta(hours=1),
+        )
+        for _ in range(200)
+    )  # fmt: skip
+    for number in range(1, len(types) + 1):
+        statement = statement.replace("%s", f"${number}", 1)
+    with transaction.atomic(), connection.cursor() as cursor:
+        if is_counted:
+            cursor.execute("ANALYZE sessions_security_usersession, accounts_user")
+        cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        # Of a table with a few pages every plan is cheap: ask for the one without a scan.
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute(f"PREPARE the_check ({', '.join(types)}) AS {statement}")
+        cursor.execute(f"EXPLAIN EXECUTE the_check ({', '.join(['NULL'] * len(types))})")
+        plan = [row[0].strip() for row in cursor.fetchall()]
+        cursor.execute("DEALLOCATE the_check")
+
+    for table in ("sessions_security_usersession", "accounts_user"):
+        found_by = [plan[place + 1] for place, line in enumerate(plan) if f" on {table}" in line]
+        assert [line.split(" = ")[0] for line in found_by] == ["Index Cond: (id"], "\n".join(plan)
