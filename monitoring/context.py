@@ -12,7 +12,6 @@ act as the program they run in, or as who `acting` says.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from django.utils.functional import SimpleLazyObject
 from psycopg import OperationalError, sql
 from psycopg.pq import ConnStatus, Escaping, ExecStatus
 
-from mestore.lib import actor
+from mestore.lib import actor, json_text
 from mestore.lib.actor import Actor
 from mestore.lib.request import client_address
 
@@ -136,7 +135,7 @@ def _text(by: Actor) -> str:
     return _encode({name: value for name, value in known.items() if value})
 
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode = json_text.writer(separators=(",", ":"))
 
 
 def _program() -> str:

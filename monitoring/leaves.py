@@ -21,7 +21,7 @@ from uuid import UUID
 
 from django.utils.functional import Promise
 
-from mestore.lib import canonical, crypto
+from mestore.lib import canonical, crypto, json_text
 from mestore.lib.actor import Actor
 from monitoring import events
 
@@ -160,9 +160,7 @@ def _canonical(value: Any) -> bytes:
     return written.encode("ascii") if written.isascii() else canonical.dumps(value)
 
 
-_encode = json.JSONEncoder(
-    ensure_ascii=False, check_circular=False, separators=(",", ":"), sort_keys=True
-).encode
+_encode = json_text.writer(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
 def _binding(event_id: UUID) -> bytes:
@@ -195,15 +193,18 @@ def _label(value: object) -> str | None:
 
 
 def _text(value: str, limit: int = MAX_TEXT) -> str:
+    if len(value) <= limit and value.isascii() and "\x00" not in value:
+        return value  # as nearly every text
     if len(value) > limit:
         value = f"{value[: limit - 1]}…"
-    if value.isascii():
-        return value.replace("\x00", "\ufffd") if "\x00" in value else value
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\x00", "\ufffd")
 
 
 def _clean(value: Any, depth: int = 0) -> Any:
     """Return `value` in types that RFC 8785 can carry. Raise TypeError for a type nobody meant to record."""
+    kind = type(value)
+    if kind is dict or kind is list:  # before the question for a Mapping or Sequence, which is a dear one
+        return _clean_many(value, depth)
     if isinstance(value, str):
         return _text(value)
     if value is None or isinstance(value, bool):
@@ -225,10 +226,8 @@ def _clean_many(value: Any, depth: int) -> Any:
     if depth >= MAX_DEPTH:
         return "…"
     if isinstance(value, Mapping):
-        return {
-            _text(str(name), MAX_LABEL): _clean(item, depth + 1)
-            for name, item in list(value.items())[:MAX_ITEMS]
-        }
+        members = value.items() if len(value) <= MAX_ITEMS else list(value.items())[:MAX_ITEMS]
+        return {_text(str(name), MAX_LABEL): _clean(item, depth + 1) for name, item in members}
     if isinstance(value, set | frozenset):
         value = sorted(value, key=str)
     return [_clean(item, depth + 1) for item in value[:MAX_ITEMS]]
@@ -244,10 +243,13 @@ def _digest_of(written: bytes) -> dict[str, Any]:
 
 
 def _actor(entry: Entry, row: Columns) -> dict[str, str]:
-    known = {
-        "id": row.actor_id,
-        "role": row.actor_role,
-        "impersonator": _label(entry.by.impersonator),
-        "name": (_label(entry.by.label) or "") if entry.by.kind == "system" else None,
-    }
-    return {"kind": row.actor_kind, **{name: value for name, value in known.items() if value is not None}}
+    by, found = entry.by, {"kind": row.actor_kind}
+    if row.actor_id is not None:
+        found["id"] = row.actor_id
+    if row.actor_role is not None:
+        found["role"] = row.actor_role
+    if (impersonator := _label(by.impersonator)) is not None:
+        found["impersonator"] = impersonator
+    if by.kind == "system":
+        found["name"] = _label(by.label) or ""
+    return found
