@@ -15,6 +15,8 @@ from monitoring.database import liveness, prepared, statistics
 from monitoring.database.acting import ActingCursor, ReceiptingCursor, commit
 from monitoring.database.exhaustion import is_pool_exhausted
 
+# Members of an enumeration are looked up by a function of Python's at each use.
+_IDLE, _INTRANS = TransactionStatus.IDLE, TransactionStatus.INTRANS
 # The aliases whose transactions change rows that are captured; what `audit` writes says itself who acts.
 CAPTURED = frozenset({"default", "owner"})
 # The one whose captured rows the service answers for; what the owner of the tables does names its role.
@@ -75,7 +77,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def _set_autocommit(self, autocommit: bool) -> None:
         # Django turns autocommit off where a transaction begins, and psycopg would send its BEGIN with the
         # first statement: it is sent here, with who acts in the same message.
-        super()._set_autocommit(autocommit)  # type: ignore[misc]  # not in the stubs
+        connection: Any = self.connection
+        if connection.pgconn.transaction_status == _IDLE and connection._pipeline is None:
+            connection._autocommit = autocommit  # what psycopg's setter comes to after asking the same
+        else:
+            super()._set_autocommit(autocommit)  # type: ignore[misc]  # not in the stubs
         if not autocommit and self.alias in CAPTURED:
             with self.wrap_database_errors:
                 context.begin(self.connection)
@@ -88,7 +94,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self.alias != RECEIPTED
             or connection is None
             or not receipts.are_wanted()
-            or connection.info.transaction_status != TransactionStatus.INTRANS
+            or connection.pgconn.transaction_status != _INTRANS
         ):
             super()._commit()  # type: ignore[misc]  # not in the stubs
             return
