@@ -176,7 +176,8 @@ def row_binding(*parts: str | bytes | UUID | int) -> bytes:
             kind, data = b"i", b"%d" % part
         else:
             raise TypeError(f"cannot bind to a {type(part).__name__}")
-        out += (_HEADS[kind][len(data)] if len(data) < _SHORT else _head(kind, len(data)), data)
+        size = len(data)
+        out += (_HEADS[kind][size] if size < _SHORT else _head(kind, size), data)
     return b"".join(out)
 
 

@@ -22,7 +22,7 @@ def writer(
     kept: Any = json.JSONEncoder(
         ensure_ascii=ensure_ascii, check_circular=False, separators=separators, sort_keys=sort_keys
     )
-    make: Any = encoder.c_make_encoder
+    make: Any = encoder.c_make_encoder  # type: ignore[attr-defined]  # not in the stubs
     if make is None:  # an interpreter without the encoder in C
         written: Callable[[Any], str] = kept.encode
         return written

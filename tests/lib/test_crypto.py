@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -285,7 +286,7 @@ def test_different_parts_never_bind_alike(one: list[Any], other: list[Any]) -> N
 
 @given(PARTS, st.integers(0, 600))
 def test_a_binding_is_type_length_and_bytes_of_each_part(parts: list[Any], length: int) -> None:
-    written = {
+    written: dict[type, Callable[[Any], tuple[bytes, bytes]]] = {
         str: lambda part: (b"s", part.encode("utf-8", "surrogatepass")),
         bytes: lambda part: (b"b", part),
         uuid.UUID: lambda part: (b"u", part.bytes),
