@@ -167,27 +167,26 @@ def row_binding(*parts: str | bytes | UUID | int) -> bytes:
     out: list[bytes] = []
     for part in parts:
         if isinstance(part, str):
-            kind, data = b"s", part.encode("utf-8", "surrogatepass")
-        elif isinstance(part, UUID):
-            kind, data = b"u", part.bytes
-        elif isinstance(part, bytes):
-            kind, data = b"b", part
+            heads, data = _TEXT, part.encode() if part.isascii() else _encode(part)
         elif type(part) is int:  # not bool: True would be bound like 1
-            kind, data = b"i", b"%d" % part
+            heads, data = _NUMBER, b"%d" % part
+        elif isinstance(part, UUID):
+            heads, data = _UUID, part.bytes
+        elif isinstance(part, bytes):
+            heads, data = _BYTES, part
         else:
             raise TypeError(f"cannot bind to a {type(part).__name__}")
         size = len(data)
-        out += (_HEADS[kind][size] if size < _SHORT else _head(kind, size), data)
+        out += (heads[size] if size < _SHORT else heads[0][:1] + size.to_bytes(4, "big"), data)
     return b"".join(out)
 
 
-def _head(kind: bytes, length: int) -> bytes:
-    return kind + length.to_bytes(4, "big")
-
-
-# Whatever is sealed or signed is bound to some parts, and nearly all are short: their heads are made once.
+# Whatever is sealed or signed is bound to some parts, and nearly all are short: their heads (a letter for the
+# type, and the length) are made once.
 _SHORT = 256
-_HEADS = {kind: [_head(kind, length) for length in range(_SHORT)] for kind in (b"s", b"b", b"u", b"i")}
+_TEXT, _BYTES, _UUID, _NUMBER = (
+    [kind + size.to_bytes(4, "big") for size in range(_SHORT)] for kind in (b"s", b"b", b"u", b"i")
+)
 
 
 def _encode(text: str) -> bytes:
