@@ -26,6 +26,9 @@ _CANDIDATE: Final = re.compile(r"(?<![\dA-Za-z])\d(?:[ .\-_]?\d){12,18}(?![\dA-Z
 # Groups with up to three of anything between them: a date or a code beside the number, other marks within it.
 _GROUPS: Final = re.compile(r"(?<![\dA-Za-z])\d+(?:[\W_]{1,3}\d+)*(?![\dA-Za-z])")
 _GROUP: Final = re.compile(r"\d+")
+# What both of them find has so many digits, so close together: nearly every text is done with this one look.
+_SHORTEST: Final = 13
+_ENOUGH: Final = re.compile(r"(?<![\dA-Za-z])\d(?:[\W_]{0,3}\d){12}")
 _INVISIBLE: Final = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
 # How cards print their numbers: so much of a longer row of groups may be one.
 _SHAPES: Final = ((4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 5))
@@ -41,23 +44,37 @@ _DOUBLED: Final = str.maketrans("0123456789", "0246813579")  # twice the digit, 
 
 def find(value: Any, path: str = "body") -> str | None:
     """Return where card data is, as `body -> payment`, or None. A key that is one is named by its parent."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            name = str(key)
-            if _holds_number(name):
-                return path
-            here = f"{path} -> {name}"
-            if _is_secret(name):
-                return here
-            if found := find(item, here):
-                return found
-        return None
+    steps = _steps(value)
+    return None if steps is None else " -> ".join((path, *steps))
+
+
+def _steps(value: Any) -> tuple[str, ...] | None:
+    """Return the members that lead to card data, from here on; None where there is none."""
+    kind = type(value)
+    if kind is str:
+        return () if _holds_number(value) else None
+    if kind is dict or isinstance(value, Mapping):
+        return _steps_of_members(value)
     if isinstance(value, list):
-        places = (find(item, f"{path} -> {index}") for index, item in enumerate(value))
-        return next((place for place in places if place), None)
+        for index, item in enumerate(value):
+            if (found := _steps(item)) is not None:
+                return (str(index), *found)
+        return None
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
-    return path if _holds_number(str(value)) else None
+    return () if _holds_number(str(value)) else None
+
+
+def _steps_of_members(value: Mapping[Any, Any]) -> tuple[str, ...] | None:
+    for key, item in value.items():
+        name = str(key)
+        if _holds_number(name):
+            return ()
+        if _is_secret(name):
+            return (name,)
+        if (found := _steps(item)) is not None:
+            return (name, *found)
+    return None
 
 
 def _is_secret(name: str) -> bool:
@@ -71,13 +88,16 @@ def _is_secret_word(name: str) -> bool:
 
 
 def _holds_number(text: str) -> bool:
-    if len(text) < 13 or _UUID.fullmatch(text):
+    if len(text) < _SHORTEST:
         return False
-    return any(_is_card(digits) for digits in _candidates(text))
+    seen = text if text.isascii() else _INVISIBLE.sub("", text)
+    if _ENOUGH.search(seen) is None or _UUID.fullmatch(text):
+        return False
+    return any(_is_card(digits) for digits in _candidates(seen))
 
 
 def _candidates(text: str) -> Iterator[str]:
-    text = _INVISIBLE.sub("", text)
+    """Yield what may be a card number in a text without invisible characters."""
     for candidate in _CANDIDATE.finditer(text):
         yield re.sub(r"\D", "", candidate.group())
     for run in _GROUPS.finditer(text):
@@ -91,7 +111,7 @@ def _candidates(text: str) -> Iterator[str]:
 
 
 def _is_card(digits: str) -> bool:
-    if not 13 <= len(digits) <= 19:
+    if not _SHORTEST <= len(digits) <= 19:
         return False
     if not digits.isascii():  # what a person reads as a number is one, in any script
         digits = "".join(str(unicodedata.decimal(digit)) for digit in digits)

@@ -24,7 +24,7 @@ from finance.models import CommissionRule
 from finance.money import Rounding, allocate_steps, step_of
 from finance.sale_postings import VendorSale
 from finance.states import CommissionStatus, CommissionType, RuleStatus
-from mestore.lib import ids
+from mestore.lib import ids, sql
 from mestore.lib.actor import Actor
 from monitoring import audit, events
 
@@ -42,9 +42,11 @@ class Policy:
 
     def fitting(self, amounts: Iterable[int]) -> Policy:
         """Return the policy for these amounts: what has centavos already is rounded to centavos."""
-        if self.step == 1 or not any(amount % self.step for amount in amounts):
-            return self
-        return replace(self, rounding=Rounding.HALF_UP, step=1)
+        if self.step > 1:
+            for amount in amounts:
+                if amount % self.step:
+                    return replace(self, rounding=Rounding.HALF_UP, step=1)
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +71,12 @@ class Part:
     @property
     def goods(self) -> int:
         """The sum of the lines."""
-        return sum(line.goods for line in self.lines)
+        return sum([line.goods for line in self.lines])
 
     @property
     def shipping(self) -> int:
         """The vendor's part of the shipping."""
-        return sum(line.shipping for line in self.lines)
+        return sum([line.shipping for line in self.lines])
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,20 +215,31 @@ def question(
     base = settings.COMMISSION_BASE
     return {
         "currency": currency, "at": at, "month": month, "since": since,
-        "parts": [part.vendor for part in parts], "bases": [base_of(part, base) for part in parts],
-        "products": sorted({line.product for line in lines}),
-        "categories": sorted({line.category for line in lines if line.category}),
+        "parts": sql.array([part.vendor for part in parts]),
+        "bases": sql.array([base_of(part, base) for part in parts]),
+        "products": sql.array(sorted({line.product for line in lines})),
+        "categories": sql.array(sorted({line.category for line in lines if line.category})),
         "reference": reference or "",
     }  # fmt: skip
 
 
 def terms_from(rules: Any, volumes: Any) -> Terms:
     """Return what `finance_sale_terms` answered."""
-    found = _decoded(rules)
+    found = _rules_in(rules) if isinstance(rules, str | bytes) else _rules(rules or ())
     if not found:
         return NO_TERMS
     counted = {UUID(vendor): int(sold) for vendor, sold in (_decoded(volumes) or {}).items()}
-    return Terms(tuple(commission_rules.from_terms(row) for row in found), counted)
+    return Terms(found, counted)
+
+
+@lru_cache(maxsize=256)
+def _rules_in(text: str | bytes) -> tuple[Rule, ...]:
+    # The rules in force for the things of a shop are the same ones for sale after sale.
+    return _rules(simplejson.loads(text) or ())
+
+
+def _rules(rows: Iterable[Mapping[str, Any]]) -> tuple[Rule, ...]:
+    return tuple([commission_rules.from_terms(row) for row in rows])
 
 
 def _decoded(value: Any) -> Any:
@@ -238,7 +251,9 @@ def earn(
     override: Override | None = None,
 ) -> Earned:  # fmt: skip
     """Charge one vendor's part by the rules in force at `at`. Raises `MoneyError`."""
-    policy = policy.fitting(amount for line in part.lines for amount in (line.goods, line.shipping, part.tax))
+    policy = policy.fitting(
+        [part.tax, *[line.goods for line in part.lines], *[line.shipping for line in part.lines]]
+    )
     lines = _lines(part, policy)
     rules, default = terms.rules, default_rule(policy.currency)
     if override is not None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +19,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from finance.money import MAX_MINOR, PPM, MoneyError, allocate_steps, commission_of, on_increment, share_of
-from mestore.lib import canonical
+from mestore.lib import canonical, json_text
 
 #: Tiers of one rule, and rules that an explanation names, at most.
 MAX_TIERS: Final = 10
@@ -273,7 +272,10 @@ def snapshot(
             {"name": part.name, "ppm": part.ppm, "of": part.of, "minor": minor} for part, minor in withheld
         ],
     }  # fmt: skip
-    return json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _write(kept)
+
+
+_write = json_text.writer(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _told(group: Group) -> dict[str, Any]:

@@ -277,14 +277,15 @@ def signatures(*, after: tuple[UUID, UUID], book: UUID | None, limit: int) -> Si
 
 
 def _row(posting: Posting) -> dict[str, Any]:
+    at = _moment(posting.occurred_at)
     return {
         "book": str(posting.book),
         "entry": str(posting.entry_id),
         "kind": posting.kind,
-        "occurred_at": _moment(posting.occurred_at),
+        "occurred_at": at,
         "source": posting.source,
         "transfers": [_columns(transfer) for transfer in posting.transfers],
-        "mac": crypto.mac(_signed_bytes(posting), purpose=MAC_PURPOSE).hex(),
+        "mac": crypto.mac(_signed_bytes(posting, at), purpose=MAC_PURPOSE).hex(),
         "reverses": None if posting.reverses is None else str(posting.reverses),
         "whole": posting.whole,
     }
@@ -298,10 +299,10 @@ def _columns(transfer: Transfer) -> list[Any]:
     return columns
 
 
-def _signed_bytes(posting: Posting) -> bytes:
+def _signed_bytes(posting: Posting, at: str) -> bytes:
     """The entry as unambiguous bytes: book, id, kind, moment, source, transfers, what it reverses."""
     parts: list[str | bytes | UUID | int] = [
-        posting.book, posting.entry_id, posting.kind, _moment(posting.occurred_at), posting.source,
+        posting.book, posting.entry_id, posting.kind, at, posting.source,
     ]  # fmt: skip
     for debit, credit, provider, currency, amount, phase, reserved_by in posting.transfers:
         parts += (debit, credit, provider if PSP_CLEARING in {debit, credit} else "", currency, amount)
@@ -324,5 +325,5 @@ def _forged(rows: Iterable[tuple[Any, ...]]) -> Iterable[UUID]:
     for book, entry_id, kind, occurred_at, source, mac, reverses, whole, *columns in rows:
         transfers = [Transfer(*values) for values in zip(*columns, strict=True)]
         posting = Posting(book, entry_id, kind, occurred_at, source, transfers, reverses, whole)
-        if not crypto.verify_mac(_signed_bytes(posting), mac, purpose=MAC_PURPOSE):
+        if not crypto.verify_mac(_signed_bytes(posting, _moment(occurred_at)), mac, purpose=MAC_PURPOSE):
             yield entry_id

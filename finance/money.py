@@ -233,6 +233,8 @@ def allocate(total: int, weights: Sequence[int]) -> list[int]:
     A part whose weight is zero gets nothing; a negative total mirrors the positive one. Raises `MoneyError`
     when there is no positive weight, or a negative one.
     """
+    if type(total) is int and len(weights) == 1 and type(weights[0]) is int and weights[0] > 0:
+        return [total]
     if type(total) is not int or any(type(weight) is not int for weight in weights):
         raise MoneyError("amount_not_integer", "Amounts and weights are whole numbers.")
     if any(weight < 0 for weight in weights):

@@ -66,6 +66,8 @@ _MEMBERS: Final = frozenset(
 _LINE_MEMBERS: Final = frozenset(
     {"product_id", "vendor_id", "name", "category", "unit_price", "quantity", *_LINE_AMOUNTS}
 )
+_PAYMENT_STATUSES: Final = frozenset(status.value for status in PaymentStatus)
+_APPROVED: Final = PaymentStatus.APPROVED.value
 _PAYMENT_MEMBERS: Final = frozenset({"provider", "reference", "status", "method", "installments", "amount"})
 
 
@@ -128,7 +130,7 @@ class OrderForm:
     @property
     def is_paid(self) -> bool:
         """Whether the provider approved the payment, so that the order counts as sold."""
-        return self.payment is not None and self.payment.status == PaymentStatus.APPROVED
+        return self.payment is not None and self.payment.status == _APPROVED
 
     def identity(self) -> bytes:
         """The validated values as unambiguous bytes: what makes two requests the same request."""
@@ -244,7 +246,7 @@ def _payment(reader: _Reader) -> Payment | None:
     return Payment(
         provider=inner.matching("provider", _CODE),
         reference=inner.text("reference", 128),
-        status=inner.one_of("status", {status.value for status in PaymentStatus}),
+        status=inner.one_of("status", _PAYMENT_STATUSES),
         method=inner.text("method", 32, required=False),
         installments=inner.whole("installments", 1, 120) if "installments" in payment else 1,
     )
@@ -307,7 +309,7 @@ class _Reader:
             self.wrong(name, message, "string_pattern_mismatch")
         return value
 
-    def one_of(self, name: str, known: set[str]) -> str:
+    def one_of(self, name: str, known: frozenset[str]) -> str:
         value = self.text(name, 32)
         if value and value not in known:
             message = _("This must be one of: %(known)s.") % {"known": ", ".join(sorted(known))}

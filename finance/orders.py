@@ -7,7 +7,6 @@ this happens, so both repeat words of others (`idempotency`, `ledger`, `audit`),
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,7 +24,7 @@ from finance.models.orders import STOREFRONT
 from finance.order_form import OrderForm
 from finance.postings import Posting
 from finance.states import OrderStatus
-from mestore.lib import crypto, errors, sql
+from mestore.lib import crypto, errors, json_text, sql
 from mestore.lib.actor import Actor
 from mestore.lib.errors import FieldError
 from mestore.lib.http import dumps
@@ -228,7 +227,8 @@ def _ask(form: OrderForm, key: Asked, request_hash: bytes, now: datetime) -> _Fa
     question = charging.question(
         parts_of(form), currency=form.currency, reference=form.external_reference, at=now
     ) | {
-        "scope": key.scope, "key": key.key, "request_hash": request_hash, "vendors": form.vendor_ids,
+        "scope": key.scope, "key": key.key, "request_hash": request_hash,
+        "vendors": sql.array(form.vendor_ids),
         "buyer": form.buyer_id, "source": STOREFRONT, "reference": form.external_reference,
         "is_paid": form.is_paid,
     }  # fmt: skip
@@ -293,12 +293,15 @@ def _write(order: PlacedOrder, claim: Claim, body: bytes, by: Actor) -> None:
         "poster": ledger.poster(by),
     }
     values = {
-        "document": json.dumps(document), "events": told.text(), "answer_status": CREATED,
+        "document": _text(document), "events": told.text(), "answer_status": CREATED,
         "answer": idempotency.seal(claim, body), "claim": claim.id,
     }  # fmt: skip
     with ledger.refusals_named(), audit.batch_refusals_named():
         written = sql.fetch_one(_WRITE, values, prepare=True)
     told.complete(written[0] if written else 0)
+
+
+_text = json_text.writer()
 
 
 def _order_row(order: PlacedOrder, at: str) -> Mapping[str, Any]:

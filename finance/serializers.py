@@ -10,7 +10,8 @@ from django.utils.translation import gettext as _
 
 from finance.models import Commission
 from finance.models.commissions import rate_as_decimal
-from finance.money import PPM, to_decimal
+from finance.money import PPM, text_of, to_decimal
+from mestore.lib import http
 
 if TYPE_CHECKING:
     from finance.charging import Earned
@@ -22,12 +23,13 @@ def order_placed(order: PlacedOrder) -> dict[str, Any]:
     """The answer to a new order."""
     form, price = order.form, order.form.price
 
-    def money(minor: int) -> Decimal:
-        return to_decimal(minor, form.currency)
+    def money(minor: int) -> Any:
+        return http.exact(text_of(minor, form.currency))
 
     items = [
         {
-            "line": number, "product_id": line.product_id, "vendor_id": line.vendor_id, "name": line.name,
+            "line": number, "product_id": line.product_id, "vendor_id": str(line.vendor_id),
+            "name": line.name,
             "category": line.category, "unit_price": money(line.unit_price), "quantity": line.quantity,
             "line_total": money(line.total), "shipping_cost": money(shipping),
         }
@@ -51,11 +53,11 @@ def order_placed(order: PlacedOrder) -> dict[str, Any]:
 def _earned(earned: Earned) -> dict[str, Any]:
     sale = earned.sale
     return {
-        "id": earned.id, "commission_number": earned.number, "vendor_id": sale.vendor,
-        "order_amount": to_decimal(sale.base, sale.currency),
+        "id": str(earned.id), "commission_number": earned.number, "vendor_id": str(sale.vendor),
+        "order_amount": http.exact(text_of(sale.base, sale.currency)),
         "commission_rate": rate_as_decimal(sale.rate_ppm),
-        "commission_amount": to_decimal(sale.commission, sale.currency),
-        "vendor_amount": to_decimal(sale.vendor_amount, sale.currency),
+        "commission_amount": http.exact(text_of(sale.commission, sale.currency)),
+        "vendor_amount": http.exact(text_of(sale.vendor_amount, sale.currency)),
     }  # fmt: skip
 
 

@@ -18,7 +18,6 @@ When the trail cannot be written, nothing is done behind its back:
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -39,7 +38,7 @@ from django.db import (
     transaction,
 )
 
-from mestore.lib import crypto, errors, ids, sql
+from mestore.lib import crypto, errors, ids, json_text, sql
 from mestore.lib.actor import Actor
 from monitoring import events, leaves, receipts, spool, subjects
 from monitoring.leaves import Entry, Target
@@ -174,7 +173,7 @@ class Batch:
 
     def text(self) -> str:
         """Return the events as the statement takes them: a JSON array."""
-        return json.dumps([_as_json(row) for row in self.rows])
+        return _write([_as_json(row) for row in self.rows])
 
     def complete(self, written: int) -> None:
         """End what the statement began: of people who were erased it left out the events, then receipts.
@@ -318,11 +317,13 @@ def _as_json(row: tuple[Any, ...]) -> dict[str, Any]:
     """Return a prepared row as the statements take it: bytes as hexadecimal digits, the canonical as text."""
     found = dict(zip(_COLUMNS, row, strict=True))
     sealed: bytes | None = found["pii_ct"]
-    return found | {
-        "id": str(found["id"]), "occurred_at": found["occurred_at"].isoformat(),
-        "canon": found["canon"].decode(), "writer_mac": found["writer_mac"].hex(),
-        "pii_ct": None if sealed is None else sealed.hex(),
-    }  # fmt: skip
+    found["id"], found["occurred_at"] = str(found["id"]), found["occurred_at"].isoformat()
+    found["canon"], found["writer_mac"] = found["canon"].decode(), found["writer_mac"].hex()
+    found["pii_ct"] = None if sealed is None else sealed.hex()
+    return found
+
+
+_write = json_text.writer()
 
 
 def _rest_without_personal(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

@@ -16,12 +16,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 from django.utils.functional import Promise
 
-from mestore.lib import canonical, crypto
+from mestore.lib import canonical, crypto, json_text
 from mestore.lib.actor import Actor
 from monitoring import events
 
@@ -33,6 +34,7 @@ MAX_DEPTH = 6
 MAX_DATA = 32_768  # bytes of all data of one event
 NONCE_BYTES = 16
 
+_REMEMBERED = 40  # characters of a member's name
 _LARGEST_INTEGER = 2**53 - 1  # what RFC 8785 numbers hold exactly
 
 Target = tuple[str, str]
@@ -160,9 +162,7 @@ def _canonical(value: Any) -> bytes:
     return written.encode("ascii") if written.isascii() else canonical.dumps(value)
 
 
-_encode = json.JSONEncoder(
-    ensure_ascii=False, check_circular=False, separators=(",", ":"), sort_keys=True
-).encode
+_encode = json_text.writer(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
 def _binding(event_id: UUID) -> bytes:
@@ -195,15 +195,18 @@ def _label(value: object) -> str | None:
 
 
 def _text(value: str, limit: int = MAX_TEXT) -> str:
+    if len(value) <= limit and value.isascii() and "\x00" not in value:
+        return value  # as nearly every text
     if len(value) > limit:
         value = f"{value[: limit - 1]}…"
-    if value.isascii():
-        return value.replace("\x00", "\ufffd") if "\x00" in value else value
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\x00", "\ufffd")
 
 
 def _clean(value: Any, depth: int = 0) -> Any:
     """Return `value` in types that RFC 8785 can carry. Raise TypeError for a type nobody meant to record."""
+    kind = type(value)
+    if kind is dict or kind is list:  # before the question for a Mapping or Sequence, which is a dear one
+        return _clean_many(value, depth)
     if isinstance(value, str):
         return _text(value)
     if value is None or isinstance(value, bool):
@@ -225,13 +228,35 @@ def _clean_many(value: Any, depth: int) -> Any:
     if depth >= MAX_DEPTH:
         return "…"
     if isinstance(value, Mapping):
-        return {
-            _text(str(name), MAX_LABEL): _clean(item, depth + 1)
-            for name, item in list(value.items())[:MAX_ITEMS]
-        }
+        return _clean_members(value, depth + 1)
     if isinstance(value, set | frozenset):
         value = sorted(value, key=str)
     return [_clean(item, depth + 1) for item in value[:MAX_ITEMS]]
+
+
+def _clean_members(value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+    """Return each member clean, as `_text` and `_clean` make it.
+
+    Nearly all names are the few of our own code, and nearly all values are plain: they need no call. An event
+    that tells of a row has dozens.
+    """
+    found: dict[str, Any] = {}
+    members = value.items() if len(value) <= MAX_ITEMS else list(value.items())[:MAX_ITEMS]
+    for name, item in members:
+        kind = type(item)
+        if kind is str:
+            is_plain = len(item) <= MAX_TEXT and item.isascii() and "\x00" not in item
+        else:
+            is_plain = item is None or (kind is int and -_LARGEST_INTEGER <= item <= _LARGEST_INTEGER)
+        is_short = type(name) is str and len(name) <= _REMEMBERED
+        label = _short_name(name) if is_short else _text(str(name), MAX_LABEL)
+        found[label] = item if is_plain else _clean(item, depth)
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _short_name(name: str) -> str:
+    return _text(name, MAX_LABEL)
 
 
 def _digits(value: int) -> str:
@@ -244,10 +269,13 @@ def _digest_of(written: bytes) -> dict[str, Any]:
 
 
 def _actor(entry: Entry, row: Columns) -> dict[str, str]:
-    known = {
-        "id": row.actor_id,
-        "role": row.actor_role,
-        "impersonator": _label(entry.by.impersonator),
-        "name": (_label(entry.by.label) or "") if entry.by.kind == "system" else None,
-    }
-    return {"kind": row.actor_kind, **{name: value for name, value in known.items() if value is not None}}
+    by, found = entry.by, {"kind": row.actor_kind}
+    if row.actor_id is not None:
+        found["id"] = row.actor_id
+    if row.actor_role is not None:
+        found["role"] = row.actor_role
+    if (impersonator := _label(by.impersonator)) is not None:
+        found["impersonator"] = impersonator
+    if by.kind == "system":
+        found["name"] = _label(by.label) or ""
+    return found

@@ -85,25 +85,6 @@ class StandardError:
     debug = info = warning = error = critical = exception = msg
 
 
-class Lines:
-    """Lines that no level turns off, to standard error or to the end of a file: for ids and hashes alone.
-
-    They hold nothing that came from outside, so they are not searched for secrets, which costs four fifths of
-    a line.
-    """
-
-    def __init__(self, name: str, where: str) -> None:
-        self._log = structlog.wrap_logger(
-            StandardError(name) if where == STANDARD_ERROR else AppendedFile(name, where),
-            processors=[*_shared()[1:], structlog.processors.JSONRenderer()],
-            wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
-        )
-
-    def info(self, event: str, **values: Any) -> None:
-        """Write one line. Raises OSError."""
-        self._log.info(event, **values)
-
-
 def access_log() -> Any:
     """Return the logger of the access line: of our own words and numbers, with the request's id among them.
 

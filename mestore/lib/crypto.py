@@ -167,17 +167,26 @@ def row_binding(*parts: str | bytes | UUID | int) -> bytes:
     out: list[bytes] = []
     for part in parts:
         if isinstance(part, str):
-            kind, data = b"s", _encode(part)
-        elif isinstance(part, bytes):
-            kind, data = b"b", part
-        elif isinstance(part, UUID):
-            kind, data = b"u", part.bytes
+            heads, data = _TEXT, part.encode() if part.isascii() else _encode(part)
         elif type(part) is int:  # not bool: True would be bound like 1
-            kind, data = b"i", str(part).encode("ascii")
+            heads, data = _NUMBER, b"%d" % part
+        elif isinstance(part, UUID):
+            heads, data = _UUID, part.bytes
+        elif isinstance(part, bytes):
+            heads, data = _BYTES, part
         else:
             raise TypeError(f"cannot bind to a {type(part).__name__}")
-        out += (kind, len(data).to_bytes(4, "big"), data)
+        size = len(data)
+        out += (heads[size] if size < _SHORT else heads[0][:1] + size.to_bytes(4, "big"), data)
     return b"".join(out)
+
+
+# Whatever is sealed or signed is bound to some parts, and nearly all are short: their heads (a letter for the
+# type, and the length) are made once.
+_SHORT = 256
+_TEXT, _BYTES, _UUID, _NUMBER = (
+    [kind + size.to_bytes(4, "big") for size in range(_SHORT)] for kind in (b"s", b"b", b"u", b"i")
+)
 
 
 def _encode(text: str) -> bytes:

@@ -95,6 +95,11 @@ def _place(field: str) -> str:
     return field if " -> " in field or field in {"body", "query"} else f"body -> {field}"
 
 
+def exact(digits: str) -> Any:
+    """A number that `dumps` writes as it is given: for amounts whose digits are at hand."""
+    return simplejson.RawJSON(digits)
+
+
 def dumps(value: Any) -> bytes:
     """JSON in UTF-8: Decimals as exact number literals, moments in UTC with ``Z``, UUIDs and enums as text.
 

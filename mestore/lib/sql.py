@@ -11,12 +11,12 @@ can tell from where it stands.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, LiteralString, TypeVar
 
-from django.db import connections, models, transaction
-from psycopg import pq, sql
+from django.db import ProgrammingError, connections, models, transaction
+from psycopg import sql
 
 Query = LiteralString | sql.Composable
 Params = Sequence[Any] | Mapping[str, Any] | None
@@ -40,7 +40,9 @@ def fetch_all(
     query: Query, params: Params = None, using: str = "default", *, prepare: bool = False
 ) -> list[Row]:
     """All rows, as tuples."""
-    with _cursor(using, prepare) as cursor:
+    if prepare:
+        return _rows(_run_prepared(query, params, using)[0])
+    with connections[using].cursor() as cursor:
         cursor.execute(_text(query, using), params)
         rows: list[Row] = cursor.fetchall()
         return rows
@@ -58,9 +60,10 @@ def fetch_one(
 
     `binary`, for large bytes: as text they are twice as long. Such a statement is prepared.
     """
-    with _cursor(using, prepare or binary) as cursor:
-        if binary:
-            cursor.cursor.format = pq.Format.BINARY
+    if prepare or binary:
+        rows = _rows(_run_prepared(query, params, using, binary=binary)[0])
+        return rows[0] if rows else None
+    with connections[using].cursor() as cursor:
         cursor.execute(_text(query, using), params)
         row: Row | None = cursor.fetchone()
         return row
@@ -68,9 +71,28 @@ def fetch_one(
 
 def execute(query: Query, params: Params = None, using: str = "default", *, prepare: bool = False) -> int:
     """Run a statement; how many rows it touched (-1 when it touches none by nature)."""
-    with _cursor(using, prepare) as cursor:
+    if prepare:
+        return _run_prepared(query, params, using)[1]
+    with connections[using].cursor() as cursor:
         cursor.execute(_text(query, using), params)
         return int(cursor.rowcount)
+
+
+def array(values: Iterable[object]) -> str:
+    """Return a parameter that is an array of UUIDs, numbers or texts, for a place that names its type.
+
+    As the text that PostgreSQL reads: it is what psycopg makes of a list, too, in Python and for each call.
+    Raises ValueError for a text with a NUL, which PostgreSQL cannot hold.
+    """
+    return "{" + ",".join([_element(value) for value in values]) + "}"
+
+
+def _element(value: object) -> str:
+    if not isinstance(value, str):
+        return str(value)
+    if "\x00" in value:
+        raise ValueError("a text in the database has no NUL")
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def get(model: type[Model], key: object, using: str = "default") -> Model | None:
@@ -114,9 +136,19 @@ def stream(
             yield rows
 
 
-def _cursor(using: str, prepare: bool) -> Any:
+def _run_prepared(
+    query: Query, params: Params, using: str, *, binary: bool = False
+) -> tuple[list[Row] | None, int]:
+    """Rows, None where there are none by nature, and how many rows the statement touched."""
     connection: Any = connections[using]
-    return connection.prepared_cursor() if prepare else connection.cursor()
+    found: tuple[list[Row] | None, int] = connection.run_prepared(_text(query, using), params, binary=binary)
+    return found
+
+
+def _rows(rows: list[Row] | None) -> list[Row]:
+    if rows is None:
+        raise ProgrammingError("the statement returns no rows")
+    return rows
 
 
 def _text(query: Query, using: str) -> str:

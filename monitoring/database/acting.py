@@ -11,13 +11,14 @@ import re
 from typing import Any
 
 from django.db.backends.postgresql.base import Cursor
-from psycopg import sql
+from psycopg import generators, sql
 
 from monitoring import context, receipts
+from monitoring.database import prepared
 
 # Tells of the transaction that it is sent in what the database itself wrote to the trail.
 CAPTURED = "SELECT public.audit_captured()"
-COMMIT = "SELECT public.audit_captured(); COMMIT"
+_COMMIT = f"{CAPTURED}; COMMIT".encode()
 _WRITES = re.compile(r"\s*(?:INSERT|UPDATE|DELETE|MERGE|TRUNCATE|WITH)\b", re.IGNORECASE)
 
 
@@ -25,6 +26,19 @@ def captured(cursor: Any) -> list[str]:
     """Return what triggers wrote in the transaction, as receipts name it, from the answer to `CAPTURED`."""
     ((found,),) = cursor.fetchall()
     return found.split(",") if found else []
+
+
+def commit(connection: Any) -> list[str]:
+    """Commit the transaction of a psycopg connection and return what triggers wrote in it.
+
+    One message for both; sent without a cursor, which would cost more than the message.
+    """
+    pgconn = connection.pgconn
+    with connection.lock:
+        pgconn.send_query(_COMMIT)
+        results = prepared.only_good(connection.wait(generators.execute(pgconn)), pgconn)
+    found: bytes | None = results[0].get_value(0, 0)
+    return found.decode().split(",") if found else []
 
 
 class ActingCursor(Cursor):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
 from django.db.backends.postgresql import base
 from django.db.backends.utils import debug_transaction
-from psycopg.pq import TransactionStatus
+from psycopg.pq import Format, TransactionStatus
 
 from monitoring import context, receipts
 from monitoring.database import liveness, prepared, statistics
-from monitoring.database.acting import COMMIT, ActingCursor, ReceiptingCursor, captured
+from monitoring.database.acting import ActingCursor, ReceiptingCursor, commit
 from monitoring.database.exhaustion import is_pool_exhausted
 
+# Members of an enumeration are looked up by a function of Python's at each use.
+_IDLE, _INTRANS = TransactionStatus.IDLE, TransactionStatus.INTRANS
 # The aliases whose transactions change rows that are captured; what `audit` writes says itself who acts.
 CAPTURED = frozenset({"default", "owner"})
 # The one whose captured rows the service answers for; what the owner of the tables does names its role.
@@ -74,7 +77,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def _set_autocommit(self, autocommit: bool) -> None:
         # Django turns autocommit off where a transaction begins, and psycopg would send its BEGIN with the
         # first statement: it is sent here, with who acts in the same message.
-        super()._set_autocommit(autocommit)  # type: ignore[misc]  # not in the stubs
+        connection: Any = self.connection
+        if connection.pgconn.transaction_status == _IDLE and connection._pipeline is None:
+            connection._autocommit = autocommit  # what psycopg's setter comes to after asking the same
+        else:
+            super()._set_autocommit(autocommit)  # type: ignore[misc]  # not in the stubs
         if not autocommit and self.alias in CAPTURED:
             with self.wrap_database_errors:
                 context.begin(self.connection)
@@ -87,12 +94,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self.alias != RECEIPTED
             or connection is None
             or not receipts.are_wanted()
-            or connection.info.transaction_status != TransactionStatus.INTRANS
+            or connection.pgconn.transaction_status != _INTRANS
         ):
             super()._commit()  # type: ignore[misc]  # not in the stubs
             return
         with debug_transaction(self, "COMMIT"), self.wrap_database_errors:
-            found = captured(connection.execute(COMMIT))
+            found = commit(connection)
         receipts.emit([*self._promised(), *found])
 
     def _promised(self) -> list[str]:
@@ -104,10 +111,25 @@ class DatabaseWrapper(base.DatabaseWrapper):
             leaf for _sids, hook, *_ in hooks if isinstance(hook, receipts.Promise) for leaf in hook.leaves
         ]
 
-    def prepared_cursor(self) -> Any:
-        """Return a cursor whose statements the server prepares, counted and checked like any other."""
-        self.ensure_connection()
-        return self._prepare_cursor(prepared.PreparedCursor(self.connection))  # type: ignore[attr-defined]  # not in the stubs
+    def run_prepared(self, query: str, params: Any, *, binary: bool) -> tuple[list[Any] | None, int]:
+        """Run a statement that the server prepares; return its rows, None for none by nature, and how many.
+
+        Counted, logged and checked like any other; `binary` is how its rows travel.
+        """
+        if self.connection is None:
+            self.ensure_connection()
+        cursor = prepared.PreparedCursor(self.connection, Format.BINARY if binary else Format.TEXT)
+        if self.execute_wrappers or self.queries_logged:
+            with self._prepare_cursor(cursor) as watched:  # type: ignore[attr-defined]  # not in the stubs
+                watched.execute(query, params)
+        else:
+            # Nobody watches: these are the checks of Django's cursor, whose layers cost more than they are.
+            if self._thread_ident != threading.get_ident():  # type: ignore[attr-defined]  # not in the stubs
+                self.validate_thread_sharing()
+            self.validate_no_broken_transaction()
+            with self.wrap_database_errors:
+                cursor.execute(query, params)
+        return cursor.rows, cursor.rowcount
 
     def _close(self) -> None:
         if self.connection is not None and self._taken_at is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -281,6 +282,23 @@ def test_different_parts_never_bind_alike(one: list[Any], other: list[Any]) -> N
     alike = [(type(part), part) for part in one] == [(type(part), part) for part in other]
 
     assert (crypto.row_binding(*one) == crypto.row_binding(*other)) == alike
+
+
+@given(PARTS, st.integers(0, 600))
+def test_a_binding_is_type_length_and_bytes_of_each_part(parts: list[Any], length: int) -> None:
+    written: dict[type, Callable[[Any], tuple[bytes, bytes]]] = {
+        str: lambda part: (b"s", part.encode("utf-8", "surrogatepass")),
+        bytes: lambda part: (b"b", part),
+        uuid.UUID: lambda part: (b"u", part.bytes),
+        int: lambda part: (b"i", str(part).encode()),
+    }
+    parts = [*parts, "é" * length, b"x" * length, 10**length]
+
+    expected = b""
+    for part in parts:
+        kind, data = written[type(part)](part)
+        expected += kind + len(data).to_bytes(4, "big") + data
+    assert crypto.row_binding(*parts) == expected
 
 
 @given(text=st.text(min_size=1), cut=st.integers(0, 20))

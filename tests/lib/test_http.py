@@ -265,6 +265,12 @@ class TestDumps:
     def test_each_type_has_one_form(self, value: Any, text: str) -> None:
         assert http.dumps(value) == text.encode()
 
+    @given(st.integers(-(10**20), 10**20), st.integers(0, 4))
+    def test_digits_at_hand_are_written_like_the_amount(self, whole: int, decimals: int) -> None:
+        digits = f"{whole}.{'7' * decimals}" if decimals else str(whole)
+
+        assert http.dumps({"a": http.exact(digits)}) == http.dumps({"a": Decimal(digits)})
+
     def test_a_text_for_later_is_written_in_the_active_language(self) -> None:
         with translation.override("en"):
             assert http.dumps({"title": gettext_lazy("Not found")}) == b'{"title":"Not found"}'

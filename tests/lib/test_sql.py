@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 from django.db import connections, transaction
 from django.db.utils import ProgrammingError
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mestore.lib import sql
 
@@ -38,6 +41,28 @@ def test_a_value_is_a_parameter_and_never_text() -> None:
 
 def test_a_percent_sign_needs_no_care_without_parameters() -> None:
     assert sql.fetch_one("SELECT 'x' LIKE '%'") == (True,)
+
+
+@pytest.mark.parametrize("prepare", [False, True])
+def test_an_array_arrives_as_psycopg_would_send_the_list(prepare: bool) -> None:
+    texts = ["a", "", "null", "NULL", 'quote " and \\ and {a,b}', " é ", "line\nbreak", "%s", "'; --"]
+    ids = [uuid4(), uuid4()]
+    query = "SELECT %(texts)s::text[], %(ids)s::uuid[], %(numbers)s::bigint[], %(none)s::text[]"
+
+    given = {"texts": sql.array(texts), "ids": sql.array(ids), "numbers": sql.array([0, -1, 2**62])}
+    assert sql.fetch_one(query, {**given, "none": sql.array([])}, prepare=prepare) == (
+        texts, ids, [0, -1, 2**62], [],
+    )  # fmt: skip
+
+
+def test_an_array_takes_no_nul() -> None:
+    with pytest.raises(ValueError, match="NUL"):
+        sql.array(["a\x00b"])
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"])), max_size=4))
+def test_any_texts_come_back_from_an_array(texts: list[str]) -> None:
+    assert sql.fetch_one("SELECT %s::text[]", (sql.array(texts),)) == (texts,)
 
 
 def test_rows_come_as_tuples_and_none_when_there_is_none() -> None:

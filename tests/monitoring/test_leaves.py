@@ -57,6 +57,17 @@ def test_fast_writer_writes_what_the_standard_says(data: dict[str, Any]) -> None
     assert leaves._canonical(cleaned) == canonical.dumps(cleaned)
 
 
+@settings(deadline=None)
+@given(st.dictionaries(st.one_of(st.text(max_size=300), st.integers()), values, max_size=6))
+def test_members_are_cleaned_like_each_alone(data: dict[Any, Any]) -> None:
+    expected = {
+        leaves._text(str(name), leaves.MAX_LABEL): leaves._clean(item, 1) for name, item in data.items()
+    }
+
+    assert leaves._clean(data) == expected
+    assert leaves._clean(data) == expected
+
+
 @pytest.mark.parametrize(
     ("value", "written"),
     [

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
-from django.db import IntegrityError, OperationalError, ProgrammingError, connections, transaction
+from django.db import (
+    DatabaseError,
+    IntegrityError,
+    OperationalError,
+    ProgrammingError,
+    connections,
+    transaction,
+)
 from django.test.utils import CaptureQueriesContext
+from psycopg.pq import TransactionStatus
 
 from accounts.models import KnownDevice, Permission, User
 from mestore.lib import sql
@@ -140,6 +149,137 @@ def test_a_name_that_is_taken_already_still_answers() -> None:
     assert _by_id() == ("one", 10)
 
 
+def test_after_a_stale_plan_the_statement_is_prepared_anew() -> None:
+    _by_id()
+    _somebody_else("ALTER TABLE prepared_thing ALTER name TYPE varchar(40)")
+
+    _by_id()
+    assert not _prepared()
+    _by_id()
+    assert len(_prepared()) == 1
+
+
+def test_values_of_other_types_have_a_plan_of_their_own() -> None:
+    query = "SELECT pg_typeof(%s)::text"
+
+    for _ in range(2):
+        told = [sql.fetch_one(query, (value,), "owner", prepare=True) for value in (1, 2**40, True)]
+        assert told == [("smallint",), ("bigint",), ("boolean",)]
+    assert len(_prepared()) == 3
+
+
+def test_a_percent_sign_is_what_it_is_with_and_without_parameters() -> None:
+    for _ in range(2):
+        assert sql.fetch_one("SELECT '100%'", None, "owner", prepare=True) == ("100%",)
+        assert sql.fetch_one("SELECT '100%%' || %s::text", ("!",), "owner", prepare=True) == ("100%!",)
+        assert sql.fetch_all("SELECT '%%' || %(a)s::text", {"a": "b"}, "owner", prepare=True) == [("%b",)]
+
+
+def test_wrong_parameters_are_refused_and_the_statement_goes_on_working() -> None:
+    for wrong in ((), (1, 2), {"id": 1}):
+        with pytest.raises((ProgrammingError, TypeError)):
+            sql.fetch_one(BY_ID, wrong, "owner", prepare=True)
+        assert _by_id() == ("one", 10)
+
+
+def test_many_statements_are_planned_and_the_oldest_forgotten() -> None:
+    owner: Any = connections["owner"]
+    owner.ensure_connection()
+    owner.connection._prepared.prepared_max = 3
+
+    for _ in range(2):
+        for number in range(5):
+            query: Any = f"SELECT {number}, %s::text"
+            assert sql.fetch_one(query, ("x",), "owner", prepare=True) == (number, "x")
+    assert len(_prepared()) == 3
+    assert len(owner.connection._prepared._kept) == 3
+
+
+def test_what_is_kept_of_a_statement_holds_neither_values_nor_rows() -> None:
+    query = "SELECT repeat('x', 1000000), %s::text"
+    assert sql.fetch_one(query, ("y",), "owner", prepare=True) == ("x" * 1000000, "y")
+    raw: Any = connections["owner"].connection
+
+    assert [(kept.pgresult, query.params) for kept, query in raw._prepared._kept.values()] == [(None, None)]
+
+
+def test_fetching_from_a_statement_without_rows_is_refused() -> None:
+    statement = "UPDATE prepared_thing SET amount = %s"
+
+    with pytest.raises(ProgrammingError):
+        sql.fetch_one(statement, (1,), "owner", prepare=True)
+    with pytest.raises(ProgrammingError):
+        sql.fetch_all(statement, (1,), "owner", prepare=True)
+
+
+def test_a_broken_transaction_takes_no_prepared_statement() -> None:
+    with transaction.atomic(using="owner"):
+        with pytest.raises(ProgrammingError):
+            sql.fetch_one("SELECT nothing FROM nowhere", None, "owner", prepare=True)
+        with pytest.raises(DatabaseError, match="aborted"):
+            _by_id()
+        transaction.set_rollback(True, using="owner")
+        with pytest.raises(transaction.TransactionManagementError):
+            _by_id()
+    assert _by_id() == ("one", 10)
+
+
+def test_another_thread_may_not_send_on_this_connection() -> None:
+    owner: Any = connections["owner"]
+    _by_id()
+    refused: list[BaseException] = []
+
+    def send() -> None:
+        try:
+            owner.run_prepared(BY_ID, (1,), binary=False)
+        except DatabaseError as error:
+            refused.append(error)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    thread.join()
+
+    assert len(refused) == 1
+    assert "thread" in str(refused[0])
+
+
+def test_an_ended_session_is_an_operational_error_with_its_reason() -> None:
+    _by_id()
+    raw: Any = connections["owner"].connection
+    _somebody_else("SELECT pg_terminate_backend(%s, 60000)", raw.info.backend_pid)
+
+    with pytest.raises(OperationalError):
+        _by_id()
+    connections["owner"].close()
+    assert _by_id() == ("one", 10)
+
+
+def test_a_statement_that_takes_too_long_is_cancelled_by_the_server() -> None:
+    def sleep() -> None:
+        with transaction.atomic(using="owner"):
+            _run("SET LOCAL statement_timeout = '500ms'")
+            sql.fetch_one("SELECT pg_sleep(%s)", (600.0,), "owner", prepare=True)
+
+    with pytest.raises(OperationalError) as refused:
+        sleep()
+
+    assert getattr(refused.value.__cause__, "sqlstate", None) == "57014"
+    assert _by_id() == ("one", 10)
+
+
+def test_outside_of_autocommit_the_first_statement_begins_the_transaction() -> None:
+    owner = connections["owner"]
+    owner.ensure_connection()
+    raw: Any = owner.connection
+    raw.autocommit = False
+    try:
+        assert _by_id() == ("one", 10)
+        assert raw.info.transaction_status == TransactionStatus.INTRANS
+    finally:
+        raw.rollback()
+        raw.autocommit = True
+
+
 def test_writing_tells_how_many_rows() -> None:
     statement = "UPDATE prepared_thing SET amount = amount + %s WHERE id <= %s"
 
@@ -194,11 +334,11 @@ def test_without_the_setting_nothing_is_prepared_and_everything_answers() -> Non
     assert not _prepared()
 
 
-def _somebody_else(statement: Any) -> None:
+def _somebody_else(statement: Any, *values: Any) -> None:
     with psycopg.connect(
         connections["owner"].connection.info.dsn, autocommit=True, password=_password()
     ) as c:
-        c.execute(statement)
+        c.execute(statement, values or None)
 
 
 def _password() -> str:
