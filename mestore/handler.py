@@ -45,7 +45,7 @@ def is_program(request: HttpRequest) -> bool:
     return (
         not meta.get("HTTP_COOKIE")
         and "HTTP_AUTHORIZATION" in meta
-        and meta["HTTP_AUTHORIZATION"].lower().startswith(_WITH_TOKEN)
+        and meta["HTTP_AUTHORIZATION"][:7].lower().startswith(_WITH_TOKEN)
         and request.path.startswith(_INTERFACE)
     )
 

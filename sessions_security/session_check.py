@@ -7,11 +7,11 @@ Nothing of it is cached. When the database cannot be asked the answer is 503, ne
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
+from types import TracebackType
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -42,6 +42,7 @@ LIVE = """
 """What must hold for session `s` of account `u`. Every statement that asks for a live session repeats these
 words (SQL is not glued together here); a test compares them."""
 
+_ACCOUNT: Any = UserSession._meta.get_field("user")
 _USER_FIELDS = (
     "id", "email", "user_type", "nombre", "is_active", "account_verified", "email_verified", "phone_verified",
     "security_clearance_level", "department_id", "auth_epoch", "force_password_change", "source",
@@ -129,12 +130,11 @@ def by_token(session_id: UUID, user_id: UUID, *, address: str | None) -> UserSes
         row = sql.fetch_one(_SELECT_BEARER, (session_id, user_id), prepare=True)
     if row is None:
         return None
-    session, networks = _admitted(row), row[-1]
+    session, networks = _admitted(row, address=address), row[-1]
     if session is None:
         return None
     if session.client_id is not None and not address_allowed(address, networks):
         return None
-    seen_from(session, address)
     return session
 
 
@@ -156,13 +156,17 @@ def address_allowed(address: str | None, networks: Sequence[str]) -> bool:
     return _lies_in(address or "", tuple(networks))
 
 
-@contextlib.contextmanager
-def database_guard() -> Iterator[None]:
+class database_guard:  # noqa: N801 -- used like a function; as a generator it would cost twice as much
     """Turn "the database cannot be asked" into the 503 that this means for a security decision."""
-    try:
-        yield
-    except (OperationalError, InterfaceError) as exc:
-        raise errors.SecurityServiceFailure from exc
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, OperationalError | InterfaceError):
+            raise errors.SecurityServiceFailure from error
 
 
 @lru_cache(maxsize=4_096)
@@ -182,8 +186,11 @@ def _parsed(networks: tuple[str, ...]) -> tuple[ipaddress.IPv4Network | ipaddres
     return tuple(ipaddress.ip_network(network, strict=False) for network in networks)
 
 
-def _admitted(row: Sequence[Any]) -> UserSession | None:
-    """Return the session of `row` with what its account may do in it; None when it stands on a dead one."""
+def _admitted(row: Sequence[Any], *, address: str | None = None) -> UserSession | None:
+    """Return the session of `row` with what its account may do in it; None when it stands on a dead one.
+
+    `address` is where it is used from, as far as that is known yet (`seen_from`).
+    """
     session = _session(row)
     end = len(_USER_FIELDS) + len(_SESSION_FIELDS)
     session.impersonator_id, origin_id = row[end], row[end + 1]
@@ -200,7 +207,8 @@ def _admitted(row: Sequence[Any]) -> UserSession | None:
                 return None
             grants.see(impersonator, Access(second_factor=True, address=session.address or None))
             limit = grants.effective(impersonator)
-    grants.see(session.user, Access(second_factor=session.proved_second_factor(), limit=limit))
+    factor = session.proved_second_factor()
+    grants.see(session.user, Access(address=address, second_factor=factor, limit=limit))
     return session
 
 
@@ -217,7 +225,7 @@ def _session(row: Sequence[Any]) -> UserSession:
     split = len(_USER_FIELDS)
     user = load(User, _USER_FIELDS, row[:split])
     session = load(UserSession, _SESSION_FIELDS, row[split : split + len(_SESSION_FIELDS)])
-    session.user = user
+    _ACCOUNT.set_cached_value(session, user)  # what `session.user = user` does once it has checked the kind
     return session
 
 

@@ -110,6 +110,15 @@ class TestInRedis:
         assert len(stored) == 2
         assert not any(b"ana@" in key or b"203.0" in key for key in stored)
 
+    def test_names_in_redis_are_made_with_the_key_in_force(self, settings: Any) -> None:
+        before = throttle._key(MINUTE, "ana@example.co")
+        ring = settings.MESTORE_MASTER_KEYS
+        settings.MESTORE_MASTER_KEYS = {"another": b"\x07" * 32, **ring}
+
+        assert throttle._key(MINUTE, "ana@example.co") != before
+        settings.MESTORE_MASTER_KEYS = ring
+        assert throttle._key(MINUTE, "ana@example.co") == before
+
     def test_the_tightest_of_several_limits_is_told(self) -> None:
         assert hit([(MINUTE, "a"), (HOUR, "a")]).limit_name == "hour"
         take(2, (HOUR, "a"))

@@ -10,6 +10,7 @@ import pytest
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 
 from mestore import wsgi
+from mestore.handler import Handler
 
 
 def request_environ(**more: Any) -> dict[str, Any]:
@@ -95,7 +96,7 @@ def test_ordinary_content_types_are_left_alone(content_type: str, monkeypatch: p
 def test_server_is_told_every_header_and_cookie(path: str) -> None:
     """As Django's own handler tells them; what differs from answer to answer, by name."""
     told: list[dict[str, str]] = []
-    for handler in (wsgi.Handler(), WSGIHandler()):
+    for handler in (Handler(), WSGIHandler()):
         start: Any = lambda _status, headers: told.append(dict(headers))  # noqa: E731 -- two of a kind
         answer: Any = handler(request_environ(PATH_INFO=path), start)
         b"".join(answer)
