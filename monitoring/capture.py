@@ -65,13 +65,16 @@ class CaptureTable(Operation):
         personal: Iterable[str] = (),
         secret: Iterable[str] = (),
         ignored: Iterable[str] = (),
+        told: tuple[str, str] | None = None,
         instead_of: CaptureTable | None = None,
     ) -> None:
         """`key`: the columns that name a row; `subject`: the column that says whose the personal values are.
 
+        `told`: type and target of the event by which the service itself tells of an insert, in its transaction.
         Raise ValueError for a column that is declared twice, and for a key that people may not see.
         """
         self.table = table
+        self.told = told
         self.instead_of = instead_of
         self.declaration = _declaration(
             table, [key] if isinstance(key, str) else list(key), subject,
