@@ -10,8 +10,8 @@ class MonitoringConfig(AppConfig):
     def ready(self) -> None:
         """Say where people's data keys stand, for the rotation of the master key, and note who reads.
 
-        The sequencer, the watch over guards and the reconciliation of rows run in the worker alone; what they raise is looked at
-        elsewhere, so their rules are declared in every process.
+        The sequencer, the watch over guards and the reconciliation of rows run in the worker alone; what they
+        raise is looked at elsewhere, so their rules are declared in every process.
         """
         from mestore.lib import resealing
         from mestore.lib.console import reading as pages

@@ -70,7 +70,7 @@ class CaptureTable(Operation):
     ) -> None:
         """`key`: the columns that name a row; `subject`: the column that says whose the personal values are.
 
-        `told`: type and target of the event by which the service itself tells of an insert, in its transaction.
+        `told`: type and target of the event by which the service tells of an insert, in its transaction.
         Raise ValueError for a column that is declared twice, and for a key that people may not see.
         """
         self.table = table

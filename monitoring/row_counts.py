@@ -37,12 +37,14 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND c.
 _LOCK = "LOCK TABLE {table} IN ACCESS SHARE MODE"
 _TOLD = """
 CREATE TEMPORARY TABLE audit_row_told (
-    watched text NOT NULL, key text, bucket int, kind text NOT NULL, xid xid8 NOT NULL, at timestamptz NOT NULL
+    watched text NOT NULL, key text, bucket int, kind text NOT NULL, xid xid8 NOT NULL,
+    at timestamptz NOT NULL
 ) ON COMMIT DROP
 """
 _COLLECT = """
 INSERT INTO audit_row_told (watched, key, bucket, kind, xid, at)
-SELECT n.watched, e.target_id, (get_byte(h.hash, 0) * 256 + get_byte(h.hash, 1)) %% 1024, n.kind, e.xid, e.occurred_at
+SELECT n.watched, e.target_id, (get_byte(h.hash, 0) * 256 + get_byte(h.hash, 1)) %% 1024,
+       n.kind, e.xid, e.occurred_at
 FROM audit_event e
 JOIN unnest(%(types)s::text[], %(targets)s::text[], %(watched)s::text[], %(kinds)s::text[])
     AS n (type, target, watched, kind) ON n.type = e.type AND n.target = e.target_type
@@ -53,7 +55,8 @@ _INDEX = "CREATE INDEX ON audit_row_told (watched, key)"
 _ANALYZE = "ANALYZE audit_row_told"
 # Of one row and transaction: every insert that was captured, else the one that the service itself told.
 _MOVED = """
-SELECT bucket, sum(CASE WHEN inserts > 0 THEN inserts WHEN is_told THEN 1 ELSE 0 END)::bigint, sum(deletes)::bigint
+SELECT bucket, sum(CASE WHEN inserts > 0 THEN inserts WHEN is_told THEN 1 ELSE 0 END)::bigint,
+       sum(deletes)::bigint
 FROM (
     SELECT bucket, count(*) FILTER (WHERE kind = 'insert') AS inserts, bool_or(kind = 'told') AS is_told,
            count(*) FILTER (WHERE kind = 'delete') AS deletes
@@ -74,7 +77,8 @@ FROM (
     CROSS JOIN LATERAL (SELECT CASE WHEN cardinality(%(key)s::text[]) = 1 THEN r.row ->> (%(key)s::text[])[1]
         ELSE (SELECT string_agg(r.row ->> n.name, '/' ORDER BY n.place)
               FROM unnest(%(key)s::text[]) WITH ORDINALITY AS n (name, place)) END AS key OFFSET 0) AS k
-    CROSS JOIN LATERAL (SELECT sha256(convert_to(k.key, 'UTF8')) AS hash) AS h
+    CROSS JOIN LATERAL (SELECT sha256(convert_to(k.key, 'UTF8')) AS hash OFFSET 0) AS h
+    OFFSET 0
 ) AS rows GROUP BY bucket
 """
 # A row knows which transaction wrote it, by the lower half of its number: those since the snapshot, or later.
@@ -92,7 +96,8 @@ CROSS JOIN LATERAL (SELECT CASE WHEN cardinality(%(key)s::text[]) = 1 THEN r.row
           FROM unnest(%(key)s::text[]) WITH ORDINALITY AS n (name, place)) END AS key OFFSET 0) AS k
 CROSS JOIN LATERAL (SELECT sha256(convert_to(k.key, 'UTF8')) AS hash) AS h
 WHERE (get_byte(h.hash, 0) * 256 + get_byte(h.hash, 1)) %% 1024 = ANY(%(buckets)s)
-  AND NOT EXISTS (SELECT FROM audit_row_told o WHERE o.watched = %(table)s AND o.key = k.key AND o.kind <> 'delete')
+  AND NOT EXISTS (
+    SELECT FROM audit_row_told o WHERE o.watched = %(table)s AND o.key = k.key AND o.kind <> 'delete')
 ORDER BY k.key LIMIT %(most)s
 """
 
@@ -169,22 +174,22 @@ def present() -> list[str]:
 def lock(tables: Iterable[str]) -> None:
     """Let nobody truncate or alter a table until the transaction ends: what that does ignores snapshots.
 
-    For the beginning of a transaction, before its snapshot. Who reads and writes rows does not wait; reading a
-    table keeps the same lock. Raises django.db.Error when somebody has a table for longer than `lock_timeout`.
+    For the beginning of a transaction, before its snapshot. Who reads and writes rows does not wait; reading
+    a table keeps the same lock. Raises django.db.Error when somebody has one for longer than `lock_timeout`.
     """
     for table in tables:
         sql.execute(sql.compose(_LOCK, table=("public", table)))
 
 
 def declared() -> list[Declared]:
-    """Return the tables that this release watches and that are here, by name; what triggers say now is no matter."""
+    """Return the tables that this release watches and that are here, whatever triggers say now; by name."""
     operations = guards.captures()
-    columns = dict(sql.fetch_all(_COLUMNS, (sorted(operations),)))
+    columns: dict[str, list[str]] = dict(sql.fetch_all(_COLUMNS, (sorted(operations),)))
     return [_declared(operations[table], columns[table]) for table in sorted(columns)]
 
 
 def collect(tables: Iterable[Declared], *, since: dt.datetime | None, snapshot: str) -> None:
-    """Gather what the trail tells since a snapshot in a table of this transaction; nothing without `since`."""
+    """Gather, in a table of this transaction, what the trail tells since a snapshot; nothing for None."""
     sql.execute(_TOLD)
     if since is not None:
         named = [one for table in tables for one in _names(table)]
@@ -243,7 +248,8 @@ def gap(before: Counted, now: Counted, told: Moved) -> Gap:
 def untold(table: Declared, where: Sequence[int], *, snapshot: str) -> list[str]:
     """Return keys of rows in these buckets that were written since, without an event; at most SHOWN."""
     values: dict[str, Any] = {
-        "table": table.table, "key": list(table.key), "buckets": list(where), "snapshot": snapshot, "most": SHOWN,
+        "table": table.table, "key": list(table.key), "buckets": list(where), "snapshot": snapshot,
+        "most": SHOWN,
     }  # fmt: skip
     return [str(key) for (key,) in sql.fetch_all(sql.compose(_UNTOLD, table=("public", table.table)), values)]
 

@@ -1,8 +1,8 @@
-"""Reconciling the rows of watched tables with the trail: did anything come, go or change that it does not tell?
+"""Reconciling the rows of watched tables with the trail: did any come, go or change that it does not tell of?
 
-A trigger that was off for a moment, a row changed meanwhile and the trigger on again leave guards as they were
-and no event. What they cannot leave as it was is the table: since the last reconciliation it must have gained
-and lost exactly the rows that the trail tells, and kept every value that the trail does not tell of.
+A trigger that was off for a moment, a row changed meanwhile and the trigger on again leave guards as they
+were, and no event. What they cannot leave as it was is the table: since the last reconciliation it must have
+gained and lost exactly the rows that the trail tells, and kept every value that the trail does not tell of.
 
 Three comparisons, in one snapshot and without a lock that anybody waits for but who alters a table:
 
@@ -83,7 +83,7 @@ class Result:
 
 
 def reconcile(*, by: Actor) -> Result:
-    """Compare every watched table with the trail since the last time; what is found is kept, told and signalled.
+    """Compare every watched table with the trail since the last time; what is found is kept and told.
 
     May run twice at once: both compare with the same one before. Raises row_counts.LaterRelease,
     django.db.Error when it cannot run, RuntimeError within a transaction.
@@ -157,11 +157,11 @@ def _note_gap(table: Declared, found: row_counts.Gap, snapshot: str, result: Res
         return
     named = tuple(row_counts.untold(table, found.buckets, snapshot=snapshot))
     words = [
-        f"{many} {word}"
-        for many, word in (
-            (found.more, "rows more than the trail tells"),
-            (found.fewer, "rows fewer than the trail tells"),
-            (found.changed, "places where values changed and the trail tells of nothing"),
+        f"{many} {noun if many == 1 else noun + 's'} {rest}"
+        for many, noun, rest in (
+            (found.more, "row", "more than the trail tells"),
+            (found.fewer, "row", "fewer than the trail tells"),
+            (found.changed, "place", "where values changed and the trail tells of nothing"),
         )
         if many
     ]
@@ -185,7 +185,8 @@ def _keep(
     """Write to the table; a table that cannot be written hides nothing."""
     said = {
         "v": 1, "id": str(result.id), "taken_at": moment.at.isoformat(), "cluster": moment.cluster,
-        "snapshot": moment.snapshot, "compared_with": str(last.id) if last is not None else None,
+        "snapshot": moment.snapshot, "xid": moment.xid,
+        "compared_with": str(last.id) if last is not None else None,
         "since": result.since.isoformat() if result.since is not None else None, "tables": result.tables,
         "rows": result.rows, "compared": result.compared, "differences": as_json(result.differences),
         "notes": result.notes, "actor": by.label or by.id or by.kind,

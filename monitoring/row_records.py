@@ -1,4 +1,4 @@
-"""Reconciliations as they are kept: what was counted, what was found, under a MAC that the database cannot make.
+"""Reconciliations as they are kept: what was counted and found, under a MAC that the database cannot make.
 
 The one that counts as the last is the newest of ours, of this cluster, whose snapshot is not in the future: a
 dump that was restored elsewhere brings records of other transactions. That none was taken away is told by the
@@ -34,17 +34,20 @@ OLDEST: Final = dt.timedelta(days=300)
 
 _BUCKET = struct.Struct(">HI8s")
 _NOW = """
-SELECT clock_timestamp(), pg_current_snapshot()::text, (SELECT system_identifier::text FROM pg_control_system())
+SELECT clock_timestamp(), pg_current_snapshot()::text,
+       (SELECT system_identifier::text FROM pg_control_system()), pg_current_xact_id()::text::bigint
 """
 _NEWEST = "SELECT id, taken_at, said, mac FROM audit_reconciliation ORDER BY taken_at DESC LIMIT %s"
 _COUNTED = "SELECT counted FROM audit_reconciliation WHERE id = %s"
 _TOLD = """
-SELECT e.target_id, EXISTS (SELECT FROM audit_reconciliation r WHERE r.id::text = e.target_id) FROM audit_event e
-WHERE e.type IN ('audit.reconciled', 'audit.reconciliation_failed') AND e.target_type = 'audit_reconciliation'
+SELECT e.target_id, EXISTS (SELECT FROM audit_reconciliation r WHERE r.id::text = e.target_id)
+FROM audit_event e
+WHERE e.type IN ('audit.reconciled', 'audit.reconciliation_failed') AND e.target_id <> ''
 ORDER BY e.occurred_at DESC, e.id DESC LIMIT 1
 """
 _KEEP = """
-INSERT INTO audit_reconciliation (id, taken_at, differences, said, counted, mac) VALUES (%s, %s, %s, %s, %s, %s)
+INSERT INTO audit_reconciliation (id, taken_at, differences, said, counted, mac)
+VALUES (%s, %s, %s, %s, %s, %s)
 """
 
 
@@ -55,6 +58,8 @@ class Moment:
     at: dt.datetime
     snapshot: str
     cluster: str
+    xid: int
+    """The transaction itself: one with a higher number began to write after this moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +131,7 @@ def keep(record: Record, tables: Mapping[str, Counted]) -> None:
     counted = _packed(tables)
     said = _canonical({**record.said, "counted": hashlib.sha256(counted).hexdigest()})
     tag = crypto.mac(said, purpose=MAC_PURPOSE)
-    sql.execute(
-        _KEEP, (record.id, record.taken_at, len(record.said["differences"]), said, counted, tag)
-    )
+    sql.execute(_KEEP, (record.id, record.taken_at, len(record.said["differences"]), said, counted, tag))
 
 
 def code(*, is_good: bool) -> str:
@@ -144,9 +147,9 @@ def _compare_with(here: list[Record], found: Before) -> None:
         found.faults.append(f"what the reconciliation {last.id} counted was changed")
         found.note = "rows are counted anew from here"
         return
-    # Who was open then had not begun when an earlier one was taken whose snapshot ends before theirs.
+    # Whoever was open then began after an earlier one, if that had its own number before all of them.
     oldest = _ends(last.snapshot)[0]
-    known = next((one for one in here if _ends(one.snapshot)[1] <= oldest), None)
+    known = next((one for one in here if int(one.said["xid"]) <= oldest), None)
     found.since = (last.taken_at - LONGEST_OPEN) if known is None else (known.taken_at - CLOCKS)
     found.last, found.tables = last, _unpacked(counted)
 
@@ -158,7 +161,7 @@ def _is_of(record: Record, moment: Moment) -> bool:
 
 
 def _ends(snapshot: str) -> tuple[int, int]:
-    """The first transaction that was open, and the first that had not begun."""
+    """The first transaction that was open, and the first after all that had ended."""
     first, last, *_open = snapshot.split(":")
     return int(first), int(last)
 
@@ -177,14 +180,9 @@ def _canonical(said: Mapping[str, Any]) -> bytes:
 
 def _packed(tables: Mapping[str, Counted]) -> bytes:
     said = {
-        name: {
-            "rows": one.rows, "columns": list(one.columns),
-            "buckets": base64.b64encode(
-                b"".join(_BUCKET.pack(number, rows, digest) for number, (rows, digest) in sorted(one.buckets.items()))
-            ).decode(),
-        }
+        name: {"rows": one.rows, "columns": list(one.columns), "buckets": _text(one.buckets)}
         for name, one in tables.items()
-    }  # fmt: skip
+    }
     return zlib.compress(_canonical(said))
 
 
@@ -194,6 +192,11 @@ def _unpacked(counted: bytes) -> dict[str, Counted]:
         name: Counted(one["rows"], tuple(one["columns"]), _buckets(base64.b64decode(one["buckets"])))
         for name, one in said.items()
     }
+
+
+def _text(buckets: Mapping[int, Bucket]) -> str:
+    packed = (_BUCKET.pack(number, rows, digest) for number, (rows, digest) in sorted(buckets.items()))
+    return base64.b64encode(b"".join(packed)).decode()
 
 
 def _buckets(packed: bytes) -> dict[int, Bucket]:

@@ -50,7 +50,8 @@ FROM chosen c LEFT JOIN LATERAL (
     SELECT DISTINCT ON (m.name) m.name, m.matches FROM (
         SELECT n.id, n.occurred_at, n.type, convert_from(n.canon, 'UTF8')::jsonb -> 'data' AS data,
                count(*) FILTER (WHERE n.type <> 'capture.update') OVER (
-                   ORDER BY n.occurred_at DESC, n.id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS ends
+                   ORDER BY n.occurred_at DESC, n.id DESC
+                   ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS ends
         FROM (
             SELECT e.id, e.occurred_at, e.type, e.canon FROM audit_event e
             WHERE e.target_type = %(name)s AND e.target_id = c.key
@@ -61,7 +62,8 @@ FROM chosen c LEFT JOIN LATERAL (
     CROSS JOIN LATERAL (
         SELECT p.key AS name, CASE
             WHEN p.value ? 'after_sha256'
-            THEN p.value ->> 'after_sha256' = encode(sha256(convert_to((c.row -> p.key)::text, 'UTF8')), 'hex')
+            THEN p.value ->> 'after_sha256'
+                = encode(sha256(convert_to((c.row -> p.key)::text, 'UTF8')), 'hex')
             ELSE coalesce(p.value -> 'after', 'null') = c.row -> p.key END AS matches
         FROM jsonb_each(e.data -> 'changes') AS p
         UNION ALL

@@ -20,7 +20,7 @@ examples:
 
 A worker need not run. The first time rows are counted, and compared from then on.
 
-exit codes: 0 the trail tells of everything, 1 it does not (the tables are named), 2 the comparison could not run
+exit codes: 0 the trail tells of everything, 1 it does not (tables are named), 2 the comparison could not run
 """
 
 
@@ -41,9 +41,13 @@ class Command(BaseCommand):
         try:
             result = row_reconciliation.reconcile(by=actor.system("audit_reconcile"))
         except row_counts.LaterRelease as error:
-            raise CommandError("The database was migrated by a later release: run its command.", returncode=2) from error
+            raise CommandError(
+                "The database was migrated by a later release: run its command.", returncode=2
+            ) from error
         except (DatabaseError, InterfaceError) as error:
-            raise CommandError(f"The comparison could not run: {type(error).__name__}", returncode=2) from error
+            raise CommandError(
+                f"The comparison could not run: {type(error).__name__}", returncode=2
+            ) from error
         if options["json"]:
             self.stdout.write(json.dumps(_as_json(result)))
         else:
@@ -58,8 +62,8 @@ class Command(BaseCommand):
             self.stdout.write(f"note: {note}")
         since = f"since {result.since.isoformat()}" if result.since is not None else "for the first time"
         self.stdout.write(
-            f"{result.tables} tables, {result.rows:,} rows, {result.compared:,} of them compared with the trail, "
-            f"{since}: {'good' if result.is_good else 'NOT GOOD'}"
+            f"{result.tables} tables, {result.rows:,} rows, {result.compared:,} of them compared with the "
+            f"trail, {since}: {'good' if result.is_good else 'NOT GOOD'}"
         )
 
 
