@@ -40,6 +40,7 @@ def figure(records: Sequence[Record], moment: dt.datetime) -> Panel:
     if last.said["since"] is None:
         detail += "; " + _("counted for the first time")
     untold = ngettext("%(many)s difference", "%(many)s differences", wrong) % {"many": display.number(wrong)}
+    begun_anew = last.said["since"] is None and len(records) > 1
     is_old = moment - last.taken_at > row_reconciliation.OLD
     return Panel(
         title=title,
@@ -47,7 +48,7 @@ def figure(records: Sequence[Record], moment: dt.datetime) -> Panel:
         detail=detail,
         source=SOURCE,
         as_of=last.taken_at,
-        state=State.CRITICAL if wrong else State.WARNING if is_old else State.GOOD,
+        state=State.CRITICAL if wrong else State.WARNING if is_old or begun_anew else State.GOOD,
     )
 
 

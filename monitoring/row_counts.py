@@ -77,7 +77,7 @@ FROM (
     CROSS JOIN LATERAL (SELECT CASE WHEN cardinality(%(key)s::text[]) = 1 THEN r.row ->> (%(key)s::text[])[1]
         ELSE (SELECT string_agg(r.row ->> n.name, '/' ORDER BY n.place)
               FROM unnest(%(key)s::text[]) WITH ORDINALITY AS n (name, place)) END AS key OFFSET 0) AS k
-    CROSS JOIN LATERAL (SELECT sha256(convert_to(k.key, 'UTF8')) AS hash OFFSET 0) AS h
+    CROSS JOIN LATERAL (SELECT sha256(convert_to(k.key, 'UTF8')) AS hash) AS h
     OFFSET 0
 ) AS rows GROUP BY bucket
 """
