@@ -7,16 +7,20 @@ import datetime as dt
 
 import psycopg
 import pytest
+from django.conf import settings
+from psycopg.sql import SQL, Identifier
 
 from accounts.models import User
 from monitoring import readiness, row_records
-from monitoring.models import AuditEvent
+from monitoring.models import AuditEvent, Signal
 from tests.monitoring import reconciling
-from tests.monitoring.reconciling import PERMISSION, reconcile, tables, untold
+from tests.monitoring.reconciling import PERMISSION, RULE, reconcile, tables, untold
 
 pytestmark = pytest.mark.django_db(databases=["default", "audit"], transaction=True)
 
 TABLE = "audit_reconciliation"
+REVOKE = SQL("REVOKE INSERT ON audit_reconciliation FROM {role}")
+GRANT = SQL("GRANT INSERT ON audit_reconciliation TO {role}")
 
 
 @pytest.fixture
@@ -115,6 +119,22 @@ def test_nobody_changes_a_record(people: list[User], app_dsn: str, owner_dsn: st
         runtime.execute(statement.encode())
     with psycopg.connect(owner_dsn) as owner, pytest.raises(psycopg.errors.RestrictViolation):
         owner.execute(statement.encode())
+
+
+def test_a_table_that_cannot_be_written_hides_nothing(people: list[User], superuser_dsn: str) -> None:
+    role = Identifier(str(settings.DATABASES["default"]["USER"]))
+    with untold(superuser_dsn, "accounts_permission") as superuser:
+        superuser.execute(PERMISSION)
+        superuser.execute(REVOKE.format(role=role))
+        try:
+            found = reconcile()
+        finally:
+            superuser.execute(GRANT.format(role=role))
+
+    assert (found.is_kept, tables(found)) == (False, {"accounts_permission"})
+    assert Signal.objects.filter(rule=RULE).exists()
+    assert AuditEvent.objects.get(type="audit.reconciliation_failed").target_id in {None, ""}
+    assert tables(reconcile()) == {"accounts_permission"}  # nobody keeps that it was told
 
 
 @pytest.mark.parametrize("changed", [{"cluster": "7000000000000000000"}, {"snapshot": "9:9:"}], ids=str)
