@@ -26,6 +26,7 @@ from monitoring import (
     integrity,
     integrity_figures,
     integrity_months,
+    integrity_rows,
     retirement,
     verification_jobs,
 )
@@ -122,7 +123,7 @@ def page(request: HttpRequest) -> HttpResponseBase:
     """The whole page."""
     demand(request)
     now, words, runs = integrity.standing(), cosigning.last_words(), integrity_figures.read_runs()
-    months = retirement.months()
+    months, rows = retirement.months(), integrity_rows.read()
     return shown(
         request,
         "console/integrity.html",
@@ -131,6 +132,7 @@ def page(request: HttpRequest) -> HttpResponseBase:
         has_no_witness=not words,
         figures=[
             *integrity_figures.figures(request, now, words, runs),
+            integrity_rows.figure(rows, timezone.now()),
             integrity_months.figure(months, timezone.now()),
         ],
         charts=integrity_figures.drawn(runs),
@@ -140,6 +142,7 @@ def page(request: HttpRequest) -> HttpResponseBase:
         tables=[
             integrity_figures.witnesses_table(words),
             integrity_figures.runs_table(runs),
+            integrity_rows.table(rows),
             integrity_months.table(months),
             *integrity_figures.ended_tables(),
         ],

@@ -502,6 +502,14 @@ AUDIT_VERIFICATION_FAILED: Final = _event(
     "audit.verification_failed", Category.AUDIT, _FAILURE,
     "Verifying the log found something that is not as it was signed.", retention=_FOR_EVER,
 )  # fmt: skip
+AUDIT_RECONCILED: Final = _event(
+    "audit.reconciled", Category.AUDIT, _SUCCESS,
+    "Rows of watched tables were compared with what the trail tells of them.", retention=_LONG,
+)  # fmt: skip
+AUDIT_RECONCILIATION_FAILED: Final = _event(
+    "audit.reconciliation_failed", Category.AUDIT, _FAILURE,
+    "Rows of watched tables came, went or changed, and the trail does not tell of it.", retention=_FOR_EVER,
+)  # fmt: skip
 AUDIT_REQUEUED: Final = _event(
     "audit.requeued", Category.AUDIT, _SUCCESS,
     "An event that had been taken out of the queue of the log was put back by a person.",

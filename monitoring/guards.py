@@ -101,15 +101,19 @@ def expected_bodies() -> dict[str, frozenset[str]]:
     return {name: frozenset(bodies.values()) for name, bodies in found.items()}
 
 
-@lru_cache(maxsize=1)
-def _declarations() -> dict[str, dict[str, Any]]:
+def captures() -> dict[str, capture.CaptureTable]:
     """Return how the newest migration declared each watched table."""
     return {
-        operation.table: operation.declaration
+        operation.table: operation
         for migration in _in_order()
         for operation in migration.operations
         if isinstance(operation, capture.CaptureTable)
     }
+
+
+@lru_cache(maxsize=1)
+def _declarations() -> dict[str, dict[str, Any]]:
+    return {table: operation.declaration for table, operation in captures().items()}
 
 
 @lru_cache(maxsize=1)

@@ -23,7 +23,7 @@ STATEMENT_TIMEOUT = "400ms"
 
 _append_only: set[str] = {
     "audit_event", "audit_leaf", "audit_checkpoint", "audit_cosignature", "audit_ended_log",
-    "audit_receipt_match", "audit_personal", "audit_archive", "audit_retirement",
+    "audit_receipt_match", "audit_personal", "audit_archive", "audit_retirement", "audit_reconciliation",
 }  # fmt: skip
 
 WARNINGS = frozenset({"audit"})

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from monitoring import alerts, cosigning, metrics, pipeline, receipt_matching, sequencer
+from monitoring import alerts, cosigning, metrics, pipeline, receipt_matching, row_reconciliation, sequencer
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = [
     sequencer.DAMAGED, sequencer.UNEXPLAINED, cosigning.SHRANK, receipt_matching.WITHOUT_LEAF,
     receipt_matching.AROUND, pipeline.BEHIND, pipeline.UNSIGNED, pipeline.SILENT, pipeline.UNWATCHED,
-    pipeline.SPOOLED,
+    pipeline.SPOOLED, row_reconciliation.UNTOLD,
 ]  # fmt: skip
 WORDS = {alerts.Severity.INFO: "information"}
 
