@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, LiteralString
 from uuid import uuid4
 
 import psycopg
@@ -25,6 +25,7 @@ from monitoring import capture, context
 from monitoring.models import AuditEvent
 from tests.factories.accounts import VendorFactory
 from tests.finance.conftest import MACHINE, form, item
+from tests.monitoring.reconciling import reconcile, untold
 
 pytestmark = pytest.mark.django_db(databases=["default", "audit"], transaction=True)
 Body = Callable[..., dict[str, Any]]
@@ -120,6 +121,40 @@ class TestOfTheService:
         made = Order.objects.bulk_create(copies)
 
         assert captured("capture.insert", "finance_order") == sorted(str(one.pk) for one in made)
+
+
+class TestReconciled:
+    """A row that was told is compared with the event that told of it."""
+
+    def test_told_rows_are_what_the_trail_says(self, order_body: Body) -> None:
+        reconcile()
+        placed(order_body())
+        assert reconcile().differences == []
+        assert reconcile().differences == []
+
+    @pytest.mark.parametrize(
+        ("table", "column", "change"),
+        [
+            ("finance_order", "courier", "UPDATE finance_order SET courier = 'nobody'"),
+            (
+                "finance_commission",
+                "commission_type",
+                "UPDATE finance_commission SET commission_type = 'PREMIUM'",
+            ),
+        ],
+    )
+    def test_what_changed_in_the_dark_since_it_was_told_is_named(
+        self, order_body: Body, superuser_dsn: str, table: str, column: str, change: LiteralString
+    ) -> None:
+        reconcile()
+        placed(order_body())
+        with untold(superuser_dsn, table) as superuser:
+            superuser.execute(change)
+
+        (one,) = reconcile().differences
+
+        key = str((Order if column == "courier" else Commission).objects.get().pk)
+        assert (one.table, one.rows, one.what.partition(":")[0]) == (table, (key,), column)
 
 
 @dataclass(frozen=True)
