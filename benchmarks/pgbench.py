@@ -2,8 +2,8 @@
 
 The same rows as a sale of ours: idempotency key with its answer, order, item, payment, commission with its
 terms, ledger entry with five transfers, three audit events with their places in the queue; with the
-same indexes, foreign keys and triggers, which capture the order and the commission and who wrote them as they
-do for ours; over TLS, durable. A test holds the tables and their numbers of rows together.
+same indexes, foreign keys and triggers, to which the events tell of order and commission as ours do; over
+TLS, durable. A test holds the tables and their numbers of rows together.
 """
 
 from __future__ import annotations
@@ -48,16 +48,29 @@ SELECT book_id AS vendor, clearing, pending, fee, fee_tax, shipping, tax, gen_ra
        gen_random_uuid() AS commission, gen_random_uuid() AS recorded, gen_random_uuid() AS calculated
 FROM bench_vendor WHERE n = :n \\gset
 BEGIN;
-SELECT set_config('mestore.ctx', '{"kind": "system", "id": "pgbench", "address": "203.0.113.7"}', true);
+SELECT set_config('mestore.ctx', '{"kind": "system", "id": "pgbench", "address": "203.0.113.7"}', true),
+       set_config('timezone', 'UTC', true);
 INSERT INTO finance_idempotencykey (scope, key, request_hash, status, body)
 VALUES ('pgbench', :r::text, sha256('request'), 201,
     decode(repeat('0102030405060708090a0b0c0d0e0f', 80), 'hex'));
-INSERT INTO finance_order (order_number, source, external_reference, buyer_reference, currency, status,
-    subtotal_minor, tax_minor, shipping_minor, total_minor, shipping_name, shipping_phone, shipping_address,
-    shipping_city, shipping_state, placed_at, confirmed_at)
-VALUES ('P' || :r, 'pgbench', :r::text, 'buyer', 'COP', 'confirmed', 10000000, 1900000, 1500000, 13400000,
-    'A buyer', '+573001234567', 'Calle 1 2-3', 'Bogota', 'DC', now(), now())
-RETURNING id AS sale \\gset
+WITH placed AS (
+    INSERT INTO finance_order (order_number, source, external_reference, buyer_reference, currency, status,
+        subtotal_minor, tax_minor, shipping_minor, total_minor, shipping_name, shipping_phone,
+        shipping_address, shipping_city, shipping_state, placed_at, confirmed_at)
+    VALUES ('P' || :r, 'pgbench', :r::text, 'buyer', 'COP', 'confirmed', 10000000, 1900000, 1500000,
+        13400000, 'A buyer', '+573001234567', 'Calle 1 2-3', 'Bogota', 'DC', now(), now())
+    RETURNING *
+), told AS (
+    INSERT INTO audit_event (id, occurred_at, type, outcome, actor_kind, actor_id, target_type, target_id,
+        canon, writer_mac, leaf_hash)
+    SELECT :recorded::uuid, now(), 'order.recorded', 'SUCCESS', 'system', 'pgbench', 'order', p.id::text,
+           canon, sha256('mac'), sha256('\\x00'::bytea || canon)
+    FROM placed p, convert_to(jsonb_build_object('data', jsonb_build_object('row', jsonb_strip_nulls(
+        to_jsonb(p) - '{source_digest,buyer_reference,shipping_name,shipping_phone,shipping_email,'
+        'shipping_address,shipping_city,shipping_state,shipping_postal_code,shipping_country,notes,'
+        'shipping_events,cancellation_reason,updated_at}'::text[])))::text, 'UTF8') AS canon
+)
+SELECT id AS sale FROM placed \\gset
 INSERT INTO finance_orderitem (order_id, line, product_id, vendor_id, name, unit_price_minor, quantity,
     line_total_minor, shipping_minor, commission_minor, rate_ppm, rule_hash, rounding)
 VALUES (:sale, 1, 'product', :vendor::uuid, 'A thing', 10000000, 1, 10000000, 1500000, 500000, 50000,
@@ -75,20 +88,28 @@ VALUES (:vendor::uuid, :entry::uuid, 1, :clearing::bigint, :pending::bigint, 'CO
        (:vendor::uuid, :entry::uuid, 3, :clearing::bigint, :fee_tax::bigint, 'COP', 95000),
        (:vendor::uuid, :entry::uuid, 4, :clearing::bigint, :shipping::bigint, 'COP', 1500000),
        (:vendor::uuid, :entry::uuid, 5, :clearing::bigint, :tax::bigint, 'COP', 1900000);
-INSERT INTO finance_commission (id, commission_number, order_id, vendor_id, currency, order_amount_minor,
-    rate_ppm, commission_amount_minor, vendor_amount_minor, commission_type, entry_id, rule_hash,
-    rule_snapshot, rounding, fee_tax_minor, calculated_at)
-VALUES (:commission::uuid, 'P' || :r, :sale, :vendor::uuid, 'COP', 10000000, 50000, 500000, 9500000,
-    'STANDARD', :entry::uuid, sha256('terms'), repeat('{"terms of usual length"}', 28), 'half_up', 95000,
-    now());
+WITH earned AS (
+    INSERT INTO finance_commission (id, commission_number, order_id, vendor_id, currency, order_amount_minor,
+        rate_ppm, commission_amount_minor, vendor_amount_minor, commission_type, entry_id, rule_hash,
+        rule_snapshot, rounding, fee_tax_minor, calculated_at)
+    VALUES (:commission::uuid, 'P' || :r, :sale, :vendor::uuid, 'COP', 10000000, 50000, 500000, 9500000,
+        'STANDARD', :entry::uuid, sha256('terms'), repeat('{"terms of usual length"}', 28), 'half_up', 95000,
+        now())
+    RETURNING *
+)
 INSERT INTO audit_event (id, occurred_at, type, outcome, actor_kind, actor_id, target_type, target_id, canon,
     writer_mac, leaf_hash)
-SELECT id, now(), type, 'SUCCESS', 'system', 'pgbench', target, :r::text, canon, sha256('mac'),
-       sha256('\\x00'::bytea || canon)
-FROM (VALUES (:entry::uuid, 'finance.ledger_entry.posted', 'ledger_entry'),
-             (:recorded::uuid, 'order.recorded', 'order'),
-             (:calculated::uuid, 'commission.calculated', 'commission')) AS e (id, type, target),
-     convert_to(repeat('{"pgbench": "a leaf of usual length"}', 20), 'UTF8') AS canon;
+SELECT told.id, now(), told.type, 'SUCCESS', 'system', 'pgbench', told.target, told.key, told.canon,
+       sha256('mac'), sha256('\\x00'::bytea || told.canon)
+FROM (
+    SELECT :calculated::uuid, 'commission.calculated', 'commission', c.id::text, convert_to(
+        jsonb_build_object('data', jsonb_build_object('row', jsonb_strip_nulls(
+            to_jsonb(c) - '{notes,admin_notes,rule_snapshot,updated_at}'::text[])))::text, 'UTF8')
+    FROM earned c
+    UNION ALL
+    SELECT :entry::uuid, 'finance.ledger_entry.posted', 'ledger_entry', :r::text,
+           convert_to(repeat('{"pgbench": "a leaf of usual length"}', 20), 'UTF8')
+) AS told (id, type, target, key, canon);
 INSERT INTO audit_pending (id, occurred_at)
 VALUES (:entry::uuid, now()), (:recorded::uuid, now()), (:calculated::uuid, now());
 COMMIT;

@@ -295,7 +295,10 @@ def _lines(part: Part, policy: Policy) -> list[Line]:
 
 
 def commission_row(earned: Earned, *, order_id: int, at: str) -> dict[str, Any]:
-    """Return the columns of the commission under their names, ready for JSON; `at` is when it is charged."""
+    """Return the columns of the commission under their names, ready for JSON.
+
+    `at`: when it is charged, as `capture.moment` writes it.
+    """
     sale = earned.sale
     return {
         "id": str(earned.id), "commission_number": earned.number, "order_id": order_id,
@@ -327,14 +330,26 @@ def line_terms(earned: Earned) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def event_of(earned: Earned, order_id: int, by: Actor) -> audit.Entry:
-    """Return the event that tells of a commission."""
+def event_of(
+    earned: Earned, order_id: int, by: Actor, *, row: Mapping[str, Any] | None = None
+) -> audit.Entry:
+    """Return the event that tells of a commission.
+
+    `row`: its columns (`commission_row`), where the event tells of them too: when it is recorded in the same
+    transaction and before the row, the database need not capture that as well.
+    """
     sale = earned.sale
-    figures = {
+    figures: dict[str, Any] = {
         "number": earned.number, "order_id": order_id, "vendor_id": str(sale.vendor),
         "currency": sale.currency, "base_minor": sale.base, "rate_ppm": sale.rate_ppm,
         "commission_minor": sale.commission, "fee_tax_minor": sale.fee_tax,
         "withheld_minor": sale.withheld_total, "entry_id": str(earned.entry_id),
         "terms_hash": snapshot_hash(earned.snapshot).hex(),
     }  # fmt: skip
+    if row is not None:
+        told = {name: value for name, value in row.items() if value is not None}
+        del told["rule_snapshot"]  # its hash is told
+        figures["row"] = {
+            "created_at": row["calculated_at"], "refunded_minor": 0, "reversed_minor": 0, **told
+        }  # fmt: skip
     return audit.Entry(events.COMMISSION_CALCULATED, by, ("commission", str(earned.id)), figures)

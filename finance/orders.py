@@ -29,7 +29,7 @@ from mestore.lib import crypto, errors, sql
 from mestore.lib.actor import Actor
 from mestore.lib.errors import FieldError
 from mestore.lib.http import dumps
-from monitoring import audit, events
+from monitoring import audit, capture, events
 
 ROUTE: Final = "POST /api/v1/orders/"
 CREATED: Final = 201
@@ -44,10 +44,10 @@ WITH claim AS (
     ON CONFLICT (scope, key) DO NOTHING RETURNING id
 ), facts AS MATERIALIZED (
     SELECT c.id AS claim, nextval('finance_order_id_seq'::regclass) AS id,
-           (SELECT coalesce(array_agg(u.id), '{}') FROM accounts_user u
-            JOIN accounts_vendorprofile p ON p.user_id = u.id
-            WHERE u.id = ANY(%(vendors)s::uuid[]) AND u.user_type = 'VENDOR' AND u.is_active
-              AND u.deleted_at IS NULL AND p.vendor_status = 'approved') AS vendors,
+           (SELECT coalesce(array_agg(v.id), '{}') FROM unnest(%(vendors)s::uuid[]) AS v (id)
+            WHERE (SELECT u.user_type = 'VENDOR' AND u.is_active AND u.deleted_at IS NULL AND (
+                     SELECT p.vendor_status = 'approved' FROM accounts_vendorprofile p WHERE p.user_id = u.id)
+                   FROM accounts_user u WHERE u.id = v.id)) AS vendors,
            %(buyer)s::uuid IS NULL OR EXISTS (
                SELECT FROM accounts_user u WHERE u.id = %(buyer)s::uuid AND u.user_type = 'BUYER'
                   AND u.is_active AND u.deleted_at IS NULL) AS has_buyer,
@@ -125,6 +125,16 @@ WITH placed AS (
 )
 SELECT (SELECT count(*) FROM event), posted.sales FROM posted
 """
+
+
+# What the order's event tells of its row, and what a new row has in its other columns.
+_TOLD = (
+    "id", "order_number", "source", "external_reference", "buyer_id", "currency", "status", "subtotal_minor",
+    "tax_minor", "shipping_minor", "total_minor", "placed_at", "confirmed_at",
+)  # fmt: skip
+_AS_MADE: Final[dict[str, Any]] = {
+    "discount_minor": 0, "refunded_minor": 0, "refund_due_minor": 0, "tracking_number": "", "courier": "",
+}  # fmt: skip
 
 
 class VendorRefused(errors.Unprocessable):
@@ -270,13 +280,15 @@ def _order(order_id: int, form: OrderForm, terms: Terms, now: datetime) -> Place
 
 def _write(order: PlacedOrder, claim: Claim, body: bytes, by: Actor) -> None:
     """Write all of it with one statement. Raises as `ledger.post_many` and `audit.record_many` do."""
-    told, at = audit.batch(_events(order, by)), order.placed_at.isoformat()
-    earned = order.earned
+    earned, at = order.earned, capture.moment(order.placed_at)
+    row = _order_row(order, at)
+    commissions = [charging.commission_row(one, order_id=order.id, at=at) for one in earned]
+    told = audit.batch(_events(order, row, commissions, by))
     document = {
-        "order": _order_row(order, at),
+        "order": row,
         "items": _item_rows(order),
         "payments": _payment_rows(order),
-        "commissions": [charging.commission_row(one, order_id=order.id, at=at) for one in earned],
+        "commissions": commissions,
         "postings": ledger.rows([_posting(order, one) for one in earned]),
         "poster": ledger.poster(by),
     }
@@ -285,8 +297,8 @@ def _write(order: PlacedOrder, claim: Claim, body: bytes, by: Actor) -> None:
         "answer": idempotency.seal(claim, body), "claim": claim.id,
     }  # fmt: skip
     with ledger.refusals_named(), audit.batch_refusals_named():
-        row = sql.fetch_one(_WRITE, values, prepare=True)
-    told.complete(row[0] if row else 0)
+        written = sql.fetch_one(_WRITE, values, prepare=True)
+    told.complete(written[0] if written else 0)
 
 
 def _order_row(order: PlacedOrder, at: str) -> Mapping[str, Any]:
@@ -345,11 +357,19 @@ def _posting(order: PlacedOrder, earned: Earned) -> Posting:
     )
 
 
-def _events(order: PlacedOrder, by: Actor) -> list[audit.Entry]:
+def _events(
+    order: PlacedOrder, row: Mapping[str, Any], commissions: list[dict[str, Any]], by: Actor
+) -> list[audit.Entry]:
+    """Return what happened. The rows are told with it, so that the database need not capture them as well."""
     told = {
         "number": order.number, "status": order.status.value, "currency": order.form.currency,
         "total_minor": order.form.price.total, "vendors": len(order.form.price.parts),
+        "row": {name: row[name] for name in _TOLD if row[name] is not None} | _AS_MADE
+        | {"created_at": row["placed_at"]},
     }  # fmt: skip
     recorded = [audit.Entry(events.ORDER_RECORDED, by, ("order", str(order.id)), told)]
-    recorded.extend(charging.event_of(earned, order.id, by) for earned in order.earned)
+    recorded.extend(
+        charging.event_of(one, order.id, by, row=charged)
+        for one, charged in zip(order.earned, commissions, strict=True)
+    )
     return recorded

@@ -19,7 +19,7 @@ from finance.models import Order, OrderItem
 from finance.money import allocate_steps
 from mestore.lib import sql
 from mestore.lib.actor import Actor
-from monitoring import audit
+from monitoring import audit, capture
 
 _TERMS = """
 SELECT t.rules, t.volumes FROM finance_sale_terms(
@@ -64,7 +64,13 @@ def post_sale(
     asked = charging.question(found, currency=order.currency, reference=reference, at=at)
     terms = charging.terms_from(*(sql.fetch_one(_TERMS, asked, prepare=True) or (None, None)))
     earned = _charge(order, found, terms, at, override)
-    _write(order, earned, at)
+    moment = capture.moment(at)
+    rows = [charging.commission_row(one, order_id=order.pk, at=moment) for one in earned]
+    # First: the rows that they tell of are not captured as well.
+    audit.record_many(
+        [charging.event_of(one, order.pk, by, row=row) for one, row in zip(earned, rows, strict=True)]
+    )
+    _write(order, earned, rows)
     ledger.post_many(
         [
             sale_postings.sale_posting(
@@ -78,7 +84,6 @@ def post_sale(
         ],
         by=by,
     )
-    audit.record_many([charging.event_of(one, order.pk, by) for one in earned])
     return earned
 
 
@@ -108,9 +113,8 @@ def _charge(
     ]
 
 
-def _write(order: Order, earned: list[Earned], at: dt.datetime) -> None:
+def _write(order: Order, earned: list[Earned], rows: list[dict[str, Any]]) -> None:
     lines: list[dict[str, Any]] = [row for one in earned for row in charging.line_terms(one)]
-    rows = [charging.commission_row(one, order_id=order.pk, at=at.isoformat()) for one in earned]
     sql.execute(
         _WRITE,
         {"order": order.pk, "lines": simplejson.dumps(lines), "commissions": simplejson.dumps(rows)},

@@ -13,6 +13,10 @@ whatever did it: a model, `update()`, a bulk operation, SQL from the application
 * `ignored`: nothing: columns that change with every use. A change of these alone records nothing.
 
 A column that is not declared counts as secret; a test asks that all are declared.
+
+`told`: for tables whose new rows an event of the service tells of. In its data, under `row`, stand all plain
+columns that are not NULL, as the database writes them (moments: `moment`); the database compares, and
+captures the row itself where the event of the same transaction is missing or says anything else.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from django.db.migrations.operations.base import Operation, OperationCategory
@@ -70,15 +75,16 @@ class CaptureTable(Operation):
     ) -> None:
         """`key`: the columns that name a row; `subject`: the column that says whose the personal values are.
 
-        `told`: type and target of the event by which the service tells of an insert, in its transaction.
-        Raise ValueError for a column that is declared twice, and for a key that people may not see.
+        `told`: code and type of target of the event that tells of a new row. Raise ValueError for a column
+        that is declared twice, for a key that people may not see, and for a told table with a key of several
+        columns or with personal values, which that event could not keep.
         """
         self.table = table
         self.told = told
         self.instead_of = instead_of
         self.declaration = _declaration(
             table, [key] if isinstance(key, str) else list(key), subject,
-            {"plain": plain, "personal": personal, "secret": secret, "ignored": ignored},
+            {"plain": plain, "personal": personal, "secret": secret, "ignored": ignored}, told,
         )  # fmt: skip
 
     def state_forwards(self, _app_label: str, _state: ProjectState) -> None:
@@ -108,6 +114,7 @@ class Watched:
     key: tuple[str, ...]
     subject: str | None
     columns: Mapping[str, Class]
+    told: Mapping[str, str] | None
     # All four triggers are there, and no setting silences them.
     is_whole: bool
 
@@ -118,10 +125,19 @@ def watched(using: str = "default") -> dict[str, Watched]:
     for table, declared, triggers, always in sql.fetch_all(_WATCHED, using=using):
         said = json.loads(declared) if isinstance(declared, str) else declared
         found[table] = Watched(
-            table, tuple(said["key"]), said.get("subject"), said["columns"],
+            table, tuple(said["key"]), said.get("subject"), said["columns"], said.get("told"),
             is_whole=always and set(triggers) >= TRIGGERS,
         )  # fmt: skip
     return found
+
+
+def moment(at: datetime) -> str:
+    """Return a moment as the database writes it in JSON: in UTC, without zeros at the end of a fraction.
+
+    For the events that tell of rows of tables that are declared `told`.
+    """
+    whole, _point, rest = at.astimezone(UTC).isoformat().partition(".")
+    return f"{whole}.{rest[:6].rstrip('0')}{rest[6:]}" if rest else whole
 
 
 def _watch(schema_editor: Any, operation: CaptureTable) -> None:
@@ -131,7 +147,11 @@ def _watch(schema_editor: Any, operation: CaptureTable) -> None:
 
 
 def _declaration(
-    table: str, key: list[str], subject: str | None, classes: Mapping[str, Iterable[str]]
+    table: str,
+    key: list[str],
+    subject: str | None,
+    classes: Mapping[str, Iterable[str]],
+    told: tuple[str, str] | None,
 ) -> dict[str, Any]:
     columns: dict[str, str] = {}
     for name, members in classes.items():
@@ -141,4 +161,12 @@ def _declaration(
             columns[column] = name
     if any(columns.get(column) != "plain" for column in key):
         raise ValueError(f"the key of {table} is part of every event: declare it plain")
-    return {"key": key, "subject": subject, "columns": columns}
+    declared: dict[str, Any] = {"key": key, "subject": subject, "columns": columns}
+    if told is not None:
+        if len(key) != 1 or "personal" in columns.values():
+            raise ValueError(f"an event cannot tell of a new row of {table}")
+        hidden = sorted(name for name, kind in columns.items() if kind != "plain")
+        # As PostgreSQL writes an array: names of columns need no quotes.
+        event, target = told
+        declared["told"] = {"event": event, "target": target, "hidden": f"{{{','.join(hidden)}}}"}
+    return declared

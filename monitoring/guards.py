@@ -77,7 +77,11 @@ def wrong() -> Iterator[str]:
         yield f"{what} of {table}"
     for table, found in capture.watched().items():
         wanted = declared.get(table)
-        said = {"key": list(found.key), "subject": found.subject, "columns": dict(found.columns)}
+        said: dict[str, Any] = {
+            "key": list(found.key), "subject": found.subject, "columns": dict(found.columns)
+        }  # fmt: skip
+        if found.told is not None:
+            said["told"] = dict(found.told)
         if wanted is not None and said != json.loads(json.dumps(wanted)):
             yield f"the columns of {table} are captured in another way than the migrations declared"
 

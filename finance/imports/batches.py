@@ -19,7 +19,7 @@ from finance import charging, ledger, money, numbers, periods, postings, sale_po
 from finance.charging import DatedRules, Part, PartLine, Policy
 from finance.states import PaymentStatus
 from mestore.lib.actor import Actor
-from monitoring import audit, events
+from monitoring import audit, capture, events
 
 from .sold import SOLD_STATUSES, STATUS
 from .staging import BATCH_LOCK, Staging
@@ -39,7 +39,7 @@ _PAYMENTS = """
 _COPY_ORDERS = """
     COPY finance_order (id, order_number, source, external_reference, source_digest, buyer_reference,
         currency, status, subtotal_minor, tax_minor, shipping_minor, total_minor, shipping_country, placed_at,
-        confirmed_at, shipped_at, delivered_at) FROM STDIN"""
+        confirmed_at, shipped_at, delivered_at, created_at) FROM STDIN"""
 _COPY_ITEMS = """
     COPY finance_orderitem (order_id, line, product_id, vendor_id, unit_price_minor, quantity,
         line_total_minor, shipping_minor, commission_minor, rate_ppm, rule_hash, rounding) FROM STDIN"""
@@ -49,7 +49,7 @@ _COPY_PAYMENTS = """
 _COPY_COMMISSIONS = """
     COPY finance_commission (id, commission_number, order_id, vendor_id, currency, order_amount_minor,
         rate_ppm, commission_amount_minor, vendor_amount_minor, commission_type, entry_id, rule_id, rule_hash,
-        rule_snapshot, rounding, fee_tax_minor, withheld_minor, calculated_at) FROM STDIN"""
+        rule_snapshot, rounding, fee_tax_minor, withheld_minor, calculated_at, created_at) FROM STDIN"""
 
 # Plans of foreign keys and of ledger_post are made once per connection, while the tables may still be empty;
 # the import then fills them by the ten thousand. An index is right for each of these look-ups at any size.
@@ -74,6 +74,7 @@ ATTEMPTS = 3
 class Batch:
     """The rows of some orders, ready to be written."""
 
+    made: datetime = field(default_factory=lambda: datetime.now(UTC))
     orders: list[Row] = field(default_factory=list)
     items: list[Row] = field(default_factory=list)
     payments: list[Row] = field(default_factory=list)
@@ -167,7 +168,7 @@ def _add(batch: Batch, order: list[Any], items: list[Row], payments: list[Row], 
     batch.orders.append(
         (
             order_id, number, shared.source, reference, digest, customer, shared.currency, STATUS[status],
-            goods, 0, freight, goods + freight, "", placed, approved, carrier, delivered,
+            goods, 0, freight, goods + freight, "", placed, approved, carrier, delivered, batch.made,
         )
     )  # fmt: skip
     charged: dict[int, Row] = {}
@@ -194,9 +195,28 @@ def _add(batch: Batch, order: list[Any], items: list[Row], payments: list[Row], 
                 "status": STATUS[status],
                 "total": money.text_of(goods + freight, shared.currency),
                 "currency": shared.currency,
+                "row": _row_told(batch.orders[-1]),
             },
         )
     )
+
+
+def _row_told(order: Row) -> dict[str, Any]:
+    """What the event tells of an order's row, so that the database need not capture that as well."""
+    (
+        order_id, number, source, reference, _digest, _customer, currency, status, goods, tax, freight, total,
+        _country, *moments,
+    ) = order  # fmt: skip
+    told = {
+        "id": order_id, "order_number": number, "source": source, "external_reference": reference,
+        "currency": currency, "status": status, "subtotal_minor": goods, "tax_minor": tax,
+        "shipping_minor": freight, "discount_minor": 0, "total_minor": total, "refunded_minor": 0,
+        "refund_due_minor": 0, "tracking_number": "", "courier": "",
+    }  # fmt: skip
+    named = zip(
+        ("placed_at", "confirmed_at", "shipped_at", "delivered_at", "created_at"), moments, strict=True
+    )
+    return told | {name: capture.moment(at) for name, at in named if at is not None}
 
 
 def _parts(items: list[Row], shared: _Import) -> Iterator[Part]:
@@ -220,7 +240,7 @@ def _add_sale(
             earned.id, earned.number, order_id, sale.vendor, sale.currency, sale.base, sale.rate_ppm,
             sale.commission, sale.vendor_amount, earned.kind, earned.entry_id, earned.rule_id,
             charging.snapshot_hash(earned.snapshot), earned.snapshot, earned.rounding.value, sale.fee_tax,
-            sale.withheld_total, at,
+            sale.withheld_total, at, batch.made,
         )
     )  # fmt: skip
     batch.postings.append(
@@ -232,7 +252,9 @@ def _add_sale(
             occurred_at=periods.posted_at(at, closed=shared.closed, now=shared.now),
         )
     )
-    batch.events.append(charging.event_of(earned, order_id, shared.by))
+    row = charging.commission_row(earned, order_id=order_id, at=capture.moment(at))
+    row["created_at"] = capture.moment(batch.made)
+    batch.events.append(charging.event_of(earned, order_id, shared.by, row=row))
     for row in charging.line_terms(earned):
         charged[row["line"]] = (
             row["commission"], row["rate_ppm"], bytes.fromhex(row["rule_hash"]), row["rounding"],
@@ -244,6 +266,8 @@ def _insert(batch: Batch, by: Actor) -> None:
     # Django does not translate the driver's errors on COPY by itself.
     with connection.wrap_database_errors, connection.cursor() as cursor:
         cursor.execute(_BEGIN_BATCH, [BATCH_LOCK])
+        # First: the rows that they tell of are not captured as well.
+        audit.record_many(batch.events)
         for statement, rows in (
             (_COPY_ORDERS, batch.orders),
             (_COPY_ITEMS, batch.items),
@@ -255,4 +279,3 @@ def _insert(batch: Batch, by: Actor) -> None:
                     for row in rows:
                         copy.write_row(row)
     ledger.post_many(batch.postings, by=by)
-    audit.record_many(batch.events)

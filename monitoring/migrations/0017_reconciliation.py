@@ -57,7 +57,7 @@ def grant(_apps: Any, schema_editor: Any) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("monitoring", "0015_receipts_of_captures")]
+    dependencies = [("monitoring", "0016_told")]
 
     operations = [
         migrations.RunSQL(LOCK_TIMEOUT, LOCK_TIMEOUT),

@@ -7,9 +7,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
+from procrastinate.exceptions import ConnectorException
 
 from mestore.lib import sql
 from monitoring import abandoned, job_depth
@@ -105,6 +107,31 @@ def test_the_same_work_is_not_put_in_line_twice() -> None:
     assert abandoned.recover() == 1
     assert states() == {waits: ("todo", 0)}
     assert taken not in states()
+
+
+def test_what_cannot_be_put_back_now_is_not_lost_and_holds_nobody_up(app_dsn: str) -> None:
+    first = worker()
+    held = defer(queueing_lock="one")
+    take(first)
+    other = defer()
+    take(first)
+    died(first)
+    sql.execute("SET lock_timeout = '50ms'")
+    try:
+        with psycopg.connect(app_dsn) as enqueuing:  # it has not committed: nobody knows yet whether it waits
+            enqueuing.execute(
+                "INSERT INTO procrastinate_jobs (queue_name, task_name, queueing_lock)"
+                " VALUES ('default', %s, 'one')",
+                [TASK],
+            )
+            with pytest.raises(ConnectorException):
+                abandoned.recover()
+            assert states() == {held: ("doing", 0), other: ("todo", 1)}
+            enqueuing.rollback()
+        assert abandoned.recover() == 1
+    finally:
+        sql.execute("RESET lock_timeout")
+    assert states() == {held: ("todo", 1), other: ("todo", 1)}
 
 
 def test_a_job_that_kills_its_workers_fails_in_the_end() -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 
+import psycopg
 import pytest
 from django.conf import settings
 from django.db import transaction
@@ -60,6 +61,31 @@ def test_worker_stops_cleanly_when_told(order: signal.Signals) -> None:
     finally:
         worker.kill()
 
+    assert is_at_work, err
+    assert worker.returncode == 0, err
+    assert not ProcrastinateWorker.objects.exists()
+
+
+def test_a_worker_waits_while_another_one_holds_what_a_dead_one_left(app_dsn: str) -> None:
+    job = app.configure_task("monitoring.audit_ensure_partitions").defer(timestamp=0)
+    with psycopg.connect(app_dsn) as holder:
+        holder.execute(
+            "INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() - interval '1 hour')"
+        )
+        holder.commit()
+        holder.execute("SELECT FROM procrastinate_workers FOR UPDATE")
+        worker = _worker()
+        try:
+            assert worker.stderr is not None
+            has_said = any(b"worker_waits_for_the_database" in line for line in worker.stderr)
+            holder.rollback()
+            is_at_work = _is_at_work(worker, job)
+            worker.send_signal(signal.SIGTERM)
+            _out, err = worker.communicate(timeout=PATIENCE_SECONDS)
+        finally:
+            worker.kill()
+
+    assert has_said
     assert is_at_work, err
     assert worker.returncode == 0, err
     assert not ProcrastinateWorker.objects.exists()

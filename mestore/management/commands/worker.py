@@ -8,15 +8,21 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import structlog
 from django.core.management.base import BaseCommand, CommandParser
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.django_connector import DjangoConnector
+from procrastinate.exceptions import ConnectorException
+from psycopg_pool import PoolTimeout
 
 from mestore.lib import actor
 from monitoring import abandoned, context, sequencer
 
 DEFAULT_CONCURRENCY = 4
 STOP_SECONDS = 20.0
+AGAIN_SECONDS = 1.0
+
+log = structlog.get_logger("mestore.jobs")
 
 
 class Command(BaseCommand):
@@ -77,8 +83,12 @@ def _beside(name: str, work: Callable[[threading.Event], None]) -> Iterator[None
         thread.join()
 
 
-async def _run(working: Any, **options: Any) -> None:
-    async with working.open_async():
+async def _run(working: Any, *, wait: bool, **options: Any) -> None:
+    try:
+        if wait:
+            await ready(working)
+        else:
+            await working.open_async()
         await working.run_worker_async(
             install_signal_handlers=True,
             shutdown_graceful_timeout=STOP_SECONDS,
@@ -86,5 +96,26 @@ async def _run(working: Any, **options: Any) -> None:
             # What a job was about is in the audit trail; a finished job has nothing more to say.
             delete_jobs="successful",
             task_middleware=[in_its_own_name],
+            wait=wait,
             **options,
         )
+    finally:
+        await working.close_async()
+
+
+async def ready(working: Any) -> None:
+    """Open the connections and take silent workers off the list, however long the database does not let us.
+
+    A database that begins, is busy, or whose rows another worker holds (it takes up the jobs of the same
+    dead one) is no reason to end: what seals the trail is already at work in this process.
+    """
+    while True:
+        try:
+            await working.open_async()
+            await working.job_manager.prune_stalled_workers(abandoned.SILENT_SECONDS)
+        except (ConnectorException, PoolTimeout) as error:
+            log.warning("worker_waits_for_the_database", error=type(error.__cause__ or error).__name__)
+            await working.close_async()
+            await asyncio.sleep(AGAIN_SECONDS)
+        else:
+            return

@@ -31,6 +31,7 @@ from monitoring import events
 from monitoring.models import AuditEvent
 from tests.finance.imports import marketplace
 from tests.finance.imports.marketplace import Marketplace, item, order, payment, seller
+from tests.finance.test_told_rows import told, visible
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "audit"])
 
@@ -148,6 +149,17 @@ def test_each_vendor_of_an_order_has_its_commission_entry_and_events(tmp_path: P
     )
     assert set(recorded) == {str(fee.pk) for fee in Commission.objects.all()}
     assert AuditEvent.objects.filter(type=events.ORDER_RECORDED, target_id=str(stored.pk)).count() == 1
+
+
+def test_orders_and_commissions_are_told_and_not_captured_again(tmp_path: Path, superuser_dsn: str) -> None:
+    imported(marketplace.good().write(tmp_path / "in"), tmp_path)
+
+    assert not AuditEvent.objects.filter(type="capture.insert", target_type__startswith="finance_o").exists()
+    assert not AuditEvent.objects.filter(type="capture.insert", target_type="finance_commission").exists()
+    for stored in Order.objects.all():
+        assert told("finance_order", stored.pk) == visible(superuser_dsn, "finance_order", stored.pk)
+    for fee in Commission.objects.all():
+        assert told("finance_commission", fee.pk) == visible(superuser_dsn, "finance_commission", fee.pk)
 
 
 def test_imported_vendor_cannot_sign_in(tmp_path: Path) -> None:

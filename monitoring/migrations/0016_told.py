@@ -1,0 +1,220 @@
+"""What the service tells of a new row is not captured again; and receipts without a look into the trail.
+
+A sale left five events: two of the service, signed with its key; two captured rows that said the same once
+more; and the ledger's. Now the database compares: where an event of the service in the same transaction tells
+of a new row exactly what capture would (`CaptureTable(told=…)`), capture adds nothing. A word of difference,
+an event of another transaction, one without the service's MAC: the row is captured as before.
+
+The queue keeps the leaf of what the database itself wrote, so that the receipt of a transaction is read from
+its own rows of the queue. A transaction that captured before this migration and commits after it leaves no
+receipt for that; where receipts are matched it shows as "without receipt".
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from django.db import migrations
+
+from mestore.lib import sql
+
+FORMER_CAPTURE: str = import_module("monitoring.migrations.0014_faster").CAPTURE
+FORMER_CAPTURED: str = import_module("monitoring.migrations.0015_receipts_of_captures").FUNCTION
+
+# A lock that is not had soon makes everybody behind it wait.
+BRIEFLY = "SET lock_timeout = '5s'"
+AS_BEFORE = "RESET lock_timeout"
+COLUMN = "ALTER TABLE public.audit_pending ADD COLUMN IF NOT EXISTS leaf bytea"
+DROP_COLUMN = "ALTER TABLE public.audit_pending DROP COLUMN IF EXISTS leaf"
+
+CAPTURE = """
+CREATE OR REPLACE FUNCTION public.audit_capture() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+    v_spec constant jsonb := TG_ARGV[0]::jsonb;
+    v_new  jsonb;
+BEGIN
+    IF TG_OP IN ('INSERT', 'UPDATE') THEN v_new := to_jsonb(NEW); END IF;
+    -- Asked before anything is put together: does an event of the service in this transaction tell of the new
+    -- row, column by column, as it is here?
+    IF TG_OP = 'INSERT' AND v_spec ? 'told' THEN
+        PERFORM FROM public.audit_event e
+        WHERE e.target_type = v_spec #>> '{told,target}' AND e.target_id = v_new ->> (v_spec -> 'key' ->> 0)
+          AND e.type = v_spec #>> '{told,event}' AND e.writer_mac IS NOT NULL AND e.xid = pg_current_xact_id()
+          AND e.occurred_at >= transaction_timestamp() - interval '1 day'
+          AND e.occurred_at < transaction_timestamp() + interval '1 day'
+          AND convert_from(e.canon, 'UTF8')::jsonb #> '{data,row}'
+              = jsonb_strip_nulls(v_new - (v_spec #>> '{told,hidden}')::text[]);
+        IF FOUND THEN RETURN NULL; END IF;
+    END IF;
+
+    DECLARE
+        v_columns  constant jsonb := v_spec -> 'columns';
+        v_told     constant jsonb := nullif(current_setting('mestore.ctx', true), '')::jsonb;
+        v_kind     constant text := coalesce(v_told ->> 'kind', 'database');
+        v_actor    constant text := CASE WHEN v_told IS NULL THEN session_user ELSE v_told ->> 'id' END;
+        v_code     constant text := 'capture.' || lower(TG_OP);
+        v_at       constant timestamptz := clock_timestamp();
+        v_micros   constant bigint := extract(epoch FROM v_at) * 1000000;
+        -- RFC 9562, version 7: milliseconds, then the fraction of one in 4096 parts, then 62 random bits.
+        v_id       constant uuid := encode(
+            int8send(((v_micros / 1000) << 16) | 28672 | ((v_micros % 1000) * 4096 / 1000))
+            || substring(uuid_send(gen_random_uuid()) FROM 9), 'hex')::uuid;
+        v_side     text := ': {"before": ';
+        v_old      jsonb;
+        v_row      jsonb;
+        v_large    boolean;
+        v_key      text;
+        v_subject  text;
+        v_changes  text;
+        v_secret   text;
+        v_personal text[];
+        v_hashes   jsonb;
+        v_names    text[];
+        v_nonces   bytea[];
+        v_values   text[];
+        v_address  text := v_told ->> 'address';
+        v_nonce    bytea;
+        v_commit   text;
+        v_canon    bytea;
+    BEGIN
+        IF TG_OP <> 'TRUNCATE' THEN
+            IF TG_OP = 'INSERT' THEN
+                v_row := v_new;
+                v_side := ': {"after": ';
+            ELSE
+                v_old := to_jsonb(OLD);
+                v_row := v_old;
+            END IF;
+            v_key := v_row ->> (v_spec -> 'key' ->> 0);
+            FOR place IN 1 .. jsonb_array_length(v_spec -> 'key') - 1 LOOP
+                v_key := v_key || '/' || (v_row ->> (v_spec -> 'key' ->> place));
+            END LOOP;
+            v_large := pg_column_size(v_row) > 8192 OR pg_column_size(v_new) > 8192;
+
+            -- NULL in a row that came or went says nothing; in an update it is one side of a change.
+            SELECT string_agg(CASE
+                       WHEN v_large AND (pg_column_size(c.value) > 8192 OR pg_column_size(v_new -> c.key) > 8192)
+                       THEN concat(to_json(c.key), ': ', jsonb_strip_nulls(jsonb_build_object(
+                           'before_sha256', encode(sha256(convert_to((v_old -> c.key)::text, 'UTF8')), 'hex'),
+                           'after_sha256', encode(sha256(convert_to((v_new -> c.key)::text, 'UTF8')), 'hex'))))
+                       WHEN TG_OP = 'UPDATE'
+                       THEN concat(to_json(c.key), ': {"after": ', v_new -> c.key, ', "before": ', c.value, '}')
+                       ELSE concat(to_json(c.key), v_side, c.value, '}') END, ', '
+                   ) FILTER (WHERE c.class = 'plain'),
+                   string_agg(to_json(c.key)::text, ', ')
+                       FILTER (WHERE c.class NOT IN ('plain', 'personal', 'ignored')),
+                   array_agg(c.key) FILTER (WHERE c.class = 'personal')
+            INTO v_changes, v_secret, v_personal
+            FROM (SELECT e.key, e.value, coalesce(v_columns ->> e.key, 'secret') AS class
+                  FROM jsonb_each(v_row) AS e OFFSET 0) AS c
+            WHERE CASE TG_OP WHEN 'UPDATE' THEN c.value IS DISTINCT FROM v_new -> c.key ELSE c.value <> 'null' END;
+
+            IF TG_OP = 'UPDATE' AND v_changes IS NULL AND v_secret IS NULL AND v_personal IS NULL THEN
+                RETURN NULL;
+            END IF;
+            IF v_personal IS NOT NULL THEN
+                v_subject := coalesce(v_row ->> (v_spec ->> 'subject'), TG_TABLE_NAME || ':' || v_key);
+                SELECT array_agg(p.name), array_agg(p.nonce), array_agg(p.value),
+                       jsonb_object_agg(p.name, encode(sha256(p.nonce || convert_to(p.value, 'UTF8')), 'hex'))
+                INTO v_names, v_nonces, v_values, v_hashes
+                FROM (
+                    SELECT n.name || s.side AS name, s.value::text AS value, uuid_send(gen_random_uuid()) AS nonce
+                    FROM unnest(v_personal) AS n (name) CROSS JOIN LATERAL
+                         (VALUES ('.before', v_old -> n.name), ('.after', v_new -> n.name)) AS s (side, value)
+                    WHERE s.value <> 'null' OFFSET 0
+                ) AS p;
+            END IF;
+        END IF;
+
+        IF v_address IS NOT NULL THEN
+            v_nonce := uuid_send(gen_random_uuid());
+            v_address := to_jsonb(v_address)::text;
+            v_commit := encode(sha256(v_nonce || convert_to(v_address, 'UTF8')), 'hex');
+        END IF;
+
+        -- As jsonb writes it: the four shortest names, then the others as jsonb itself orders them.
+        v_canon := convert_to(concat(
+            '{"v": 1, "at": "', to_char(v_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '", "id": "', v_id, '", "data": {',
+            concat_ws(', ', '"secret": [' || v_secret || ']', '"changes": {' || v_changes || '}',
+                      '"personal": ' || v_hashes::text),
+            '}, ', substr(jsonb_strip_nulls(jsonb_build_object(
+                'event', v_code, 'event_version', 1, 'outcome', 'SUCCESS',
+                'actor', jsonb_build_object(
+                    'kind', v_kind, 'id', v_actor, 'role', v_told -> 'role', 'name', v_told -> 'name',
+                    'impersonator', v_told -> 'impersonator', 'address_commit', v_commit),
+                'database', jsonb_build_object(
+                    'role', session_user, 'application', current_setting('application_name')),
+                'target', jsonb_build_object('type', TG_TABLE_NAME, 'id', v_key),
+                'session', v_told -> 'session', 'request', v_told -> 'request', 'subject', v_subject
+            ))::text, 2)), 'UTF8');
+
+        INSERT INTO public.audit_event (id, occurred_at, type, outcome, actor_kind, actor_id, actor_role, target_type,
+                                        target_id, session_id, request_id, canon, leaf_hash)
+        VALUES (v_id, v_at, v_code, 'SUCCESS', v_kind, v_actor, v_told ->> 'role', TG_TABLE_NAME, v_key,
+                v_told ->> 'session', v_told ->> 'request', v_canon, sha256('\\x00'::bytea || v_canon));
+        INSERT INTO public.audit_pending (id, occurred_at, leaf) VALUES (v_id, v_at, sha256('\\x00'::bytea || v_canon));
+
+        -- Of a person whose key was destroyed the table keeps no value; the commitment stays.
+        IF v_address IS NOT NULL THEN
+            INSERT INTO public.audit_personal (event_id, name, subject, nonce, value, occurred_at)
+            VALUES (v_id, 'actor.address', coalesce(v_actor, 'anonymous-' || to_char(v_at, 'YYYY-MM')), v_nonce,
+                    v_address, v_at);
+        END IF;
+        IF v_names IS NOT NULL THEN
+            INSERT INTO public.audit_personal (event_id, name, subject, nonce, value, occurred_at)
+            SELECT v_id, p.name, v_subject, p.nonce, p.value, v_at
+            FROM unnest(v_names, v_nonces, v_values) AS p (name, nonce, value);
+        END IF;
+        RETURN NULL;
+    END;
+END $$;
+"""
+
+# One look at the queue by the transaction's id, never a scan, whatever statistics say.
+CAPTURED = """
+CREATE OR REPLACE FUNCTION public.audit_captured() RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+    v_here  constant xid8 := pg_current_xact_id_if_assigned();
+    v_found text;
+BEGIN
+    IF v_here IS NULL THEN
+        RETURN NULL;
+    END IF;
+    SELECT string_agg(p.id || ' ' || encode(p.leaf, 'hex'), ',' ORDER BY p.id) INTO v_found
+    FROM public.audit_pending p WHERE p.xid = v_here AND p.leaf IS NOT NULL;
+    RETURN v_found;
+END $$;
+"""
+
+
+def add(_apps: Any, schema_editor: Any) -> None:
+    """Add the column, empty; writers wait for no more than a moment."""
+    _briefly(COLUMN, schema_editor.connection.alias)
+
+
+def remove(_apps: Any, schema_editor: Any) -> None:
+    """Take it away."""
+    _briefly(DROP_COLUMN, schema_editor.connection.alias)
+
+
+def _briefly(statement: Any, alias: str) -> None:
+    try:
+        sql.execute(BRIEFLY, using=alias)
+        sql.execute(statement, using=alias)
+    finally:
+        sql.execute(AS_BEFORE, using=alias)
+
+
+class Migration(migrations.Migration):
+    atomic = False  # each lock is held for its own moment
+
+    dependencies = [("monitoring", "0015_receipts_of_captures")]
+
+    operations = [
+        migrations.RunPython(add, remove),
+        migrations.RunSQL(CAPTURE, FORMER_CAPTURE),
+        migrations.RunSQL(CAPTURED, FORMER_CAPTURED.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")),
+    ]
