@@ -49,7 +49,8 @@ FROM audit_event e
 JOIN unnest(%(types)s::text[], %(targets)s::text[], %(watched)s::text[], %(kinds)s::text[])
     AS n (type, target, watched, kind) ON n.type = e.type AND n.target = e.target_type
 CROSS JOIN LATERAL (SELECT sha256(convert_to(e.target_id, 'UTF8')) AS hash) AS h
-WHERE e.occurred_at >= %(since)s AND NOT pg_visible_in_snapshot(e.xid, %(snapshot)s::pg_snapshot)
+WHERE e.occurred_at >= %(since)s AND (n.kind <> 'told' OR e.writer_mac IS NOT NULL)
+  AND NOT pg_visible_in_snapshot(e.xid, %(snapshot)s::pg_snapshot)
 """
 _INDEX = "CREATE INDEX ON audit_row_told (watched, key)"
 _ANALYZE = "ANALYZE audit_row_told"

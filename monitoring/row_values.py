@@ -1,9 +1,8 @@
 """Are values of watched rows what the trail last told of them? Column by column, for chosen rows.
 
-Of a row the trail tells the values that its insert and its updates named. Compared is what is newest of each
-column, within the events since the row came. Erased values and secrets are not there to be compared, nor what
-was ignored; columns that no event names were never told. A row that the service's own event told (`told`)
-has no captured insert: its values stand in that event.
+Of a row the trail tells the values that its insert (captured, or told by the service) and its updates named.
+Compared is what is newest of each column, within the events since the row came. Erased values and secrets are
+not there to be compared, nor what was ignored; columns that no event names were never told.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ SAMPLED: Final = 300
 """How many others, at random; a smaller table is compared as a whole."""
 EVENTS: Final = 50
 
+# The event by which the service told of a new row comes last, whatever its clock: every update is newer.
 # What a row was written by is told by the lower half of its transaction's number.
 _DIFFERING = """
 WITH written AS MATERIALIZED (
@@ -48,21 +48,29 @@ WITH written AS MATERIALIZED (
 )
 SELECT c.key, array_agg(d.name ORDER BY d.name) FILTER (WHERE d.matches IS FALSE)
 FROM chosen c LEFT JOIN LATERAL (
+    WITH captured AS MATERIALIZED (
+        SELECT e.id, e.occurred_at, e.type, e.canon FROM audit_event e
+        WHERE e.target_type = %(name)s AND e.target_id = c.key
+          AND e.type IN ('capture.insert', 'capture.update', 'capture.delete')
+        ORDER BY e.occurred_at DESC, e.id DESC LIMIT %(events)s
+    )
     SELECT DISTINCT ON (m.name) m.name, m.matches FROM (
         SELECT n.id, n.occurred_at, n.type, convert_from(n.canon, 'UTF8')::jsonb -> 'data' AS data,
+               false AS is_told,
                count(*) FILTER (WHERE n.type <> 'capture.update') OVER (
                    ORDER BY n.occurred_at DESC, n.id DESC
                    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS ends
-        FROM (
-            SELECT e.id, e.occurred_at, e.type, e.canon FROM audit_event e
-            WHERE e.target_type = %(name)s AND e.target_id = c.key
-              AND e.type IN ('capture.insert', 'capture.update', 'capture.delete')
-            UNION ALL
-            SELECT e.id, e.occurred_at, e.type, e.canon FROM audit_event e
-            WHERE e.target_type = %(told_target)s AND e.target_id = c.key AND e.type = %(told)s
-              AND convert_from(e.canon, 'UTF8')::jsonb #> '{{data,row}}' IS NOT NULL
-            ORDER BY occurred_at DESC, id DESC LIMIT %(events)s
-        ) AS n
+        FROM captured n
+        UNION ALL
+        SELECT t.id, t.occurred_at, t.type, jsonb_build_object('changes', coalesce(
+                   (SELECT jsonb_object_agg(r.key, jsonb_build_object('after', r.value))
+                    FROM jsonb_each(convert_from(t.canon, 'UTF8')::jsonb #> ARRAY['data', 'row']) AS r),
+                   jsonb_build_object())), true, 0
+        FROM audit_event t
+        WHERE t.type = %(told)s AND t.target_type = %(target)s AND t.target_id = c.key
+          AND t.writer_mac IS NOT NULL AND (
+            SELECT count(*) < %(events)s AND count(*) FILTER (WHERE type <> 'capture.update') = 0
+            FROM captured)
     ) AS e
     CROSS JOIN LATERAL (
         SELECT p.key AS name, CASE
@@ -71,8 +79,6 @@ FROM chosen c LEFT JOIN LATERAL (
                 = encode(sha256(convert_to((c.row -> p.key)::text, 'UTF8')), 'hex')
             ELSE coalesce(p.value -> 'after', 'null') = c.row -> p.key END AS matches
         FROM jsonb_each(e.data -> 'changes') AS p
-        UNION ALL
-        SELECT t.key, t.value = c.row -> t.key FROM jsonb_each(e.data -> 'row') AS t WHERE e.type = %(told)s
         UNION ALL
         SELECT s.name, NULL FROM jsonb_array_elements_text(e.data -> 'secret') AS s (name)
         UNION ALL
@@ -85,7 +91,7 @@ FROM chosen c LEFT JOIN LATERAL (
         WHERE h.name LIKE '%%.before' AND NOT e.data -> 'personal' ? (left(h.name, -7) || '.after')
     ) AS m
     WHERE e.ends = 0 AND e.type <> 'capture.delete' AND m.name = ANY(%(columns)s)
-    ORDER BY m.name, e.occurred_at DESC, e.id DESC
+    ORDER BY m.name, e.is_told, e.occurred_at DESC, e.id DESC
 ) AS d ON true
 GROUP BY c.key
 """
@@ -96,10 +102,10 @@ def differing(table: Declared, rows: int, *, snapshot: str | None) -> tuple[int,
 
     `rows`: how many the table has; `snapshot`: since when rows count as written, None where nothing is known.
     """
-    told, told_target = table.told or (None, None)
+    told, target = table.told or (None, None)
     values = {
-        "name": table.table, "key": list(table.key), "columns": table.comparable, "snapshot": snapshot,
-        "told": told, "told_target": told_target,
+        "told": told, "target": target, "name": table.table,
+        "key": list(table.key), "columns": table.comparable, "snapshot": snapshot,
         "written": WRITTEN, "sampled": SAMPLED, "events": EVENTS,
         "share": min(100.0, 120.0 * SAMPLED / max(rows, 1)),
     }  # fmt: skip
