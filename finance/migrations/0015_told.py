@@ -6,16 +6,10 @@ keeps what it found, and leaves its leaf in the queue, where a receipt is read f
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from django.db import migrations
 
-from finance.migrations import _guarded_sql
+from finance.migrations import _former_posting
 from monitoring.capture import CaptureTable
-
-FORMER_LEAF: str = import_module("finance.migrations.0003_ledger_leaf").TRIGGER.partition("-- Deferred:")[0]
-# The first function of the text; those behind it stay as they are.
-FORMER_POSTING = _guarded_sql.POSTING.partition("CREATE FUNCTION public.ledger_take_back")[0]
 
 # [debit kind, credit kind, provider, currency, amount] and, for reservations, phase and the entry that reserved.
 POSTING = """
@@ -173,8 +167,8 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.RunSQL(POSTING, FORMER_POSTING.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")),
-        migrations.RunSQL(LEAF, FORMER_LEAF.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")),
+        migrations.RunSQL(POSTING, _former_posting.POSTING),
+        migrations.RunSQL(LEAF, _former_posting.LEAF),
         CaptureTable(
             "finance_order",
             plain=ORDER,

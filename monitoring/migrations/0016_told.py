@@ -7,7 +7,8 @@ an event of another transaction, one without the service's MAC: the row is captu
 
 The queue keeps the leaf of what the database itself wrote, so that the receipt of a transaction is read from
 its own rows of the queue. A transaction that captured before this migration and commits after it leaves no
-receipt for that; where receipts are matched it shows as "without receipt".
+receipt for that, nor does an entry of the ledger until finance 0015, right behind this one: where receipts are
+matched these show as "without receipt".
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from typing import Any
 from django.db import migrations
 
 from mestore.lib import sql
+from monitoring.migrations import _former_receipts
 
 FORMER_CAPTURE: str = import_module("monitoring.migrations.0014_faster").CAPTURE
-FORMER_CAPTURED: str = import_module("monitoring.migrations.0015_receipts_of_captures").FUNCTION
 
 # A lock that is not had soon makes everybody behind it wait.
 BRIEFLY = "SET lock_timeout = '5s'"
@@ -216,5 +217,5 @@ class Migration(migrations.Migration):
     operations = [
         migrations.RunPython(add, remove),
         migrations.RunSQL(CAPTURE, FORMER_CAPTURE),
-        migrations.RunSQL(CAPTURED, FORMER_CAPTURED.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")),
+        migrations.RunSQL(CAPTURED, _former_receipts.CAPTURED),
     ]
