@@ -150,7 +150,8 @@ def test_lists_neither_count_nor_skip_rows(admin_visitor: house.Visitor) -> None
         with CaptureQueriesContext(connection) as caught:
             admin_visitor.client.get(url)
         for query in caught:
-            assert "OFFSET" not in query["sql"]
+            # "OFFSET 0" skips none: it keeps the planner from taking a subquery apart.
+            assert "OFFSET" not in query["sql"].replace("OFFSET 0)", ")")
             # A figure may count what a window or a bound holds; the list itself counts nothing.
             counted = query["sql"].upper()
             assert "COUNT(*)" not in counted or "LIMIT" in counted or "GROUP BY" in counted

@@ -22,10 +22,11 @@ INSERT INTO sessions_security_sessioncutoff (id, at, reason, asked_by, approved_
 SELECT gen_random_uuid(), now(), 'r', 'a', 'b' FROM generate_series(1, %s)
 """
 PERMISSION = """
-INSERT INTO accounts_permission (name, resource, action, scope, required_clearance, risk, requires_mfa,
+INSERT INTO accounts_permission (id, name, resource, action, scope, required_clearance, risk, requires_mfa,
                                  requires_approval, is_system, conditions)
-SELECT lower(resource) || '.untold.' || lower(scope), resource, 'UNTOLD', scope, required_clearance, risk,
-       requires_mfa, requires_approval, is_system, conditions FROM accounts_permission ORDER BY id LIMIT 1
+SELECT (SELECT max(id) + 1 FROM accounts_permission), lower(resource) || '.untold.' || lower(scope), resource,
+       'UNTOLD', scope, required_clearance, risk, requires_mfa, requires_approval, is_system, conditions
+FROM accounts_permission ORDER BY id LIMIT 1
 """
 _TRIGGERS = """
 SELECT tgname FROM pg_trigger WHERE tgrelid = %s::regclass AND NOT tgisinternal AND tgenabled = 'A'
