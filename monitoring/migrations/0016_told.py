@@ -6,15 +6,16 @@ of a new row exactly what capture would (`CaptureTable(told=…)`), capture adds
 an event of another transaction, one without the service's MAC: the row is captured as before.
 
 The queue keeps the leaf of what the database itself wrote, so that the receipt of a transaction is read from
-its own rows of the queue. A transaction that captured before this migration and commits after it leaves no
+its own rows of the queue; only these are in the index that leads there. A transaction that captured before this migration and commits after it leaves no
 receipt for that, nor does an entry of the ledger until finance 0015, right behind this one: where receipts are
 matched these show as "without receipt".
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
-from typing import Any
+from typing import Any, LiteralString
 
 from django.db import migrations
 
@@ -25,9 +26,16 @@ FORMER_CAPTURE: str = import_module("monitoring.migrations.0014_faster").CAPTURE
 
 # A lock that is not had soon makes everybody behind it wait.
 BRIEFLY = "SET lock_timeout = '5s'"
+PATIENTLY = "SET lock_timeout = 0"
 AS_BEFORE = "RESET lock_timeout"
 COLUMN = "ALTER TABLE public.audit_pending ADD COLUMN IF NOT EXISTS leaf bytea"
 DROP_COLUMN = "ALTER TABLE public.audit_pending DROP COLUMN IF EXISTS leaf"
+DROP_INDEX = "DROP INDEX CONCURRENTLY IF EXISTS public.audit_pending_captured"
+INDEX = (
+    "CREATE INDEX CONCURRENTLY audit_pending_captured ON public.audit_pending (xid) WHERE leaf IS NOT NULL"
+)
+DROP_FORMER_INDEX = "DROP INDEX CONCURRENTLY IF EXISTS public.audit_pending_transaction"
+FORMER_INDEX = "CREATE INDEX CONCURRENTLY audit_pending_transaction ON public.audit_pending (xid)"
 
 CAPTURE = """
 CREATE OR REPLACE FUNCTION public.audit_capture() RETURNS trigger
@@ -192,19 +200,30 @@ END $$;
 
 
 def add(_apps: Any, schema_editor: Any) -> None:
-    """Add the column, empty; writers wait for no more than a moment."""
-    _briefly(COLUMN, schema_editor.connection.alias)
+    """Add the column, empty, and its index; writers wait for no more than a moment."""
+    _run(schema_editor, (BRIEFLY, COLUMN, PATIENTLY, DROP_INDEX, INDEX))
 
 
 def remove(_apps: Any, schema_editor: Any) -> None:
-    """Take it away."""
-    _briefly(DROP_COLUMN, schema_editor.connection.alias)
+    """Take both away."""
+    _run(schema_editor, (PATIENTLY, DROP_INDEX, BRIEFLY, DROP_COLUMN))
 
 
-def _briefly(statement: Any, alias: str) -> None:
+def drop_former(_apps: Any, schema_editor: Any) -> None:
+    """Drop the index over all rows, once no function asks by it."""
+    _run(schema_editor, (PATIENTLY, DROP_FORMER_INDEX))
+
+
+def build_former(_apps: Any, schema_editor: Any) -> None:
+    """Build it again; what a build that was stopped left behind goes first."""
+    _run(schema_editor, (PATIENTLY, DROP_FORMER_INDEX, FORMER_INDEX))
+
+
+def _run(schema_editor: Any, statements: Iterable[LiteralString]) -> None:
+    alias = schema_editor.connection.alias
     try:
-        sql.execute(BRIEFLY, using=alias)
-        sql.execute(statement, using=alias)
+        for statement in statements:
+            sql.execute(statement, using=alias)
     finally:
         sql.execute(AS_BEFORE, using=alias)
 
@@ -218,4 +237,5 @@ class Migration(migrations.Migration):
         migrations.RunPython(add, remove),
         migrations.RunSQL(CAPTURE, FORMER_CAPTURE),
         migrations.RunSQL(CAPTURED, _former_receipts.CAPTURED),
+        migrations.RunPython(drop_former, build_former),
     ]
