@@ -145,7 +145,7 @@ INSERT INTO audit_event (id, occurred_at, type, outcome, actor_kind, actor_id, t
 SELECT entry, now(), 'finance.ledger_entry.posted', 'SUCCESS', 'system', 'bench', 'ledger_entry', entry::text,
        canon, sha256('\\x00'::bytea || canon)
 FROM due, convert_to(repeat('{"bench": "a leaf of usual length"}', 12), 'UTF8') AS canon;
-INSERT INTO audit_pending (id, occurred_at) SELECT entry, now() FROM due;
+INSERT INTO audit_pending (id, occurred_at, leaf) SELECT entry, now(), sha256('leaf') FROM due;
 INSERT INTO ledger_transfer (book_id, entry_id, seq, debit, credit, currency, amount)
 SELECT book, entry, 1, pending, available, 'COP', amount FROM due;
 UPDATE ledger_guarded_balance g SET posted = g.posted + d.amount, seq = g.seq + 1

@@ -110,8 +110,8 @@ FROM (
     SELECT :entry::uuid, 'finance.ledger_entry.posted', 'ledger_entry', :r::text,
            convert_to(repeat('{"pgbench": "a leaf of usual length"}', 20), 'UTF8')
 ) AS told (id, type, target, key, canon);
-INSERT INTO audit_pending (id, occurred_at)
-VALUES (:entry::uuid, now()), (:recorded::uuid, now()), (:calculated::uuid, now());
+INSERT INTO audit_pending (id, occurred_at, leaf)
+VALUES (:entry::uuid, now(), sha256('leaf')), (:recorded::uuid, now(), NULL), (:calculated::uuid, now(), NULL);
 COMMIT;
 """
 

@@ -109,6 +109,11 @@ BEGIN
     IF FOUND THEN
         RETURN NULL;
     END IF;
+    PERFORM FROM public.audit_event e
+    WHERE e.id = NEW.id AND e.occurred_at = NEW.recorded_at AND e.type = 'finance.ledger_entry.posted';
+    IF FOUND THEN
+        RETURN NULL;
+    END IF;
     -- An id is in the log once: one that an event has already would stop the sequencer.
     PERFORM FROM public.audit_event e WHERE e.id = NEW.id;
     IF FOUND THEN
