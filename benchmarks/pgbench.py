@@ -111,7 +111,8 @@ FROM (
            convert_to(repeat('{"pgbench": "a leaf of usual length"}', 20), 'UTF8')
 ) AS told (id, type, target, key, canon);
 INSERT INTO audit_pending (id, occurred_at, leaf)
-VALUES (:entry::uuid, now(), sha256('leaf')), (:recorded::uuid, now(), NULL), (:calculated::uuid, now(), NULL);
+VALUES (:entry::uuid, now(), sha256('leaf')), (:recorded::uuid, now(), NULL),
+       (:calculated::uuid, now(), NULL);
 COMMIT;
 """
 
