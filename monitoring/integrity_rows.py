@@ -88,7 +88,9 @@ def _result(said: Any) -> Any:
     differences = said["differences"]
     if not differences:
         mark = display.state(State.GOOD, _("as the trail tells"))
-        return display.two_lines(mark, "; ".join(said["notes"][:SHOWN])) if said["notes"] else mark
+        # Kept in English, in which its MAC was made; a note about one table stays so.
+        notes = "; ".join(_(note) for note in said["notes"][:SHOWN])
+        return display.two_lines(mark, notes) if notes else mark
     many = len(differences)
     words = ngettext("%(many)s difference", "%(many)s differences", many) % {"many": display.number(many)}
     named = "; ".join(f"{one['table']}: {one['what']}" for one in differences[:SHOWN])

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
+from django.utils.translation import gettext_noop
+
 from mestore.lib import crypto, sql
 from monitoring import events
 from monitoring.row_counts import Bucket, Counted
@@ -115,12 +117,14 @@ def before(moment: Moment) -> Before:
     here = [one for one in ours if _is_of(one, moment)]
     if not here:
         found.note = (
-            "the last reconciliation is of another cluster: rows are counted anew from here"
+            gettext_noop("the last reconciliation is of another cluster: rows are counted anew from here")
             if ours
-            else "the first reconciliation: from here on rows are compared"
+            else gettext_noop("the first reconciliation: from here on rows are compared")
         )
     elif moment.at - here[0].taken_at > OLDEST:
-        found.note = "the last reconciliation is too old to be compared with: rows are counted anew from here"
+        found.note = gettext_noop(
+            "the last reconciliation is too old to be compared with: rows are counted anew from here"
+        )
     else:
         _compare_with(here, found)
     return found
