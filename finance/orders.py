@@ -126,12 +126,12 @@ SELECT (SELECT count(*) FROM event), posted.sales FROM posted
 """
 
 
-# What the order's event tells of its row, and what a new row has in its other columns.
+# What the order's event tells of its row, and what every new order has in its other columns.
 _TOLD = (
     "id", "order_number", "source", "external_reference", "buyer_id", "currency", "status", "subtotal_minor",
     "tax_minor", "shipping_minor", "total_minor", "placed_at", "confirmed_at",
 )  # fmt: skip
-_AS_MADE: Final[dict[str, Any]] = {
+AS_MADE: Final[dict[str, Any]] = {
     "discount_minor": 0, "refunded_minor": 0, "refund_due_minor": 0, "tracking_number": "", "courier": "",
 }  # fmt: skip
 
@@ -367,7 +367,7 @@ def _events(
     told = {
         "number": order.number, "status": order.status.value, "currency": order.form.currency,
         "total_minor": order.form.price.total, "vendors": len(order.form.price.parts),
-        "row": {name: row[name] for name in _TOLD if row[name] is not None} | _AS_MADE
+        "row": {name: row[name] for name in _TOLD if row[name] is not None} | AS_MADE
         | {"created_at": row["placed_at"]},
     }  # fmt: skip
     recorded = [audit.Entry(events.ORDER_RECORDED, by, ("order", str(order.id)), told)]

@@ -15,7 +15,7 @@ from typing import Any
 
 from django.db import IntegrityError, connection, transaction
 
-from finance import charging, ledger, money, numbers, periods, postings, sale_postings
+from finance import charging, ledger, money, numbers, orders, periods, postings, sale_postings
 from finance.charging import DatedRules, Part, PartLine, Policy
 from finance.states import PaymentStatus
 from mestore.lib.actor import Actor
@@ -210,8 +210,7 @@ def _row_told(order: Row) -> dict[str, Any]:
     told = {
         "id": order_id, "order_number": number, "source": source, "external_reference": reference,
         "currency": currency, "status": status, "subtotal_minor": goods, "tax_minor": tax,
-        "shipping_minor": freight, "discount_minor": 0, "total_minor": total, "refunded_minor": 0,
-        "refund_due_minor": 0, "tracking_number": "", "courier": "",
+        "shipping_minor": freight, "total_minor": total, **orders.AS_MADE,
     }  # fmt: skip
     named = zip(
         ("placed_at", "confirmed_at", "shipped_at", "delivered_at", "created_at"), moments, strict=True

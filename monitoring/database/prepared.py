@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final
 
-from psycopg import Cursor, OperationalError, ProgrammingError, errors, generators
+from psycopg import Cursor, OperationalError, errors, generators
 from psycopg._preparing import Prepare, PrepareManager
 from psycopg._queries import PostgresQuery
 from psycopg.adapt import Transformer
@@ -123,23 +123,8 @@ class PreparedCursor:
             connection._prepared.forget()
             self._run_unprepared(query, params)
 
-    def fetchone(self) -> Row | None:
-        """Return the next row."""
-        rows = self._rows()
-        return rows.pop(0) if rows else None
-
-    def fetchall(self) -> list[Row]:
-        """Return the rows that are left."""
-        rows, self.rows = self._rows(), []
-        return rows
-
     def close(self) -> None:
         """Nothing is held."""
-
-    def _rows(self) -> list[Row]:
-        if self.rows is None:
-            raise ProgrammingError("the statement returns no rows")
-        return self.rows
 
     def _run(self, query: str, params: Any) -> None:
         connection, register = self._connection, self._connection._prepared
