@@ -301,7 +301,7 @@ class TestTold:
         self, people: list[User], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """As when the event says less of the row than there is: then capture tells of it as well."""
-        monkeypatch.setitem(orders._AS_MADE, "discount_minor", 1)
+        monkeypatch.setitem(orders.AS_MADE, "discount_minor", 1)
         refunding.place(VendorFactory.create().pk)
         assert AuditEvent.objects.filter(type="capture.insert", target_type="finance_order").count() == 1
         assert AuditEvent.objects.filter(type="order.recorded").count() == 1
