@@ -87,8 +87,8 @@ WITH event AS (
 )
 INSERT INTO audit_pending (id, occurred_at) SELECT id, occurred_at FROM event
 """
-# All events in one parameter: fifteen arrays take psycopg and PostgreSQL twice as long. The function leaves in
-# the queue what they tell of new rows, which the runtime role may not (migration 0019).
+# All events in one parameter: fifteen arrays take psycopg and PostgreSQL twice as long. The function leaves
+# in the queue what they tell of new rows, which the runtime role may not (migration 0019).
 _INSERT_MANY = "SELECT public.audit_write(%(events)s::json)"
 _COLUMNS = (
     "id", "occurred_at", "type", "outcome", "actor_kind", "actor_id", "actor_role", "target_type",
@@ -150,9 +150,9 @@ def record_many(rows: Sequence[Entry]) -> None:
 class Batch:
     """Events that a statement of the caller's own writes, beside the change they tell about.
 
-    For the few changes that are made so often that one statement less counts. The statement calls `audit_write`,
-    or another function of the database's that does the same, with `text` as its parameter, and tells `complete`
-    how many were written.
+    For the few changes that are made so often that one statement less counts. The statement calls
+    `audit_write`, or another function of the database's that does the same, with `text` as its parameter, and
+    tells `complete` how many were written.
     """
 
     rows: tuple[tuple[Any, ...], ...]

@@ -329,8 +329,8 @@ def test_its_statements_repeat_the_words_of_those_whose_work_they_do() -> None:
     claimed = words(idempotency._CLAIM).replace("%s, %s, %s", "%(scope)s, %(key)s, %(request_hash)s")
     assert claimed in words(orders._ASK)
     assert words(audit._INSERT_MANY).removeprefix("SELECT ") in words(orders._WRITE)
-    called, rows = words(ledger._POST).removeprefix("SELECT count(").split(")) FROM jsonb_to_recordset(%s::jsonb) ")
-    called = called.replace("%s::jsonb", "%(document)s::jsonb -> 'poster'")
+    called, rows = words(ledger._POST).split(")) FROM jsonb_to_recordset(%s::jsonb) ")
+    called = called.removeprefix("SELECT count(").replace("%s::jsonb", "%(document)s::jsonb -> 'poster'")
     assert called.removesuffix("NULL") + "CASE WHEN e.n = 1" in words(orders._WRITE)
     assert rows.removeprefix("AS e ") in words(orders._WRITE)
 

@@ -264,7 +264,6 @@ class TestOfOthers:
         key = write(runtime, like, LIES[name])
         assert captures_of(runtime, key) == 1
 
-
     @pytest.mark.parametrize(
         ("code", "mac"),
         [
@@ -289,7 +288,9 @@ class TestOfOthers:
             runtime.execute(statement, [uuid4()])
 
     def test_an_event_says_of_no_row_unless_it_names_one(self, runtime: Connection) -> None:
-        plain = event("order.recorded", "order", 1, {}) | {"canon": '{"data":{"note":"the \\"row\\": is here"}}'}
+        plain = event("order.recorded", "order", 1, {}) | {
+            "canon": '{"data":{"note":"the \\"row\\": is here"}}'
+        }
         runtime.execute(_EVENT, [json.dumps([plain])])
         (told,) = runtime.execute(
             "SELECT told IS NULL FROM audit_pending WHERE id = %s", [plain["id"]]
