@@ -52,8 +52,8 @@ SELECT pg_try_advisory_xact_lock(hashtext('mestore.audit.sequencer')),
        set_config('idle_in_transaction_session_timeout', %s::text, true)
 """
 # An event that has its place already, or that the trail does not hold, leaves the queue without a leaf; how
-# many those were is told, since nothing of ours does that. One probe for each event (OFFSET 0 keeps the planner
-# from joining): the plan is kept, and must suit an empty queue and a full one.
+# many those were is told, since nothing of ours does that. One probe for each event (OFFSET 0 keeps the
+# planner from joining): the plan is kept, and must suit an empty queue and a full one.
 _TAKE = """
 WITH taken AS (
     DELETE FROM audit_pending WHERE id IN (SELECT id FROM audit_pending ORDER BY id LIMIT %(batch)s::bigint)
@@ -158,7 +158,8 @@ def _tell(rule: alerts.Rule, **evidence: str | int) -> None:
 
 def _alone(is_outermost: bool) -> bool:
     """Take the lock for this transaction; the limit of silence holds for it, so not within another's."""
-    row = (
-        sql.fetch_one(_LOCK_BRIEFLY, (LONGEST_SILENCE,), prepare=True) if is_outermost else sql.fetch_one(_LOCK)
-    )
+    if is_outermost:
+        row = sql.fetch_one(_LOCK_BRIEFLY, (LONGEST_SILENCE,), prepare=True)
+    else:
+        row = sql.fetch_one(_LOCK)
     return row is not None and bool(row[0])

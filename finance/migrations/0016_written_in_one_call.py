@@ -86,11 +86,11 @@ BEGIN
         UNION ALL
         SELECT n.id, n.occurred_at, public.audit_own_type(n.type, n.writer_mac), n.outcome, n.actor_kind,
                n.actor_id, n.actor_role, n.target_type, n.target_id, n.session_id, n.request_id,
-               convert_to(n.canon, 'UTF8'), decode(n.pii_ct, 'hex'), decode(n.writer_mac, 'hex'),
-               sha256('\\x00'::bytea || convert_to(n.canon, 'UTF8'))
+               convert_to(n.canon::text, 'UTF8'), decode(n.pii_ct, 'hex'), decode(n.writer_mac, 'hex'),
+               sha256('\\x00'::bytea || convert_to(n.canon::text, 'UTF8'))
         FROM json_to_recordset(p_events) AS n (
             id uuid, occurred_at timestamptz, type text, outcome text, actor_kind text, actor_id text,
-            actor_role text, target_type text, target_id text, session_id text, request_id text, canon text,
+            actor_role text, target_type text, target_id text, session_id text, request_id text, canon json,
             pii_ct text, writer_mac text, subject text)
         WHERE (SELECT k.wrapped IS NULL FROM public.subject_key k WHERE k.subject = n.subject) IS NOT TRUE
         RETURNING id, occurred_at, type, target_type, target_id, writer_mac, leaf_hash,

@@ -201,10 +201,10 @@ _EVENT = "SELECT audit_write(%s::json)"
 _AROUND = """
 INSERT INTO audit_event (id, occurred_at, type, outcome, actor_kind, target_type, target_id, canon,
                          writer_mac, leaf_hash)
-SELECT id, occurred_at, type, outcome, actor_kind, target_type, target_id, convert_to(canon, 'UTF8'),
-       decode(writer_mac, 'hex'), sha256('\\x00'::bytea || convert_to(canon, 'UTF8'))
+SELECT id, occurred_at, type, outcome, actor_kind, target_type, target_id, convert_to(canon::text, 'UTF8'),
+       decode(writer_mac, 'hex'), sha256('\\x00'::bytea || convert_to(canon::text, 'UTF8'))
 FROM json_to_recordset(%s::json) AS new (id uuid, occurred_at timestamptz, type text, outcome text,
-    actor_kind text, target_type text, target_id text, canon text, writer_mac text)
+    actor_kind text, target_type text, target_id text, canon json, writer_mac text)
 """
 
 
@@ -219,7 +219,7 @@ def event(code: str, target: str, key: int, row: Row, *, mac: str | None = "00" 
     return {
         "id": str(uuid4()), "occurred_at": datetime.now(UTC).isoformat(), "type": code, "outcome": "SUCCESS",
         "actor_kind": "machine", "target_type": target, "target_id": str(key),
-        "canon": json.dumps({"data": {"row": row}}), "writer_mac": mac,
+        "canon": {"data": {"row": row}}, "writer_mac": mac,
     }  # fmt: skip
 
 
@@ -288,9 +288,7 @@ class TestOfOthers:
             runtime.execute(statement, [uuid4()])
 
     def test_an_event_says_of_no_row_unless_it_names_one(self, runtime: Connection) -> None:
-        plain = event("order.recorded", "order", 1, {}) | {
-            "canon": '{"data":{"note":"the \\"row\\": is here"}}'
-        }
+        plain = event("order.recorded", "order", 1, {}) | {"canon": {"data": {"note": 'the "row": is here'}}}
         runtime.execute(_EVENT, [json.dumps([plain])])
         (told,) = runtime.execute(
             "SELECT told IS NULL FROM audit_pending WHERE id = %s", [plain["id"]]
