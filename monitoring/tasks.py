@@ -17,6 +17,7 @@ from monitoring import (
     pipeline,
     row_counts,
     row_reconciliation,
+    row_records,
     verifications,
 )
 from monitoring.push_jobs import audit_push, audit_push_to  # noqa: F401 - found here by the worker
@@ -97,13 +98,16 @@ def audit_verify_full(timestamp: int) -> None:  # noqa: ARG001 - the scheduler p
 def audit_reconcile(timestamp: int) -> bool:  # noqa: ARG001 - the scheduler passes it
     """Compare the rows of watched tables with the trail, at night in Bogota; what is found is signalled.
 
-    Next to a newer release there is nothing to do here: its own worker compares.
+    Then records that nobody needs any more are removed. Next to a newer release there is nothing to do here:
+    its own worker compares.
     """
     try:
-        return row_reconciliation.reconcile(by=actor.system("audit_reconcile")).is_good
+        is_good = row_reconciliation.reconcile(by=actor.system("audit_reconcile")).is_good
     except row_counts.LaterRelease:
         log.warning("audit_reconcile_left_to_a_later_release")
         return False
+    log.info("audit_reconciliations_forgotten", many=row_records.forget())
+    return is_good
 
 
 @app.periodic(cron="* * * * *", periodic_id="watch_audit_trail")
