@@ -133,7 +133,8 @@ def wrong() -> Iterator[str]:
 
 def captured() -> dict[str, Captured]:
     """Return each table that the migrations of this release watch, and how it is captured; one statement."""
-    declared, found = _declarations(), {}
+    declared = _declarations()
+    found: dict[str, Captured] = {}
     values = {"tables": sorted(declared), "triggers": list(_FIRES), "types": list(_FIRES.values())}
     for table, trigger, is_on, fires_so, said in sql.fetch_all(_CAPTURING, values):
         one = found.setdefault(table, Captured())

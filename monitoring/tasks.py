@@ -13,7 +13,9 @@ from monitoring import (
     anchors,
     audit,
     delivery,
+    guards_seen,
     months_due,
+    overdue,
     pipeline,
     row_counts,
     row_reconciliation,
@@ -140,3 +142,20 @@ def anchor_checkpoint(timestamp: int) -> bool:  # noqa: ARG001 - the scheduler p
 def watch_months(timestamp: int) -> int:  # noqa: ARG001 - the scheduler passes it
     """Raise signals about months of the trail that are past their time."""
     return months_due.watch()
+
+
+@app.periodic(cron="*/10 * * * *", periodic_id="audit_guards_seen")
+@app.task(
+    name="monitoring.audit_guards_seen", queueing_lock="audit_guards_seen", lock="audit_guards_seen",
+    pass_context=False,
+)  # fmt: skip
+def audit_guards_seen(timestamp: int) -> bool:  # noqa: ARG001 - the scheduler passes it
+    """Say in the trail, once each hour, how its guards are; whoever runs at all in an hour says it."""
+    return guards_seen.look(by=actor.system("audit_guards_seen")) is not None
+
+
+@app.periodic(cron="29 * * * *", periodic_id="watch_overdue")
+@app.task(name="monitoring.watch_overdue", queueing_lock="watch_overdue", pass_context=False)
+def watch_overdue(timestamp: int) -> int:  # noqa: ARG001 - the scheduler passes it
+    """Raise signals about nightly runs that did not happen, and an hour in which nobody saw the guards."""
+    return overdue.watch() + guards_seen.watch()
