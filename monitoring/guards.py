@@ -140,7 +140,7 @@ def captured() -> dict[str, Captured]:
         one = found.setdefault(table, Captured())
         one.is_there = one.is_there and is_on is True
         if is_on is not None:  # it is there
-            one.is_declared = one.is_declared and _read(said) == json.loads(json.dumps(declared[table]))
+            one.is_declared = one.is_declared and _read(said) == _read(json.dumps(declared[table]))
             one.bent = one.bent if fires_so else (*one.bent, trigger)
     return found
 
@@ -207,12 +207,14 @@ def _statements(operation: Any) -> list[str]:
     return [one if isinstance(one, str) else str(one[0]) for one in given]
 
 
-def _read(said: str | None) -> Any:
-    """What a trigger declares; None for what is no declaration."""
+def _read(said: str | None) -> dict[str, Any]:
+    """What a trigger declares: what an earlier release left out and this one calls nothing is the same."""
     try:
-        return json.loads(said) if said is not None else None
+        found = json.loads(said) if said is not None else None
     except ValueError:
-        return None
+        return {}
+    members = found.items() if isinstance(found, dict) else ()
+    return {name: value for name, value in members if value is not None}
 
 
 def _is_as_made(table: str, trigger: str, condition: str | None, declared: dict[str, dict[str, Any]]) -> bool:
