@@ -301,7 +301,7 @@ def _run(schema_editor: Any, statements: Iterable[LiteralString]) -> None:
 class Migration(migrations.Migration):
     atomic = False  # each lock is held for its own moment
 
-    dependencies = [("monitoring", "0017_reconciliation")]
+    dependencies = [("monitoring", "0018_forget_reconciliations")]
 
     operations = [
         migrations.RunPython(add, remove),
