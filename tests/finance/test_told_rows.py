@@ -37,6 +37,12 @@ TABLES = {
 }
 
 
+_OPENED = """
+SELECT DISTINCT c.relname FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+WHERE l.pid = pg_backend_pid() AND c.relname ~ '^audit_event_[0-9]{6}$'
+"""
+
+
 def placed(body: dict[str, Any], key: str = "key-1") -> Order:
     with context.acting(MACHINE):
         answer = orders.place(form(body), key=key, by=MACHINE)
@@ -100,6 +106,15 @@ class TestOfTheService:
         assert told("finance_commission", earned.pk) == visible(
             superuser_dsn, "finance_commission", earned.pk
         )
+
+    def test_a_sale_opens_no_month_but_its_own(self, order_body: Body) -> None:
+        with context.acting(MACHINE), transaction.atomic():
+            orders.place(form(order_body()), key="key-1", by=MACHINE)
+            statements.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            opened = statements.fetch_all(_OPENED)
+
+        written = AuditEvent.objects.values_list("occurred_at", flat=True)
+        assert {name for (name,) in opened} == {f"audit_event_{at:%Y%m}" for at in written}
 
     def test_what_happens_to_a_told_row_is_captured(self, order_body: Body) -> None:
         with context.acting(MACHINE), transaction.atomic():
