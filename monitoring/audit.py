@@ -398,28 +398,34 @@ def _write_again(row: tuple[Any, ...], using: str) -> int:
 def _prepare(rows: Sequence[Entry]) -> list[tuple[Any, ...]]:
     """Return one tuple of column values per entry."""
     now = dt.datetime.now(dt.UTC)
-    at = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    owners = [leaves.subject_of(entry, now) for entry in rows]
+    at = leaves.moment(now)
+    columns, owners, before = list[leaves.Columns](), list[str | None](), None
+    for entry in rows:
+        before = leaves.columns(entry, before)
+        columns.append(before)
+        owners.append(leaves.subject_of(entry, before, now))
     wanted = {owner for owner in owners if owner is not None}
     keys = subjects.keys_for(wanted) if wanted else {}
     owners = [owner if owner in keys else None for owner in owners]
-    return [_row(entry, owner, now, at, keys) for entry, owner in zip(rows, owners, strict=True)]
+    return [
+        _row(entry, texts, owner, now, at, keys)
+        for entry, texts, owner in zip(rows, columns, owners, strict=True)
+    ]
 
 
 def _row(
-    entry: Entry, owner: str | None, now: dt.datetime, at: str, keys: Mapping[str, bytes]
-) -> tuple[Any, ...]:
-    event = events.get(entry.event)
-    event_id = ids.uuid7()
-    columns = leaves.columns(entry)
-    personal = leaves.personal_bytes(entry) if owner is not None else None
+    entry: Entry, columns: leaves.Columns, owner: str | None, now: dt.datetime, at: str,
+    keys: Mapping[str, bytes],
+) -> tuple[Any, ...]:  # fmt: skip
+    event, event_id, speaker = events.get(entry.event), ids.uuid7(), columns.speaker
+    personal = leaves.personal_bytes(entry, columns) if owner is not None else None
     canon = leaves.canon(entry, columns, event_id=event_id, at=at, subject=owner, personal=personal)
     sealed = None
     if owner is not None and personal is not None:
         sealed = leaves.seal_personal(personal, key=keys[owner], event_id=event_id)
     return (
-        event_id, now, event.code, event.outcome.value,
-        columns.actor_kind, columns.actor_id, columns.actor_role, columns.target_type, columns.target_id,
-        columns.session_id, columns.request_id,
+        event_id, now, event.code, str(event.outcome),
+        speaker.by.kind, speaker.id, speaker.role, columns.target_type, columns.target_id,
+        speaker.session_id, speaker.request_id,
         canon, sealed, crypto.mac(canon, purpose=WRITER_PURPOSE), owner,
     )  # fmt: skip
