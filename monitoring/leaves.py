@@ -200,7 +200,7 @@ def _told(by: Actor) -> dict[str, str]:
 
 
 def _known(by: Actor) -> dict[str, Any]:
-    """Return who acted, as people know them: the name of a command or job is no person's, and stays in clear."""
+    """Return who acted, as people know them; a command or job is nobody, its name stays in clear."""
     found: dict[str, Any] = {}
     if by.kind != "system" and by.label:
         found["label"] = by.label
