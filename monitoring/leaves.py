@@ -182,21 +182,20 @@ def _binding(event_id: UUID) -> bytes:
 
 
 def _speaker(by: Actor) -> Speaker:
-    known = _known(by)
+    by_id, role, known = _label(by.id), _label(by.role), _known(by)
+    told: dict[str, str] = {"kind": by.kind}
+    if by_id is not None:
+        told["id"] = by_id
+    if role is not None:
+        told["role"] = role
+    if (impersonator := _label(by.impersonator)) is not None:
+        told["impersonator"] = impersonator
+    if by.kind == "system":
+        told["name"] = _label(by.label) or ""
     return Speaker(
-        by, _label(by.id), _label(by.role), _label(by.session_id), _label(by.request_id), _told(by),
+        by, by_id, role, _label(by.session_id), _label(by.request_id), told,
         _personal_values(known) if known else None,
     )  # fmt: skip
-
-
-def _told(by: Actor) -> dict[str, str]:
-    found: dict[str, str] = {"kind": by.kind}
-    for name, value in (("id", by.id), ("role", by.role), ("impersonator", by.impersonator)):
-        if (label := _label(value)) is not None:
-            found[name] = label
-    if by.kind == "system":
-        found["name"] = _label(by.label) or ""
-    return found
 
 
 def _known(by: Actor) -> dict[str, Any]:
@@ -232,20 +231,18 @@ def _label(value: object) -> str | None:
 
 
 def _text(value: str, limit: int = MAX_TEXT) -> str:
-    if len(value) <= limit and _is_plain(value):
+    if len(value) <= limit and value.isascii() and "\x00" not in value:
         return value  # as nearly every text
     if len(value) > limit:
         value = f"{value[: limit - 1]}…"
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\x00", "\ufffd")
 
 
-def _is_plain(value: str) -> bool:
-    return value.isascii() and "\x00" not in value
-
-
 def _clean(value: Any, depth: int = 0) -> Any:
     """Return `value` in types that RFC 8785 can carry. Raise TypeError for a type nobody meant to record."""
     kind = type(value)
+    if kind is dict and depth < MAX_DEPTH:
+        return _clean_members(value, depth + 1)
     if kind is dict or kind is list:  # before the question for a Mapping or Sequence, which is a dear one
         return _clean_many(value, depth)
     if isinstance(value, str):
@@ -268,7 +265,7 @@ def _clean(value: Any, depth: int = 0) -> Any:
 def _clean_many(value: Any, depth: int) -> Any:
     if depth >= MAX_DEPTH:
         return "…"
-    if type(value) is dict or isinstance(value, Mapping):
+    if isinstance(value, Mapping):
         return _clean_members(value, depth + 1)
     if isinstance(value, set | frozenset):
         value = sorted(value, key=str)
@@ -295,7 +292,8 @@ def _clean_members(value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
     # Names are nearly always the few of our own code: one look at all of them.
     if set(map(type, found)) <= _TEXTS:
         names = "".join(found)
-        if _is_plain(names) and (len(names) <= MAX_LABEL or max(map(len, found)) <= MAX_LABEL):
+        is_short = len(names) <= MAX_LABEL or max(map(len, found)) <= MAX_LABEL
+        if is_short and names.isascii() and "\x00" not in names:
             return found
     return {_text(str(name), MAX_LABEL): item for name, item in found.items()}
 
