@@ -301,6 +301,22 @@ class TestPersonalValues:
 
         assert first["pii_commit"] != second["pii_commit"]
 
+    def test_events_of_several_people_in_one_statement_keep_to_their_own(self) -> None:
+        first, second = person(), person()
+        audit.record_many([audit.Entry(events.USER_CREATED, by=by) for by in (first, first, second, first)])
+
+        found = []
+        for event in AuditEvent.objects.order_by("id"):
+            key = subjects.read_keys([str(event.actor_id)])[str(event.actor_id)]
+            plaintext = leaves.open_personal(bytes(event.pii_ct or b""), key=key, event_id=event.id)
+            document = _document(event.id)
+            assert document["pii_commit"] == hashlib.sha256(plaintext).hexdigest()
+            assert document["actor"]["id"] == document["subject"] == event.actor_id
+            found.append((event.actor_id, plaintext[: leaves.NONCE_BYTES]))
+
+        assert [who for who, _nonce in found] == [first.id, first.id, second.id, first.id]
+        assert len({nonce for _who, nonce in found}) == 4
+
     def test_do_not_open_in_another_event(self) -> None:
         by = person()
         first, second = (audit.record(events.USER_CREATED, by=by) for _ in range(2))
