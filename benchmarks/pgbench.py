@@ -60,15 +60,22 @@ WITH placed AS (
     VALUES ('P' || :r, 'pgbench', :r::text, 'buyer', 'COP', 'confirmed', 10000000, 1900000, 1500000,
         13400000, 'A buyer', '+573001234567', 'Calle 1 2-3', 'Bogota', 'DC', now(), now())
     RETURNING *
+), said AS (
+    SELECT p.id, jsonb_strip_nulls(
+        to_jsonb(p) - '{source_digest,buyer_reference,shipping_name,shipping_phone,shipping_email,'
+        'shipping_address,shipping_city,shipping_state,shipping_postal_code,shipping_country,notes,'
+        'shipping_events,cancellation_reason,updated_at}'::text[]) AS row
+    FROM placed p
+), queued AS (
+    INSERT INTO audit_pending (id, occurred_at, told)
+    SELECT :recorded::uuid, now(), sha256(convert_to(
+        jsonb_build_array('order.recorded', 'order', id::text, row)::text, 'UTF8')) FROM said
 ), told AS (
     INSERT INTO audit_event (id, occurred_at, type, outcome, actor_kind, actor_id, target_type, target_id,
         canon, writer_mac, leaf_hash)
-    SELECT :recorded::uuid, now(), 'order.recorded', 'SUCCESS', 'system', 'pgbench', 'order', p.id::text,
+    SELECT :recorded::uuid, now(), 'order.recorded', 'SUCCESS', 'system', 'pgbench', 'order', id::text,
            canon, sha256('mac'), sha256('\\x00'::bytea || canon)
-    FROM placed p, convert_to(jsonb_build_object('data', jsonb_build_object('row', jsonb_strip_nulls(
-        to_jsonb(p) - '{source_digest,buyer_reference,shipping_name,shipping_phone,shipping_email,'
-        'shipping_address,shipping_city,shipping_state,shipping_postal_code,shipping_country,notes,'
-        'shipping_events,cancellation_reason,updated_at}'::text[])))::text, 'UTF8') AS canon
+    FROM said, convert_to(jsonb_build_object('data', jsonb_build_object('row', row))::text, 'UTF8') AS canon
 )
 SELECT id AS sale FROM placed \\gset
 INSERT INTO finance_orderitem (order_id, line, product_id, vendor_id, name, unit_price_minor, quantity,
@@ -96,23 +103,27 @@ WITH earned AS (
         'STANDARD', :entry::uuid, sha256('terms'), repeat('{"terms of usual length"}', 28), 'half_up', 95000,
         now())
     RETURNING *
+), said AS (
+    SELECT id, jsonb_strip_nulls(to_jsonb(c) - '{notes,admin_notes,rule_snapshot,updated_at}'::text[]) AS row
+    FROM earned c
+), queued AS (
+    INSERT INTO audit_pending (id, occurred_at, leaf, told)
+    SELECT :calculated::uuid, now(), NULL, sha256(convert_to(
+        jsonb_build_array('commission.calculated', 'commission', id::text, row)::text, 'UTF8')) FROM said
+    UNION ALL SELECT :entry::uuid, now(), sha256('leaf'), NULL
 )
 INSERT INTO audit_event (id, occurred_at, type, outcome, actor_kind, actor_id, target_type, target_id, canon,
     writer_mac, leaf_hash)
 SELECT told.id, now(), told.type, 'SUCCESS', 'system', 'pgbench', told.target, told.key, told.canon,
        sha256('mac'), sha256('\\x00'::bytea || told.canon)
 FROM (
-    SELECT :calculated::uuid, 'commission.calculated', 'commission', c.id::text, convert_to(
-        jsonb_build_object('data', jsonb_build_object('row', jsonb_strip_nulls(
-            to_jsonb(c) - '{notes,admin_notes,rule_snapshot,updated_at}'::text[])))::text, 'UTF8')
-    FROM earned c
+    SELECT :calculated::uuid, 'commission.calculated', 'commission', id::text, convert_to(
+        jsonb_build_object('data', jsonb_build_object('row', row))::text, 'UTF8')
+    FROM said
     UNION ALL
     SELECT :entry::uuid, 'finance.ledger_entry.posted', 'ledger_entry', :r::text,
            convert_to(repeat('{"pgbench": "a leaf of usual length"}', 20), 'UTF8')
 ) AS told (id, type, target, key, canon);
-INSERT INTO audit_pending (id, occurred_at, leaf)
-VALUES (:entry::uuid, now(), sha256('leaf')), (:recorded::uuid, now(), NULL),
-       (:calculated::uuid, now(), NULL);
 COMMIT;
 """
 

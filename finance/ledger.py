@@ -52,7 +52,7 @@ _SHOWN_PROBLEMS: Final = 100
 
 _POST = """
 SELECT count(public.ledger_post(e.book, e.entry, e.kind, e.occurred_at, e.source, e.transfers,
-                                decode(e.mac, 'hex'), %s::jsonb, e.reverses, e.whole))
+                                decode(e.mac, 'hex'), %s::jsonb, e.reverses, e.whole, NULL))
 FROM jsonb_to_recordset(%s::jsonb) AS e (
     book uuid, entry uuid, kind text, occurred_at timestamptz, source text, transfers jsonb, mac text,
     reverses uuid, whole boolean)

@@ -100,29 +100,16 @@ WITH placed AS (
     FROM jsonb_populate_recordset(NULL::finance_commission, %(document)s::jsonb -> 'commissions')
 ), answered AS (
     UPDATE finance_idempotencykey SET status = %(answer_status)s, body = %(answer)s WHERE id = %(claim)s
-), event AS (
-    INSERT INTO audit_event (id, occurred_at, type, outcome, actor_kind, actor_id, actor_role, target_type,
-      target_id, session_id, request_id, canon, pii_ct, writer_mac, leaf_hash)
-    SELECT id, occurred_at, type, outcome, actor_kind, actor_id, actor_role, target_type,
-      target_id, session_id, request_id, convert_to(canon, 'UTF8'), decode(pii_ct, 'hex'),
-      decode(writer_mac, 'hex'), sha256('\\x00'::bytea || convert_to(canon, 'UTF8'))
-    FROM json_to_recordset(%(events)s::json) AS new (
-      id uuid, occurred_at timestamptz, type text, outcome text, actor_kind text, actor_id text,
-      actor_role text, target_type text, target_id text, session_id text, request_id text, canon text,
-      pii_ct text, writer_mac text, subject text)
-    WHERE (SELECT k.wrapped IS NULL FROM subject_key k WHERE k.subject = new.subject) IS NOT TRUE
-    RETURNING id, occurred_at
-), pending AS (
-    INSERT INTO audit_pending (id, occurred_at) SELECT id, occurred_at FROM event
 ), posted AS (
-    SELECT count(public.ledger_post(e.book, e.entry, e.kind, e.occurred_at, e.source, e.transfers,
-      decode(e.mac, 'hex'), %(document)s::jsonb -> 'poster', e.reverses,
-      e.whole)) AS sales
-    FROM jsonb_to_recordset(%(document)s::jsonb -> 'postings') AS e (
+    SELECT count(*) AS sales, max(public.ledger_post(e.book, e.entry, e.kind, e.occurred_at, e.source,
+      e.transfers, decode(e.mac, 'hex'), %(document)s::jsonb -> 'poster', e.reverses, e.whole,
+      CASE WHEN e.n = 1 THEN %(events)s::json END)) AS told
+    FROM ROWS FROM (jsonb_to_recordset(%(document)s::jsonb -> 'postings') AS (
       book uuid, entry uuid, kind text, occurred_at timestamptz, source text, transfers jsonb, mac text,
-      reverses uuid, whole boolean)
+      reverses uuid, whole boolean)) WITH ORDINALITY AS e (book, entry, kind, occurred_at, source, transfers,
+      mac, reverses, whole, n)
 )
-SELECT (SELECT count(*) FROM event), posted.sales FROM posted
+SELECT CASE WHEN p.sales = 0 THEN public.audit_write(%(events)s::json) ELSE p.told END FROM posted p
 """
 
 

@@ -87,24 +87,9 @@ WITH event AS (
 )
 INSERT INTO audit_pending (id, occurred_at) SELECT id, occurred_at FROM event
 """
-# All events in one parameter: fifteen arrays take psycopg and PostgreSQL twice as long. A statement of a
-# caller's own that writes its events (`Batch`) repeats these words; a test compares them.
-_INSERT_MANY = """
-WITH event AS (
-    INSERT INTO audit_event (id, occurred_at, type, outcome, actor_kind, actor_id, actor_role, target_type,
-                             target_id, session_id, request_id, canon, pii_ct, writer_mac, leaf_hash)
-    SELECT id, occurred_at, type, outcome, actor_kind, actor_id, actor_role, target_type,
-           target_id, session_id, request_id, convert_to(canon, 'UTF8'), decode(pii_ct, 'hex'),
-           decode(writer_mac, 'hex'), sha256('\\x00'::bytea || convert_to(canon, 'UTF8'))
-    FROM json_to_recordset(%(events)s::json) AS new (
-        id uuid, occurred_at timestamptz, type text, outcome text, actor_kind text, actor_id text,
-        actor_role text, target_type text, target_id text, session_id text, request_id text, canon text,
-        pii_ct text, writer_mac text, subject text)
-    WHERE (SELECT k.wrapped IS NULL FROM subject_key k WHERE k.subject = new.subject) IS NOT TRUE
-    RETURNING id, occurred_at
-)
-INSERT INTO audit_pending (id, occurred_at) SELECT id, occurred_at FROM event
-"""
+# All events in one parameter: fifteen arrays take psycopg and PostgreSQL twice as long. The function leaves
+# in the queue what they tell of new rows, which the runtime role may not (migration 0019).
+_INSERT_MANY = "SELECT public.audit_write(%(events)s::json)"
 _COLUMNS = (
     "id", "occurred_at", "type", "outcome", "actor_kind", "actor_id", "actor_role", "target_type",
     "target_id", "session_id", "request_id", "canon", "pii_ct", "writer_mac", "subject",
@@ -165,8 +150,9 @@ def record_many(rows: Sequence[Entry]) -> None:
 class Batch:
     """Events that a statement of the caller's own writes, beside the change they tell about.
 
-    For the few changes that are made so often that one statement less counts. The statement repeats the words
-    of `_INSERT_MANY`, with `text` as its parameter, and tells `complete` how many it wrote.
+    For the few changes that are made so often that one statement less counts. The statement calls
+    `audit_write`, or another function of the database's that does the same, with `text` as its parameter, and
+    tells `complete` how many were written.
     """
 
     rows: tuple[tuple[Any, ...], ...]
@@ -310,7 +296,8 @@ def _write_many(rows: Sequence[tuple[Any, ...]]) -> None:
 
 def _insert_many(rows: Sequence[tuple[Any, ...]]) -> int:
     # Nearly every change of ours sends it.
-    return sql.execute(_INSERT_MANY, {"events": Batch(tuple(rows)).text()}, prepare=True)
+    found = sql.fetch_one(_INSERT_MANY, {"events": Batch(tuple(rows)).text()}, prepare=True)
+    return int(found[0]) if found else 0
 
 
 def _as_json(row: tuple[Any, ...]) -> dict[str, Any]:

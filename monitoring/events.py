@@ -510,6 +510,16 @@ AUDIT_RECONCILIATION_FAILED: Final = _event(
     "audit.reconciliation_failed", Category.AUDIT, _FAILURE,
     "Rows of watched tables came, went or changed, and the trail does not tell of it.", retention=_FOR_EVER,
 )  # fmt: skip
+AUDIT_GUARDS_SEEN: Final = _event(
+    "audit.guards_seen", Category.AUDIT, _SUCCESS,
+    "This hour's look at the guards of the trail: capture and all others are as the migrations made them.",
+    retention=_LONG,
+)  # fmt: skip
+AUDIT_GUARDS_NOT_WHOLE: Final = _event(
+    "audit.guards_not_whole", Category.AUDIT, _FAILURE,
+    "This hour's look at the guards of the trail: some are missing, off or not as the migrations made them.",
+    retention=_FOR_EVER,
+)  # fmt: skip
 AUDIT_REQUEUED: Final = _event(
     "audit.requeued", Category.AUDIT, _SUCCESS,
     "An event that had been taken out of the queue of the log was put back by a person.",

@@ -8,10 +8,12 @@ migration wrote them, and the columns as they were declared.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
@@ -43,9 +45,56 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
   AND (c.relname = ANY(%s) OR c.relname ~ '^audit_event_[0-9]{6}$')
   AND (c.relrowsecurity OR EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid)) ORDER BY 1
 """
+# The four triggers of each watched table, or NULL for one that is not there; whether they fire at what they
+# should, for every column; with which declaration: a trigger's arguments end with a zero byte each.
+_CAPTURING = """
+SELECT n.name, w.trigger, t.tgenabled = 'A' AND f.proname = 'audit_capture'
+                          AND f.pronamespace = 'public'::regnamespace,
+       t.tgtype = w.type AND t.tgattr::text = '',
+       CASE WHEN t.tgnargs = 1
+            THEN convert_from(substring(t.tgargs FROM 1 FOR length(t.tgargs) - 1), 'UTF8') END
+FROM unnest(%(tables)s::text[]) AS n (name)
+CROSS JOIN unnest(%(triggers)s::text[], %(types)s::int[]) AS w (trigger, type)
+LEFT JOIN pg_class c ON c.relname = n.name AND c.relnamespace = 'public'::regnamespace
+LEFT JOIN pg_trigger t ON t.tgrelid = c.oid AND t.tgname = w.trigger AND NOT t.tgisinternal
+LEFT JOIN pg_proc f ON f.oid = t.tgfoid
+ORDER BY 1, 2
+"""
+# As pg_trigger says it: for each row 1, before 2, INSERT 4, DELETE 8, UPDATE 16, TRUNCATE 32.
+_FIRES: Final = {
+    "audit_capture_insert": 5,
+    "audit_capture_update": 17,
+    "audit_capture_delete": 9,
+    "audit_capture_truncate": 32,
+}
+# Everything that guards, as the database writes it; months come and go, so their triggers are not among them.
+_DEFINED = """
+SELECT t.tgenabled::text || ' ' || pg_get_triggerdef(t.oid) AS text FROM pg_trigger t
+JOIN pg_class c ON c.oid = t.tgrelid
+WHERE NOT t.tgisinternal AND c.relnamespace = 'public'::regnamespace AND c.relname = ANY(%(tables)s)
+UNION ALL
+SELECT pg_get_functiondef(f.oid) FROM pg_proc f
+WHERE f.pronamespace = 'public'::regnamespace AND f.prokind IN ('f', 'p') AND f.proname = ANY(%(functions)s)
+"""
 # Guards that hold without a condition; what captures updates has one that follows from what is ignored.
 _UNCONDITIONAL = ("_append_only", "_no_truncate", "_stays", "_grows", "_insert", "_delete", "_truncate")
 _UPDATE = "audit_capture_update"
+
+
+@dataclass(slots=True)
+class Captured:
+    """How a watched table is captured now."""
+
+    is_there: bool = True
+    """All four triggers are there, run our function and no setting silences them."""
+    is_declared: bool = True
+    """Each that is there says of every column what the migrations declared."""
+    bent: tuple[str, ...] = ()
+    """Those that fire at something else than they should."""
+
+    @property
+    def is_whole(self) -> bool:
+        return self.is_there and self.is_declared and not self.bent
 
 
 def tables() -> list[str]:
@@ -75,15 +124,35 @@ def wrong() -> Iterator[str]:
     for table, has_policies in sql.fetch_all(_BENT, (tables(),)):
         what = "row security hides rows" if has_policies else "a rule rewrites statements"
         yield f"{what} of {table}"
-    for table, found in capture.watched().items():
-        wanted = declared.get(table)
-        said: dict[str, Any] = {
-            "key": list(found.key), "subject": found.subject, "columns": dict(found.columns)
-        }  # fmt: skip
-        if found.told is not None:
-            said["told"] = dict(found.told)
-        if wanted is not None and said != json.loads(json.dumps(wanted)):
+    for table, found in captured().items():
+        if not found.is_declared:
             yield f"the columns of {table} are captured in another way than the migrations declared"
+        for trigger in found.bent:
+            yield f"the trigger {trigger} of {table} fires at something else than it should"
+
+
+def captured() -> dict[str, Captured]:
+    """Return each table that the migrations of this release watch, and how it is captured; one statement."""
+    declared = _declarations()
+    found: dict[str, Captured] = {}
+    values = {"tables": sorted(declared), "triggers": list(_FIRES), "types": list(_FIRES.values())}
+    for table, trigger, is_on, fires_so, said in sql.fetch_all(_CAPTURING, values):
+        one = found.setdefault(table, Captured())
+        one.is_there = one.is_there and is_on is True
+        if is_on is not None:  # it is there
+            one.is_declared = one.is_declared and _read(said) == _read(json.dumps(declared[table]))
+            one.bent = one.bent if fires_so else (*one.bent, trigger)
+    return found
+
+
+def digest() -> str:
+    """Return SHA-256, in hexadecimal digits, of all that guards: triggers with their state, and functions.
+
+    It stays as it is from one release to the next, unless somebody else writes a guard. One statement.
+    """
+    values = {"tables": tables(), "functions": sorted(expected_bodies())}
+    texts = sorted(str(text) for (text,) in sql.fetch_all(_DEFINED, values))
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
 
 @lru_cache(maxsize=1)
@@ -136,6 +205,16 @@ def _statements(operation: Any) -> list[str]:
         return []
     given = operation.sql if isinstance(operation.sql, (list, tuple)) else [operation.sql]
     return [one if isinstance(one, str) else str(one[0]) for one in given]
+
+
+def _read(said: str | None) -> dict[str, Any]:
+    """What a trigger declares: what an earlier release left out and this one calls nothing is the same."""
+    try:
+        found = json.loads(said) if said is not None else None
+    except ValueError:
+        return {}
+    members = found.items() if isinstance(found, dict) else ()
+    return {name: value for name, value in members if value is not None}
 
 
 def _is_as_made(table: str, trigger: str, condition: str | None, declared: dict[str, dict[str, Any]]) -> bool:

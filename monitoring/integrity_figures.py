@@ -13,11 +13,13 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from mestore.lib import charts
 from mestore.lib.console import Panel, State, Table, collect, display, panel
-from monitoring import cosigning, integrity, receipt_matching, verifications
+from monitoring import cosigning, integrity, overdue, receipt_matching, verifications
 from monitoring.cosigning import LastWord
 from monitoring.integrity import Standing
-from monitoring.verifications import Run
+from monitoring.verifications import Mode, Run
 
+FULL_RUNS = 4
+"""Full runs that are looked at for one that has ended."""
 MODE_WORDS = {
     "tail": gettext_lazy("what came last"),
     "range": gettext_lazy("a range"),
@@ -26,7 +28,7 @@ MODE_WORDS = {
 LOG = gettext_lazy("the signed log")
 
 
-def figures(request: Any, now: Standing, words: Sequence[LastWord], runs: Sequence[Run]) -> list[Panel]:
+def figures(request: Any, now: Standing, words: Sequence[LastWord]) -> list[Panel]:
     """What the page begins with."""
     moment = timezone.now()
     return [
@@ -35,7 +37,7 @@ def figures(request: Any, now: Standing, words: Sequence[LastWord], runs: Sequen
         pending(now, moment),
         witness(words, now.signed_size, moment),
         *collect(request, (receipts, sample)),
-        _verified(runs),
+        verified(moment),
     ]
 
 
@@ -153,12 +155,13 @@ def sample(request: Any) -> Panel:  # noqa: ARG001 - a panel is asked with it
     )
 
 
-def _verified(runs: Sequence[Run]) -> Panel:
-    """The newest run over everything that came to its end."""
+def verified(moment: dt.datetime) -> Panel:
+    """The newest run over everything that came to its end; those of each minute would hide it."""
     title, source = _("Last full verification"), _("runs of the verifier")
-    last = integrity.newest(runs, "full")
+    last = integrity.newest(verifications.latest(Mode.FULL, most=FULL_RUNS), Mode.FULL)
     if last is None or last.finished_at is None:
         return Panel(title=title, source=source, state=State.UNKNOWN)
+    is_old = integrity.is_old(last.finished_at, overdue.LIMIT, moment)
     rate = display.number(last.rows_per_second or 0)
     return Panel(
         title=title,
@@ -167,7 +170,7 @@ def _verified(runs: Sequence[Run]) -> Panel:
         % {"many": display.number(last.upto - last.begin), "rate": rate},
         source=source,
         as_of=last.finished_at,
-        state=State.CRITICAL if last.faults else State.GOOD,
+        state=State.CRITICAL if last.faults else State.WARNING if is_old else State.GOOD,
     )
 
 

@@ -63,7 +63,7 @@ def state(*, lock: bool = False, using: str = "default") -> State:
 
     Raises LogDamaged when size and frontier do not belong together.
     """
-    row = sql.fetch_one(_STATE_LOCKED if lock else _STATE, using=using)
+    row = sql.fetch_one(_STATE_LOCKED if lock else _STATE, using=using, prepare=True)
     if row is None:
         raise LogDamaged("the log's state is missing")
     return _state(row)
@@ -107,12 +107,14 @@ def append(now: State, leaves: Sequence[bytes], using: str = "default") -> int:
             "hashes": [tile.hashes for tile in added],
         },
         using=using,
+        prepare=True,
     )
     if written != len(added):
         raise LogDamaged("a tile is not as long as the tree's size says")
     grown = Frontier(now.size, list(now.frontier.hashes))
     grown.extend(leaves)
-    if sql.execute(_GROW, (grown.size, grown.dump(), now.epoch, now.size), using=using) != 1:
+    values = (grown.size, grown.dump(), now.epoch, now.size)
+    if sql.execute(_GROW, values, using=using, prepare=True) != 1:
         raise LogDamaged("the log grew in two places at once")
     return grown.size
 

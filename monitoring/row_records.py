@@ -33,6 +33,8 @@ LONGEST_OPEN: Final = dt.timedelta(days=7)
 """How far back events of an open transaction are looked for where no earlier record says when it began."""
 OLDEST: Final = dt.timedelta(days=300)
 """The trail holds a year; what is older is not compared any more."""
+FORGOTTEN_AT_ONCE: Final = 100
+"""One comes each night: what piled up in years is gone after some nights."""
 
 _BUCKET = struct.Struct(">HI8s")
 _NOW = """
@@ -47,6 +49,7 @@ FROM audit_event e
 WHERE e.type IN ('audit.reconciled', 'audit.reconciliation_failed') AND e.target_id <> ''
 ORDER BY e.occurred_at DESC, e.id DESC LIMIT 1
 """
+_FORGET = "SELECT audit_forget_reconciliations(%s)"
 _KEEP = """
 INSERT INTO audit_reconciliation (id, taken_at, differences, said, counted, mac)
 VALUES (%s, %s, %s, %s, %s, %s)
@@ -136,6 +139,16 @@ def keep(record: Record, tables: Mapping[str, Counted]) -> None:
     said = _canonical({**record.said, "counted": hashlib.sha256(counted).hexdigest()})
     tag = crypto.mac(said, purpose=MAC_PURPOSE)
     sql.execute(_KEEP, (record.id, record.taken_at, len(record.said["differences"]), said, counted, tag))
+
+
+def forget() -> int:
+    """Remove the oldest of the records that nobody needs any more; return how many, some at a time.
+
+    Which those are the database says (migration 0018): never one that the next comparison looks at. Raises
+    django.db.Error.
+    """
+    row = sql.fetch_one(_FORGET, (FORGOTTEN_AT_ONCE,))
+    return int(row[0]) if row is not None else 0
 
 
 def code(*, is_good: bool) -> str:

@@ -49,21 +49,24 @@ _LOCK = "SELECT pg_try_advisory_xact_lock(hashtext('mestore.audit.sequencer'))"
 # Whoever holds the log and says nothing for long (stopped, or its machine gone) loses it to another one.
 _LOCK_BRIEFLY = """
 SELECT pg_try_advisory_xact_lock(hashtext('mestore.audit.sequencer')),
-       set_config('idle_in_transaction_session_timeout', %s, true)
+       set_config('idle_in_transaction_session_timeout', %s::text, true)
 """
 # An event that has its place already, or that the trail does not hold, leaves the queue without a leaf; how
-# many those were is told, since nothing of ours does that.
+# many those were is told, since nothing of ours does that. One probe for each event (OFFSET 0 keeps the
+# planner from joining): the plan is kept, and must suit an empty queue and a full one.
 _TAKE = """
 WITH taken AS (
-    DELETE FROM audit_pending WHERE id IN (SELECT id FROM audit_pending ORDER BY id LIMIT %(batch)s)
+    DELETE FROM audit_pending WHERE id IN (SELECT id FROM audit_pending ORDER BY id LIMIT %(batch)s::bigint)
     RETURNING id, occurred_at
 ), placed AS (
-    SELECT e.id, e.occurred_at, e.leaf_hash, %(size)s + row_number() OVER (ORDER BY e.id) - 1 AS leaf_index
-    FROM taken t JOIN audit_event e ON e.id = t.id AND e.occurred_at = t.occurred_at
-    WHERE NOT EXISTS (SELECT FROM audit_leaf l WHERE l.event_id = e.id)
+    SELECT t.id, t.occurred_at, e.leaf_hash,
+           %(size)s::bigint + row_number() OVER (ORDER BY t.id) - 1 AS leaf_index
+    FROM taken t CROSS JOIN LATERAL (
+        SELECT leaf_hash FROM audit_event WHERE id = t.id AND occurred_at = t.occurred_at OFFSET 0) e
+    WHERE NOT EXISTS (SELECT FROM audit_leaf l WHERE l.event_id = t.id OFFSET 0)
 ), kept AS (
     INSERT INTO audit_leaf (epoch, leaf_index, event_id, occurred_at)
-    SELECT %(epoch)s, leaf_index, id, occurred_at FROM placed
+    SELECT %(epoch)s::int, leaf_index, id, occurred_at FROM placed
 )
 SELECT (SELECT count(*) FROM taken),
        (SELECT string_agg(leaf_hash, ''::bytea ORDER BY leaf_index) FROM placed)
@@ -91,7 +94,7 @@ def run_once(batch: int = BATCH) -> Batch | None:
             return None
         now = log.state(lock=True)
         values = {"batch": batch, "size": now.size, "epoch": now.epoch}
-        taken, joined = sql.fetch_one(_TAKE, values) or (0, None)
+        taken, joined = sql.fetch_one(_TAKE, values, prepare=True) or (0, None)
         leaves = merkle.split(bytes(joined)) if joined else []
         if leaves:
             log.append(now, leaves)
@@ -155,5 +158,8 @@ def _tell(rule: alerts.Rule, **evidence: str | int) -> None:
 
 def _alone(is_outermost: bool) -> bool:
     """Take the lock for this transaction; the limit of silence holds for it, so not within another's."""
-    row = sql.fetch_one(_LOCK_BRIEFLY, (LONGEST_SILENCE,)) if is_outermost else sql.fetch_one(_LOCK)
+    if is_outermost:
+        row = sql.fetch_one(_LOCK_BRIEFLY, (LONGEST_SILENCE,), prepare=True)
+    else:
+        row = sql.fetch_one(_LOCK)
     return row is not None and bool(row[0])

@@ -13,10 +13,13 @@ from monitoring import (
     anchors,
     audit,
     delivery,
+    guards_seen,
     months_due,
+    overdue,
     pipeline,
     row_counts,
     row_reconciliation,
+    row_records,
     verifications,
 )
 from monitoring.push_jobs import audit_push, audit_push_to  # noqa: F401 - found here by the worker
@@ -97,13 +100,16 @@ def audit_verify_full(timestamp: int) -> None:  # noqa: ARG001 - the scheduler p
 def audit_reconcile(timestamp: int) -> bool:  # noqa: ARG001 - the scheduler passes it
     """Compare the rows of watched tables with the trail, at night in Bogota; what is found is signalled.
 
-    Next to a newer release there is nothing to do here: its own worker compares.
+    Then records that nobody needs any more are removed. Next to a newer release there is nothing to do here:
+    its own worker compares.
     """
     try:
-        return row_reconciliation.reconcile(by=actor.system("audit_reconcile")).is_good
+        is_good = row_reconciliation.reconcile(by=actor.system("audit_reconcile")).is_good
     except row_counts.LaterRelease:
         log.warning("audit_reconcile_left_to_a_later_release")
         return False
+    log.info("audit_reconciliations_forgotten", many=row_records.forget())
+    return is_good
 
 
 @app.periodic(cron="* * * * *", periodic_id="watch_audit_trail")
@@ -136,3 +142,20 @@ def anchor_checkpoint(timestamp: int) -> bool:  # noqa: ARG001 - the scheduler p
 def watch_months(timestamp: int) -> int:  # noqa: ARG001 - the scheduler passes it
     """Raise signals about months of the trail that are past their time."""
     return months_due.watch()
+
+
+@app.periodic(cron="*/10 * * * *", periodic_id="audit_guards_seen")
+@app.task(
+    name="monitoring.audit_guards_seen", queueing_lock="audit_guards_seen", lock="audit_guards_seen",
+    pass_context=False,
+)  # fmt: skip
+def audit_guards_seen(timestamp: int) -> bool:  # noqa: ARG001 - the scheduler passes it
+    """Say in the trail, once each hour, how its guards are; whoever runs at all in an hour says it."""
+    return guards_seen.look(by=actor.system("audit_guards_seen")) is not None
+
+
+@app.periodic(cron="29 * * * *", periodic_id="watch_overdue")
+@app.task(name="monitoring.watch_overdue", queueing_lock="watch_overdue", pass_context=False)
+def watch_overdue(timestamp: int) -> int:  # noqa: ARG001 - the scheduler passes it
+    """Raise signals about nightly runs that did not happen, and an hour in which nobody saw the guards."""
+    return overdue.watch() + guards_seen.watch()

@@ -240,7 +240,7 @@ def test_posting_function_is_the_owners_and_nobody_bends_its_path(
         "SELECT prosecdef, proconfig, proacl::text FROM pg_proc WHERE proname = 'ledger_post'"
     ).fetchall()
 
-    assert len(forms) == 2  # with and without what an entry reverses
+    assert len(forms) == 3  # without what an entry reverses, with it, and with events
     for is_definer, config, grants in forms:
         assert is_definer
         assert config == ["search_path=pg_catalog, pg_temp"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 from uuid import uuid4
 
@@ -327,12 +328,23 @@ def test_its_statements_repeat_the_words_of_those_whose_work_they_do() -> None:
 
     claimed = words(idempotency._CLAIM).replace("%s, %s, %s", "%(scope)s, %(key)s, %(request_hash)s")
     assert claimed in words(orders._ASK)
-    event, pending = words(audit._INSERT_MANY).removeprefix("WITH ").rsplit(" ) INSERT", 1)
-    assert event in words(orders._WRITE)
-    assert f"INSERT{pending}" in words(orders._WRITE)
-    called, rows = words(ledger._POST).removeprefix("SELECT ").split(" FROM jsonb_to_recordset(%s::jsonb) ")
-    assert called.replace("%s::jsonb", "%(document)s::jsonb -> 'poster'") in words(orders._WRITE)
-    assert rows in words(orders._WRITE)
+    assert words(audit._INSERT_MANY).removeprefix("SELECT ") in words(orders._WRITE)
+    called, rows = words(ledger._POST).split(")) FROM jsonb_to_recordset(%s::jsonb) ")
+    called = called.removeprefix("SELECT count(").replace("%s::jsonb", "%(document)s::jsonb -> 'poster'")
+    assert called.removesuffix("NULL") + "CASE WHEN e.n = 1" in words(orders._WRITE)
+    assert rows.removeprefix("AS e ") in words(orders._WRITE)
+
+
+def test_a_posting_writes_events_with_the_words_of_who_writes_them_alone() -> None:
+    def words(text: str) -> str:
+        return " ".join(text.split())
+
+    written = words(import_module("monitoring.migrations.0019_written_in_one_call").WRITE)
+    posted = words(import_module("finance.migrations.0016_written_in_one_call").TELLING)
+    event = written[written.index("SELECT n.id") : written.index(" RETURNING id")]
+    told = written[written.index("strpos(") : written.index(" FROM event e )")]
+    assert event in posted
+    assert told in posted
 
 
 def test_its_statements_are_short_enough_for_psycopg_to_remember_them() -> None:

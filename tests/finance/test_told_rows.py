@@ -165,8 +165,7 @@ class Lie:
     code: str = "order.recorded"
     target: str = "order"
     key: Callable[[int], int] = int
-    mac: bytes | None = bytes(32)
-    at: timedelta = timedelta()
+    around_the_function: bool = False
     in_a_transaction_before: bool = False
 
 
@@ -184,11 +183,11 @@ LIES: dict[str, Lie] = {
     "another moment": Lie(changed(placed_at="2026-01-01T00:00:00+00:00")),
     "nothing": Lie(lambda _row: {}),
     "only a digest": Lie(lambda row: {"sha256": "00", "bytes": len(row)}),
-    "no MAC of the service": Lie(mac=None),
+    "written around the function that knows": Lie(around_the_function=True),
     "another code": Lie(code="order.refused"),
     "another kind of target": Lie(target="commission"),
     "another order": Lie(key=lambda key: key + 1),
-    "two days later": Lie(at=timedelta(days=2)),
+    "no row": Lie(lambda _row: {}, key=lambda _key: 0),
     "in a transaction before": Lie(in_a_transaction_before=True),
 }
 # The new row's own columns over those of an order that stands.
@@ -198,12 +197,14 @@ SELECT to_jsonb(o) || jsonb_build_object(
 FROM finance_order o WHERE o.id = %s
 """
 _WRITE = "INSERT INTO finance_order SELECT (jsonb_populate_record(NULL::finance_order, %s::jsonb)).*"
-_EVENT = """
+_EVENT = "SELECT audit_write(%s::json)"
+_AROUND = """
 INSERT INTO audit_event (id, occurred_at, type, outcome, actor_kind, target_type, target_id, canon,
                          writer_mac, leaf_hash)
-SELECT gen_random_uuid(), now() + %s, %s, 'SUCCESS', 'machine', %s, %s, canon,
-       %s, sha256('\\x00'::bytea || canon)
-FROM convert_to(%s, 'UTF8') AS canon
+SELECT id, occurred_at, type, outcome, actor_kind, target_type, target_id, convert_to(canon::text, 'UTF8'),
+       decode(writer_mac, 'hex'), sha256('\\x00'::bytea || convert_to(canon::text, 'UTF8'))
+FROM json_to_recordset(%s::json) AS new (id uuid, occurred_at timestamptz, type text, outcome text,
+    actor_kind text, target_type text, target_id text, canon json, writer_mac text)
 """
 
 
@@ -214,14 +215,22 @@ def runtime(app_dsn: str) -> Iterator[Connection]:
         connection.rollback()
 
 
+def event(code: str, target: str, key: int, row: Row, *, mac: str | None = "00" * 32) -> Row:
+    return {
+        "id": str(uuid4()), "occurred_at": datetime.now(UTC).isoformat(), "type": code, "outcome": "SUCCESS",
+        "actor_kind": "machine", "target_type": target, "target_id": str(key),
+        "canon": {"data": {"row": row}}, "writer_mac": mac,
+    }  # fmt: skip
+
+
 def write(runtime: Connection, like: Order, lie: Lie, *, zone: str = "UTC") -> int:
     """Insert a row like an order's and an event beside it, as who holds the service's password could."""
     found = runtime.execute(_NEW, [uuid4().hex[:20], uuid4().hex, like.pk]).fetchone()
     assert found is not None
     row, columns = found[0], capture.watched()["finance_order"].columns
     truth = {name: value for name, value in row.items() if columns[name] == "plain" and value is not None}
-    canon = json.dumps({"data": {"row": lie.row(truth)}})
-    runtime.execute(_EVENT, [lie.at, lie.code, lie.target, str(lie.key(row["id"])), lie.mac, canon])
+    told = event(lie.code, lie.target, lie.key(row["id"]), lie.row(truth))
+    runtime.execute(_AROUND if lie.around_the_function else _EVENT, [json.dumps([told])])
     if lie.in_a_transaction_before:
         runtime.commit()
     runtime.execute("SELECT set_config('timezone', %s, true)", [zone])
@@ -254,6 +263,37 @@ class TestOfOthers:
         like = placed(order_body())
         key = write(runtime, like, LIES[name])
         assert captures_of(runtime, key) == 1
+
+    @pytest.mark.parametrize(
+        ("code", "mac"),
+        [
+            ("order.recorded", None),
+            ("capture.insert", "00" * 32),
+            ("capture.anything", "00" * 32),
+            ("finance.ledger_entry.posted", "00" * 32),
+        ],
+    )
+    def test_what_only_the_database_writes_is_refused(
+        self, runtime: Connection, code: str, mac: str | None
+    ) -> None:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="written by the database itself"):
+            runtime.execute(_EVENT, [json.dumps([event(code, "order", 1, {}, mac=mac)])])
+
+    @pytest.mark.parametrize("column", ["told", "leaf", "xid"])
+    def test_the_queue_takes_no_claim_of_the_service(self, runtime: Connection, column: str) -> None:
+        statement = sql.SQL("INSERT INTO audit_pending (id, occurred_at, {}) VALUES (%s, now(), {})").format(
+            sql.Identifier(column), sql.SQL("pg_current_xact_id()" if column == "xid" else "sha256('')")
+        )
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            runtime.execute(statement, [uuid4()])
+
+    def test_an_event_says_of_no_row_unless_it_names_one(self, runtime: Connection) -> None:
+        plain = event("order.recorded", "order", 1, {}) | {"canon": {"data": {"note": 'the "row": is here'}}}
+        runtime.execute(_EVENT, [json.dumps([plain])])
+        (told,) = runtime.execute(
+            "SELECT told IS NULL FROM audit_pending WHERE id = %s", [plain["id"]]
+        ).fetchone() or (None,)
+        assert told
 
 
 @given(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 import psycopg
+from django.utils import timezone
 
 from accounts.models import User
-from mestore.lib import actor, sql
-from monitoring import row_reconciliation
+from mestore.lib import actor, ids, sql
+from monitoring import row_reconciliation, row_records
 from monitoring.row_reconciliation import Result
 from tests.factories.accounts import UserFactory
 
@@ -39,6 +42,19 @@ def people() -> list[User]:
 
 def reconcile() -> Result:
     return row_reconciliation.reconcile(by=BY)
+
+
+def keep_earlier(ago: dt.timedelta, *, differences: int = 0) -> UUID:
+    """Keep a record of ours as it was made some time ago, of no table; return its id."""
+    here, taken_at, record_id = row_records.now(), timezone.now() - ago, ids.uuid7()
+    words: dict[str, Any] = {
+        "v": 1, "id": str(record_id), "taken_at": taken_at.isoformat(), "cluster": here.cluster,
+        "snapshot": here.snapshot, "xid": here.xid, "compared_with": None, "since": None, "tables": 0,
+        "rows": 0, "compared": 0, "differences": [{"table": TABLE, "what": "gone"}] * differences,
+        "notes": [], "actor": "test",
+    }  # fmt: skip
+    row_records.keep(row_records.Record(record_id, taken_at, is_ours=True, said=words), {})
+    return record_id
 
 
 def said(result: Result) -> list[tuple[str, str]]:

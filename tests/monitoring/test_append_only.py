@@ -171,6 +171,7 @@ def test_migration_can_be_undone_and_done_again(owner_dsn: str) -> None:
     with psycopg.connect(owner_dsn) as connection:
         connection.execute(migration.LOCK_TIMEOUT)
         connection.execute(importlib.import_module("monitoring.migrations.0017_reconciliation").DROP)
+        connection.execute(importlib.import_module("monitoring.migrations.0018_forget_reconciliations").DROP)
         connection.execute(importlib.import_module("monitoring.migrations.0012_retirement").DROP)
         connection.execute(importlib.import_module("monitoring.migrations.0011_erase").DROP)
         connection.execute(importlib.import_module("monitoring.migrations.0009_export_cursor").DROP)

@@ -9,13 +9,24 @@ from typing import Any
 import pytest
 import yaml
 
-from monitoring import alerts, cosigning, metrics, pipeline, receipt_matching, row_reconciliation, sequencer
+from monitoring import (
+    alerts,
+    cosigning,
+    guards_seen,
+    metrics,
+    overdue,
+    pipeline,
+    receipt_matching,
+    row_reconciliation,
+    sequencer,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = [
     sequencer.DAMAGED, sequencer.UNEXPLAINED, cosigning.SHRANK, receipt_matching.WITHOUT_LEAF,
     receipt_matching.AROUND, pipeline.BEHIND, pipeline.UNSIGNED, pipeline.SILENT, pipeline.UNWATCHED,
-    pipeline.SPOOLED, row_reconciliation.UNTOLD,
+    pipeline.SPOOLED, row_reconciliation.UNTOLD, overdue.RECONCILIATION, overdue.VERIFICATION,
+    guards_seen.UNSEEN,
 ]  # fmt: skip
 WORDS = {alerts.Severity.INFO: "information"}
 

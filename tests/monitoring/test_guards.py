@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from mestore.lib import sql
-from monitoring import guards, verified_trail
+from monitoring import guards, readiness, verified_trail
 
 pytestmark = pytest.mark.django_db(databases=["default", "audit"], transaction=True)
 
@@ -138,6 +138,61 @@ def test_columns_declared_away_are_found(superuser_dsn: str) -> None:
 
     assert "the columns of accounts_grant are captured in another way than the migrations declared" in found
     assert faults() == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "before", "after", "said"),
+    [
+        # Of four triggers, one: the others say of the table what they should.
+        ("update", '"plain"', '"secret"', "the columns of accounts_grant"),
+        ("delete", '"plain"', '"ignored"', "the columns of accounts_grant"),
+        ("insert", "audit_capture('", "audit_capture('x', '", "the columns of accounts_grant"),
+        ("delete", "AFTER DELETE", "AFTER INSERT", "audit_capture_delete of accounts_grant"),
+        ("update", "AFTER UPDATE", "AFTER UPDATE OF id", "audit_capture_update of accounts_grant"),
+    ],
+    ids=["update-secret", "delete-ignored", "insert-arguments", "delete-at-insert", "update-of-one-column"],
+)
+def test_one_of_four_triggers_that_was_bent_is_found(
+    operation: str, before: str, after: str, said: str, superuser_dsn: str
+) -> None:
+    trigger = f"audit_capture_{operation}"
+    with psycopg.connect(superuser_dsn) as superuser:
+        ((made,),) = superuser.execute(DEFINITION, (trigger, "accounts_grant")).fetchall()
+    drop = f"DROP TRIGGER {trigger} ON accounts_grant"
+    always = f"ALTER TABLE accounts_grant ENABLE ALWAYS TRIGGER {trigger}"
+    assert before in made
+    run(superuser_dsn, drop, made.replace(before, after), always)
+    try:
+        found, whole = faults(), guards.captured()["accounts_grant"].is_whole
+    finally:
+        run(superuser_dsn, drop, made, always)
+
+    assert any(said in what for what in found), found
+    assert not whole
+    assert faults() == []
+
+
+def test_the_digest_stays_until_a_guard_is_written(superuser_dsn: str) -> None:
+    before = guards.digest()
+    run(superuser_dsn, "ALTER TABLE accounts_grant ENABLE TRIGGER audit_capture_update")
+    switched = guards.digest()
+    run(superuser_dsn, "ALTER TABLE accounts_grant ENABLE ALWAYS TRIGGER audit_capture_update")
+    assert (guards.digest(), len(before)) == (before, 64)
+
+    ((body,),) = run(superuser_dsn, "SELECT pg_get_functiondef('public.audit_capture()'::regprocedure)")
+    run(superuser_dsn, "ALTER FUNCTION public.audit_capture() SECURITY INVOKER")
+    invoked = guards.digest()
+    run(superuser_dsn, body)
+
+    assert len({before, switched, invoked}) == 3
+    assert guards.digest() == before
+
+
+def test_every_watched_table_is_whole() -> None:
+    found = guards.captured()
+
+    assert set(found) == readiness.captured_tables()
+    assert all(one.is_whole for one in found.values())
 
 
 def test_a_database_of_a_newer_release_is_said_not_to_be_compared(superuser_dsn: str) -> None:
