@@ -159,7 +159,7 @@ class Batch:
 
     def text(self) -> str:
         """Return the events as the statement takes them: a JSON array."""
-        return _write([_as_json(row) for row in self.rows])
+        return f"[{','.join([_as_json(row) for row in self.rows])}]"
 
     def complete(self, written: int) -> None:
         """End what the statement began: of people who were erased it left out the events, then receipts.
@@ -300,14 +300,18 @@ def _insert_many(rows: Sequence[tuple[Any, ...]]) -> int:
     return int(found[0]) if found else 0
 
 
-def _as_json(row: tuple[Any, ...]) -> dict[str, Any]:
-    """Return a prepared row as the statements take it: bytes as hexadecimal digits, the canonical as text."""
+def _as_json(row: tuple[Any, ...]) -> str:
+    """Return a prepared row as the statements take it: an object, bytes in it as hexadecimal digits.
+
+    Only the canonical bytes stand in it as they are. They are JSON, and what a member of type `json` holds
+    reaches the database byte for byte: as a text within the text they would be escaped, and read back.
+    """
     found = dict(zip(_COLUMNS, row, strict=True))
-    sealed: bytes | None = found["pii_ct"]
+    canon, sealed = found.pop("canon"), found["pii_ct"]
     found["id"], found["occurred_at"] = str(found["id"]), found["occurred_at"].isoformat()
-    found["canon"], found["writer_mac"] = found["canon"].decode(), found["writer_mac"].hex()
     found["pii_ct"] = None if sealed is None else sealed.hex()
-    return found
+    found["writer_mac"] = found["writer_mac"].hex()
+    return f'{_write(found)[:-1]}, "canon": {canon.decode()}}}'
 
 
 _write = json_text.writer()

@@ -61,6 +61,30 @@ class TestTogether:
         assert AuditEvent.objects.count() == AuditPending.objects.count() == 3
         assert AuditEvent.objects.filter(pk=first, type=events.USER_CREATED).exists()
 
+    def test_canonical_bytes_reach_the_trail_as_they_were_made(self) -> None:
+        """They stand unescaped in what the statement takes: no text of theirs may end them, or change."""
+        texts = (
+            '"}}], "canon": {"',
+            "\\\\u0000 \\",
+            "\x01\x1f\x7f\t\n\u2028",
+            "é 😀 \ufeff",
+            " {} , [] ",
+            "null",
+        )
+        rows = audit.batch(
+            [audit.Entry(events.USER_CREATED, person(), data={text: [text, {text: 1}]}) for text in texts]
+        ).rows
+
+        with transaction.atomic():
+            audit._write_many(rows)
+
+        written = AuditEvent.objects.order_by("id").values_list("id", "canon", "leaf_hash")
+        assert [(key, bytes(canon)) for key, canon, _hash in written] == [
+            (row[0], row[audit._CANON]) for row in rows
+        ]
+        for _key, canon, leaf_hash in written:
+            assert bytes(leaf_hash) == leaves.leaf_hash(bytes(canon))
+
     def test_what_fails_inside_writes_nothing_and_leaves_nothing_behind(self) -> None:
         def fail() -> None:
             audit.record(events.USER_CREATED, by=person())
