@@ -22,7 +22,7 @@ def test_racing_processes_end_with_the_same_key(
 ) -> None:
     names = [f"person-{number}" for number in range(20)]
 
-    def ask() -> dict[str, bytes]:
+    def ask() -> dict[str, crypto.DataKey]:
         subjects.forget_cached_keys()
         try:
             return subjects.keys_for(names)
@@ -53,7 +53,7 @@ def test_key_is_wrapped_at_rest() -> None:
 
     assert len(key) == subjects.KEY_BYTES
     assert row is not None
-    assert key not in bytes(row[0])
+    assert bytes(key) not in bytes(row[0])
 
 
 def test_key_of_another_person_cannot_be_put_in_its_place() -> None:
