@@ -345,26 +345,21 @@ def line_terms(earned: Earned) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def event_of(
-    earned: Earned, order_id: int, by: Actor, *, row: Mapping[str, Any] | None = None
-) -> audit.Entry:
-    """Return the event that tells of a commission.
+def event_of(earned: Earned, order_id: int, by: Actor, *, row: Mapping[str, Any]) -> audit.Entry:
+    """Return the event that tells of a commission and of its row.
 
-    `row`: its columns (`commission_row`), where the event tells of them too: when it is recorded in the same
-    transaction and before the row, the database need not capture that as well.
+    `row`: its columns (`commission_row`). Where the event is recorded in the same transaction and before the
+    row, the database need not capture that as well.
     """
     sale = earned.sale
+    # Its hash is told instead of the snapshot.
+    told = {name: value for name, value in row.items() if value is not None and name != "rule_snapshot"}
     figures: dict[str, Any] = {
-        "number": earned.number, "order_id": order_id, "vendor_id": str(sale.vendor),
+        "number": earned.number, "order_id": order_id, "vendor_id": row["vendor_id"],
         "currency": sale.currency, "base_minor": sale.base, "rate_ppm": sale.rate_ppm,
         "commission_minor": sale.commission, "fee_tax_minor": sale.fee_tax,
-        "withheld_minor": sale.withheld_total, "entry_id": str(earned.entry_id),
-        "terms_hash": snapshot_hash(earned.snapshot).hex(),
+        "withheld_minor": row["withheld_minor"], "entry_id": row["entry_id"],
+        "terms_hash": row["rule_hash"].removeprefix("\\x"),
+        "row": {"created_at": row["calculated_at"], "refunded_minor": 0, "reversed_minor": 0, **told},
     }  # fmt: skip
-    if row is not None:
-        told = {name: value for name, value in row.items() if value is not None}
-        del told["rule_snapshot"]  # its hash is told
-        figures["row"] = {
-            "created_at": row["calculated_at"], "refunded_minor": 0, "reversed_minor": 0, **told
-        }  # fmt: skip
-    return audit.Entry(events.COMMISSION_CALCULATED, by, ("commission", str(earned.id)), figures)
+    return audit.Entry(events.COMMISSION_CALCULATED, by, ("commission", row["id"]), figures)

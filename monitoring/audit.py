@@ -159,7 +159,7 @@ class Batch:
 
     def text(self) -> str:
         """Return the events as the statement takes them: a JSON array."""
-        return _write([_as_json(row) for row in self.rows])
+        return f"[{','.join([_as_json(row) for row in self.rows])}]"
 
     def complete(self, written: int) -> None:
         """End what the statement began: of people who were erased it left out the events, then receipts.
@@ -300,14 +300,18 @@ def _insert_many(rows: Sequence[tuple[Any, ...]]) -> int:
     return int(found[0]) if found else 0
 
 
-def _as_json(row: tuple[Any, ...]) -> dict[str, Any]:
-    """Return a prepared row as the statements take it: bytes as hexadecimal digits, the canonical as text."""
+def _as_json(row: tuple[Any, ...]) -> str:
+    """Return a prepared row as the statements take it: an object, bytes in it as hexadecimal digits.
+
+    Only the canonical bytes stand in it as they are. They are JSON, and what a member of type `json` holds
+    reaches the database byte for byte: as a text within the text they would be escaped, and read back.
+    """
     found = dict(zip(_COLUMNS, row, strict=True))
-    sealed: bytes | None = found["pii_ct"]
+    canon, sealed = found.pop("canon"), found["pii_ct"]
     found["id"], found["occurred_at"] = str(found["id"]), found["occurred_at"].isoformat()
-    found["canon"], found["writer_mac"] = found["canon"].decode(), found["writer_mac"].hex()
     found["pii_ct"] = None if sealed is None else sealed.hex()
-    return found
+    found["writer_mac"] = found["writer_mac"].hex()
+    return f'{_write(found)[:-1]}, "canon": {canon.decode()}}}'
 
 
 _write = json_text.writer()
@@ -385,28 +389,34 @@ def _write_again(row: tuple[Any, ...], using: str) -> int:
 def _prepare(rows: Sequence[Entry]) -> list[tuple[Any, ...]]:
     """Return one tuple of column values per entry."""
     now = dt.datetime.now(dt.UTC)
-    at = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    owners = [leaves.subject_of(entry, now) for entry in rows]
+    at = leaves.moment(now)
+    columns, owners, before = list[leaves.Columns](), list[str | None](), None
+    for entry in rows:
+        before = leaves.columns(entry, before)
+        columns.append(before)
+        owners.append(leaves.subject_of(entry, before, now))
     wanted = {owner for owner in owners if owner is not None}
     keys = subjects.keys_for(wanted) if wanted else {}
     owners = [owner if owner in keys else None for owner in owners]
-    return [_row(entry, owner, now, at, keys) for entry, owner in zip(rows, owners, strict=True)]
+    return [
+        _row(entry, texts, owner, now, at, keys)
+        for entry, texts, owner in zip(rows, columns, owners, strict=True)
+    ]
 
 
 def _row(
-    entry: Entry, owner: str | None, now: dt.datetime, at: str, keys: Mapping[str, bytes]
-) -> tuple[Any, ...]:
-    event = events.get(entry.event)
-    event_id = ids.uuid7()
-    columns = leaves.columns(entry)
-    personal = leaves.personal_bytes(entry) if owner is not None else None
+    entry: Entry, columns: leaves.Columns, owner: str | None, now: dt.datetime, at: str,
+    keys: Mapping[str, bytes],
+) -> tuple[Any, ...]:  # fmt: skip
+    event, event_id, speaker = events.get(entry.event), ids.uuid7(), columns.speaker
+    personal = leaves.personal_bytes(entry, columns) if owner is not None else None
     canon = leaves.canon(entry, columns, event_id=event_id, at=at, subject=owner, personal=personal)
     sealed = None
     if owner is not None and personal is not None:
         sealed = leaves.seal_personal(personal, key=keys[owner], event_id=event_id)
     return (
-        event_id, now, event.code, event.outcome.value,
-        columns.actor_kind, columns.actor_id, columns.actor_role, columns.target_type, columns.target_id,
-        columns.session_id, columns.request_id,
+        event_id, now, event.code, str(event.outcome),
+        speaker.by.kind, speaker.id, speaker.role, columns.target_type, columns.target_id,
+        speaker.session_id, speaker.request_id,
         canon, sealed, crypto.mac(canon, purpose=WRITER_PURPOSE), owner,
     )  # fmt: skip

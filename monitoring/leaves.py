@@ -16,7 +16,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -34,8 +33,9 @@ MAX_DEPTH = 6
 MAX_DATA = 32_768  # bytes of all data of one event
 NONCE_BYTES = 16
 
-_REMEMBERED = 40  # characters of a member's name
 _LARGEST_INTEGER = 2**53 - 1  # what RFC 8785 numbers hold exactly
+_LEAST_INTEGER = -_LARGEST_INTEGER
+_TEXTS = frozenset({str})
 
 Target = tuple[str, str]
 Data = Mapping[str, Any]
@@ -54,39 +54,46 @@ class Entry:
 
 
 @dataclass(slots=True)
+class Speaker:
+    """Who acts, cleaned and cut once for all events that are prepared together."""
+
+    by: Actor
+    id: str | None
+    role: str | None
+    session_id: str | None
+    request_id: str | None
+    told: dict[str, str]  # as the canonical bytes name the actor
+    known: bytes | None  # the canonical personal values of the actor alone; None: nothing personal
+
+
+@dataclass(slots=True)
 class Columns:
     """The texts of an event that are columns too, cleaned and cut once for column and canon alike."""
 
-    actor_kind: str
-    actor_id: str | None
-    actor_role: str | None
+    speaker: Speaker
     target_type: str | None
     target_id: str | None
-    session_id: str | None
-    request_id: str | None
 
 
-def columns(entry: Entry) -> Columns:
-    """Return the column texts of `entry`."""
-    by, target = entry.by, entry.target or (None, None)
-    return Columns(
-        by.kind, _label(by.id), _label(by.role), _label(target[0]), _label(target[1]),
-        _label(by.session_id), _label(by.request_id),
-    )  # fmt: skip
+def columns(entry: Entry, before: Columns | None = None) -> Columns:
+    """Return the column texts of `entry`; of the same actor as the event `before`, they are taken from it."""
+    target = entry.target or (None, None)
+    is_same = before is not None and before.speaker.by is entry.by
+    speaker = before.speaker if before is not None and is_same else _speaker(entry.by)
+    return Columns(speaker, _label(target[0]), _label(target[1]))
 
 
-def subject_of(entry: Entry, at: dt.datetime) -> str | None:
+def subject_of(entry: Entry, row: Columns, at: dt.datetime) -> str | None:
     """Return whose key seals the personal values of `entry`, None when it has none."""
-    if not _personal(entry):
+    if row.speaker.known is None and not entry.personal:
         return None
-    return _label(entry.subject) or _label(entry.by.id) or f"anonymous-{at:%Y-%m}"
+    return _label(entry.subject) or row.speaker.id or f"anonymous-{at:%Y-%m}"
 
 
-def personal_bytes(entry: Entry) -> bytes:
+def personal_bytes(entry: Entry, row: Columns) -> bytes:
     """Return nonce and canonical personal values of `entry`: the bytes that are committed to and sealed."""
-    values = _canonical(_clean(_personal(entry)))
-    if len(values) > MAX_DATA:
-        values = _canonical(_digest_of(values))
+    known = row.speaker.known
+    values = known if known is not None and not entry.personal else _personal_values(_personal(entry))
     return os.urandom(NONCE_BYTES) + values
 
 
@@ -100,27 +107,32 @@ def open_personal(sealed: bytes, *, key: bytes, event_id: UUID) -> bytes:
     return crypto.unseal_with(key, sealed, bound_to=_binding(event_id))
 
 
+def moment(at: dt.datetime) -> str:
+    """Return a moment in UTC as canonical bytes have it."""
+    return at.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+
+
 def canon(
     entry: Entry, row: Columns, *, event_id: UUID, at: str, subject: str | None, personal: bytes | None
 ) -> bytes:
     """Return the canonical bytes of an event that happened at the UTC moment `at`."""
     event = events.get(entry.event)
-    actor = _actor(entry, row)
+    speaker = row.speaker
     document: dict[str, Any] = {
         "v": FORMAT,
         "id": str(event_id),
         "at": at,
         "event": event.code,
         "event_version": event.version,
-        "outcome": event.outcome.value,
-        "actor": actor,
+        "outcome": str(event.outcome),
+        "actor": speaker.told,
     }
     if row.target_type is not None:
         document["target"] = {"type": row.target_type, "id": row.target_id}
-    if row.session_id is not None:
-        document["session"] = row.session_id
-    if row.request_id is not None:
-        document["request"] = row.request_id
+    if speaker.session_id is not None:
+        document["session"] = speaker.session_id
+    if speaker.request_id is not None:
+        document["request"] = speaker.request_id
     if personal is not None:
         document["subject"] = subject
         document["pii_commit"] = hashlib.sha256(personal).hexdigest()
@@ -169,12 +181,25 @@ def _binding(event_id: UUID) -> bytes:
     return crypto.row_binding("audit_event", event_id)
 
 
-def _personal(entry: Entry) -> dict[str, Any]:
-    """Return the personal values: who acted, as people know them, and what the caller called personal.
+def _speaker(by: Actor) -> Speaker:
+    by_id, role, known = _label(by.id), _label(by.role), _known(by)
+    told: dict[str, str] = {"kind": by.kind}
+    if by_id is not None:
+        told["id"] = by_id
+    if role is not None:
+        told["role"] = role
+    if (impersonator := _label(by.impersonator)) is not None:
+        told["impersonator"] = impersonator
+    if by.kind == "system":
+        told["name"] = _label(by.label) or ""
+    return Speaker(
+        by, by_id, role, _label(by.session_id), _label(by.request_id), told,
+        _personal_values(known) if known else None,
+    )  # fmt: skip
 
-    The name of a command or job is no person's: it stays in clear.
-    """
-    by = entry.by
+
+def _known(by: Actor) -> dict[str, Any]:
+    """Return who acted, as people know them; a command or job is nobody, its name stays in clear."""
     found: dict[str, Any] = {}
     if by.kind != "system" and by.label:
         found["label"] = by.label
@@ -182,9 +207,20 @@ def _personal(entry: Entry) -> dict[str, Any]:
         found["address"] = by.address
     if by.agent:
         found["agent"] = by.agent
+    return found
+
+
+def _personal(entry: Entry) -> dict[str, Any]:
+    """Return the personal values: who acted, and what the caller called personal."""
+    found = _known(entry.by)
     if entry.personal:
         found["values"] = entry.personal
     return found
+
+
+def _personal_values(found: dict[str, Any]) -> bytes:
+    written = _canonical(_clean(found))
+    return written if len(written) <= MAX_DATA else _canonical(_digest_of(written))
 
 
 def _label(value: object) -> str | None:
@@ -205,6 +241,8 @@ def _text(value: str, limit: int = MAX_TEXT) -> str:
 def _clean(value: Any, depth: int = 0) -> Any:
     """Return `value` in types that RFC 8785 can carry. Raise TypeError for a type nobody meant to record."""
     kind = type(value)
+    if kind is dict and depth < MAX_DEPTH:
+        return _clean_members(value, depth + 1)
     if kind is dict or kind is list:  # before the question for a Mapping or Sequence, which is a dear one
         return _clean_many(value, depth)
     if isinstance(value, str):
@@ -212,7 +250,7 @@ def _clean(value: Any, depth: int = 0) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
-        return value if -_LARGEST_INTEGER <= value <= _LARGEST_INTEGER else _text(_digits(value))
+        return value if _LEAST_INTEGER <= value <= _LARGEST_INTEGER else _text(_digits(value))
     if isinstance(value, Mapping | Sequence | set | frozenset) and not isinstance(value, bytes | bytearray):
         return _clean_many(value, depth)
     if isinstance(value, UUID | Decimal | Promise):
@@ -235,28 +273,29 @@ def _clean_many(value: Any, depth: int) -> Any:
 
 
 def _clean_members(value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
-    """Return each member clean, as `_text` and `_clean` make it.
+    """Return each member clean, as `_text` and `_clean` make it, in a dictionary of its own.
 
-    Nearly all names are the few of our own code, and nearly all values are plain: they need no call. An event
-    that tells of a row has dozens.
+    Nearly all values are plain: they stay as they are, without a call. An event that tells of a row has
+    dozens.
     """
-    found: dict[str, Any] = {}
-    members = value.items() if len(value) <= MAX_ITEMS else list(value.items())[:MAX_ITEMS]
-    for name, item in members:
+    if len(value) > MAX_ITEMS:
+        value = dict(list(value.items())[:MAX_ITEMS])
+    found = dict(value)
+    for name, item in value.items():
         kind = type(item)
         if kind is str:
-            is_plain = len(item) <= MAX_TEXT and item.isascii() and "\x00" not in item
-        else:
-            is_plain = item is None or (kind is int and -_LARGEST_INTEGER <= item <= _LARGEST_INTEGER)
-        is_short = type(name) is str and len(name) <= _REMEMBERED
-        label = _short_name(name) if is_short else _text(str(name), MAX_LABEL)
-        found[label] = item if is_plain else _clean(item, depth)
-    return found
-
-
-@lru_cache(maxsize=1024)
-def _short_name(name: str) -> str:
-    return _text(name, MAX_LABEL)
+            if len(item) <= MAX_TEXT and item.isascii() and "\x00" not in item:
+                continue
+        elif item is None or (kind is int and _LEAST_INTEGER <= item <= _LARGEST_INTEGER):
+            continue
+        found[name] = _clean(item, depth)
+    # Names are nearly always the few of our own code: one look at all of them.
+    if set(map(type, found)) <= _TEXTS:
+        names = "".join(found)
+        is_short = len(names) <= MAX_LABEL or max(map(len, found)) <= MAX_LABEL
+        if is_short and names.isascii() and "\x00" not in names:
+            return found
+    return {_text(str(name), MAX_LABEL): item for name, item in found.items()}
 
 
 def _digits(value: int) -> str:
@@ -266,16 +305,3 @@ def _digits(value: int) -> str:
 
 def _digest_of(written: bytes) -> dict[str, Any]:
     return {"omitted_bytes": len(written), "sha256": hashlib.sha256(written).hexdigest()}
-
-
-def _actor(entry: Entry, row: Columns) -> dict[str, str]:
-    by, found = entry.by, {"kind": row.actor_kind}
-    if row.actor_id is not None:
-        found["id"] = row.actor_id
-    if row.actor_role is not None:
-        found["role"] = row.actor_role
-    if (impersonator := _label(by.impersonator)) is not None:
-        found["impersonator"] = impersonator
-    if by.kind == "system":
-        found["name"] = _label(by.label) or ""
-    return found

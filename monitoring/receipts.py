@@ -75,7 +75,7 @@ def emit(leaves: Sequence[str]) -> None:
 
 def leaf(event_id: UUID, canon: bytes) -> str:
     """Return how a receipt names an event: its id and its leaf hash."""
-    return f"{event_id} {merkle.leaf_hash(canon).hex()}"
+    return f"{event_id!s} {merkle.leaf_hash(canon).hex()}"
 
 
 def link(writer: str, n: int, kind: str, before: str, leaves: Sequence[str]) -> bytes:
@@ -121,7 +121,7 @@ class Writer:
 
 
 def _now() -> str:
-    return dt.datetime.now(dt.UTC).replace(tzinfo=None).isoformat() + "Z"
+    return dt.datetime.now(dt.UTC).isoformat().removesuffix("+00:00") + "Z"
 
 
 _text = json_text.writer()

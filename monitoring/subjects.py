@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from mestore.lib import crypto, resealing, sql
 
 KEY_BYTES = 32
-CACHE_SIZE = 4096  # about 1 MB; a key that falls out costs one SELECT
+CACHE_SIZE = 4096  # about 12 MB with their ciphers; a key that falls out costs one SELECT
 
 _PURPOSE = "subject-key"
 
@@ -30,7 +30,7 @@ ON CONFLICT (subject) DO NOTHING
 """
 
 
-def keys_for(subjects: Iterable[str]) -> dict[str, bytes]:
+def keys_for(subjects: Iterable[str]) -> dict[str, crypto.DataKey]:
     """Return the data key of each subject, making those that are missing; destroyed ones are left out.
 
     In the common case (all known to this process) no statement is sent. A key of this process may have been
@@ -52,7 +52,7 @@ def keys_for(subjects: Iterable[str]) -> dict[str, bytes]:
     return keys
 
 
-def read_keys(subjects: Iterable[str]) -> dict[str, bytes]:
+def read_keys(subjects: Iterable[str]) -> dict[str, crypto.DataKey]:
     """Return the keys that exist and were not destroyed, always as the database has them now."""
     rows = sql.fetch_all(_SELECT, [sorted(set(subjects))], using="audit")
     return {subject: _unwrap(subject, bytes(wrapped)) for subject, wrapped in rows if wrapped is not None}
@@ -68,7 +68,7 @@ def forget(subject: str) -> None:
     _cache.drop(subject)
 
 
-def _read(subjects: Iterable[str]) -> dict[str, bytes | None]:
+def _read(subjects: Iterable[str]) -> dict[str, crypto.DataKey | None]:
     """The keys that the table knows; None for a destroyed one."""
     rows = sql.fetch_all(_SELECT, [sorted(subjects)], using="audit")
     return {
@@ -80,8 +80,9 @@ def _wrap(subject: str, key: bytes) -> bytes:
     return crypto.seal(key, purpose=_PURPOSE, bound_to=crypto.row_binding("subject_key", subject))
 
 
-def _unwrap(subject: str, wrapped: bytes) -> bytes:
-    return crypto.unseal(wrapped, purpose=_PURPOSE, bound_to=crypto.row_binding("subject_key", subject))
+def _unwrap(subject: str, wrapped: bytes) -> crypto.DataKey:
+    bound_to = crypto.row_binding("subject_key", subject)
+    return crypto.DataKey(crypto.unseal(wrapped, purpose=_PURPOSE, bound_to=bound_to))
 
 
 _PAGE = """
@@ -118,10 +119,10 @@ class _Cache:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._keys: OrderedDict[str, bytes] = OrderedDict()
+        self._keys: OrderedDict[str, crypto.DataKey] = OrderedDict()
         self._lock = threading.Lock()
 
-    def take(self, subjects: Iterable[str]) -> dict[str, bytes]:
+    def take(self, subjects: Iterable[str]) -> dict[str, crypto.DataKey]:
         found = {}
         with self._lock:
             for subject in subjects:
@@ -130,7 +131,7 @@ class _Cache:
                     found[subject] = key
         return found
 
-    def put(self, keys: Mapping[str, bytes]) -> None:
+    def put(self, keys: Mapping[str, crypto.DataKey]) -> None:
         with self._lock:
             self._keys.update(keys)
             while len(self._keys) > self._size:

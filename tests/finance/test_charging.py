@@ -303,7 +303,8 @@ def test_each_line_keeps_its_share_and_its_rule() -> None:
 
 def test_the_event_names_the_commission_and_its_terms() -> None:
     earned = earn(part(), Terms((rule(1),)))
-    event = charging.event_of(earned, 42, BY)
+    row = charging.commission_row(earned, order_id=42, at="2026-05-04T12:00:00+00:00")
+    event = charging.event_of(earned, 42, BY, row=row)
 
     assert event.target == ("commission", str(earned.id))
     assert event.by == BY
@@ -312,4 +313,6 @@ def test_the_event_names_the_commission_and_its_terms() -> None:
         "base_minor": 10_000, "rate_ppm": 100_000, "commission_minor": 1_000, "fee_tax_minor": 190,
         "withheld_minor": 535, "entry_id": str(earned.entry_id),
         "terms_hash": hashlib.sha256(earned.snapshot.encode()).hexdigest(),
+        "row": {name: value for name, value in row.items() if name != "rule_snapshot"}
+        | {"created_at": "2026-05-04T12:00:00+00:00", "refunded_minor": 0, "reversed_minor": 0},
     }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -140,6 +140,25 @@ def test_the_sealed_form_is_the_documented_one() -> None:
     assert AESGCM(key).decrypt(value[4:16], value[16:], associated) == b"known"
 
 
+def test_the_sealed_form_under_a_data_key_is_the_documented_one() -> None:
+    value = crypto.seal_with(crypto.DataKey(OTHER), b"name", bound_to=b"event")
+
+    assert value[:1] == b"\x01"
+    associated = crypto.row_binding("data key", b"\x01", b"event")
+    assert AESGCM(OTHER).decrypt(value[1:13], value[13:], associated) == b"name"
+
+
+def test_a_key_and_its_cipher_do_what_the_key_alone_does() -> None:
+    key = crypto.DataKey(OTHER)
+
+    assert key == OTHER
+    for seals, opens in ((key, OTHER), (OTHER, key)):
+        value = crypto.seal_with(seals, b"name", bound_to=b"event")
+        assert crypto.unseal_with(opens, value, bound_to=b"event") == b"name"
+        with pytest.raises(crypto.Unreadable):
+            crypto.unseal_with(opens, value, bound_to=b"else")
+
+
 def test_rewrap_moves_a_value_to_the_current_key_and_only_then(ring: Any) -> None:
     value = sealed(b"seed")
     assert crypto.rewrap(value, purpose="totp", bound_to=b"row 1") is None
@@ -204,6 +223,8 @@ def test_a_key_of_another_length_is_refused(length: int, ring: Any) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         crypto.seal_with(key, b"", bound_to=b"")
     with pytest.raises(ValueError, match="32 bytes"):
+        crypto.DataKey(key)
+    with pytest.raises(ValueError, match="32 bytes"):
         crypto.seal(b"", purpose="a", bound_to=b"")
     with pytest.raises(ValueError, match="32 bytes"):
         crypto.pepper("password")
@@ -253,6 +274,16 @@ def test_a_mac_verifies_with_every_key_still_in_the_ring(ring: Any) -> None:
     assert old != new
     assert crypto.verify_mac(b"event", old, purpose="audit")
     assert crypto.verify_mac(b"event", memoryview(new), purpose="audit")
+
+
+def test_a_prepared_key_is_never_used_up(race: Callable[[Sequence[Callable[[], Any]]], list[Any]]) -> None:
+    """Threads go on from the same prepared key at the same moment: each has a MAC of its own text alone."""
+    texts = [b"event %d" % number for number in range(200)]
+
+    answers = race([lambda: [crypto.mac(text, purpose="audit") for text in texts]] * 8)
+
+    expected = [hmac.digest(derived("mac", "audit"), text, "sha256") for text in texts]
+    assert answers == [expected] * 8
 
 
 def test_the_pepper_uses_the_current_key_unless_told_and_refuses_unknown_keys() -> None:

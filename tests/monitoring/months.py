@@ -60,10 +60,10 @@ def of_the_past(owner_dsn: str, back: int) -> Iterator[None]:
 
 def prepared(entry: Entry, at: dt.datetime) -> tuple[Any, ...]:
     """The row of an event as it would have been at that moment."""
-    owner = leaves.subject_of(entry, at)
+    columns = leaves.columns(entry)
+    owner = leaves.subject_of(entry, columns, at)
     keys = subjects.keys_for({owner}) if owner else {}
-    text = at.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return audit._row(entry, owner if owner in keys else None, at, text, keys)
+    return audit._row(entry, columns, owner if owner in keys else None, at, leaves.moment(at), keys)
 
 
 def record(entry: Entry, at: dt.datetime) -> UUID:

@@ -61,6 +61,30 @@ class TestTogether:
         assert AuditEvent.objects.count() == AuditPending.objects.count() == 3
         assert AuditEvent.objects.filter(pk=first, type=events.USER_CREATED).exists()
 
+    def test_canonical_bytes_reach_the_trail_as_they_were_made(self) -> None:
+        """They stand unescaped in what the statement takes: no text of theirs may end them, or change."""
+        texts = (
+            '"}}], "canon": {"',
+            "\\\\u0000 \\",
+            "\x01\x1f\x7f\t\n\u2028",
+            "é 😀 \ufeff",
+            " {} , [] ",
+            "null",
+        )
+        rows = audit.batch(
+            [audit.Entry(events.USER_CREATED, person(), data={text: [text, {text: 1}]}) for text in texts]
+        ).rows
+
+        with transaction.atomic():
+            audit._write_many(rows)
+
+        written = AuditEvent.objects.order_by("id").values_list("id", "canon", "leaf_hash")
+        assert [(key, bytes(canon)) for key, canon, _hash in written] == [
+            (row[0], row[audit._CANON]) for row in rows
+        ]
+        for _key, canon, leaf_hash in written:
+            assert bytes(leaf_hash) == leaves.leaf_hash(bytes(canon))
+
     def test_what_fails_inside_writes_nothing_and_leaves_nothing_behind(self) -> None:
         def fail() -> None:
             audit.record(events.USER_CREATED, by=person())
@@ -300,6 +324,22 @@ class TestPersonalValues:
         first, second = (_document(audit.record(events.USER_CREATED, by=by)) for _ in range(2))
 
         assert first["pii_commit"] != second["pii_commit"]
+
+    def test_events_of_several_people_in_one_statement_keep_to_their_own(self) -> None:
+        first, second = person(), person()
+        audit.record_many([audit.Entry(events.USER_CREATED, by=by) for by in (first, first, second, first)])
+
+        found = []
+        for event in AuditEvent.objects.order_by("id"):
+            key = subjects.read_keys([str(event.actor_id)])[str(event.actor_id)]
+            plaintext = leaves.open_personal(bytes(event.pii_ct or b""), key=key, event_id=event.id)
+            document = _document(event.id)
+            assert document["pii_commit"] == hashlib.sha256(plaintext).hexdigest()
+            assert document["actor"]["id"] == document["subject"] == event.actor_id
+            found.append((event.actor_id, plaintext[: leaves.NONCE_BYTES]))
+
+        assert [who for who, _nonce in found] == [first.id, first.id, second.id, first.id]
+        assert len({nonce for _who, nonce in found}) == 4
 
     def test_do_not_open_in_another_event(self) -> None:
         by = person()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -115,4 +116,59 @@ def test_parts_that_are_absent_are_not_written() -> None:
 
     assert document["actor"] == {"kind": "anonymous"}
     assert not {"target", "session", "request", "data", "subject", "pii_commit"} & document.keys()
-    assert leaves.subject_of(entry, dt.datetime.now(dt.UTC)) is None
+    assert leaves.subject_of(entry, leaves.columns(entry), dt.datetime.now(dt.UTC)) is None
+
+
+SOMEBODY = actor.Actor(
+    kind="user", id="u-1", label="ana@example.com", role="ADMIN", address="203.0.113.7", agent="Agent é",
+    session_id="s-1", request_id="r-1", impersonator="u-2",
+)  # fmt: skip
+AT = dt.datetime(2026, 1, 31, 12, 0, 5, 600, tzinfo=dt.UTC)
+
+
+def _whole(entry: leaves.Entry, row: leaves.Columns) -> bytes:
+    return leaves.canon(
+        entry, row, event_id=NIL, at=leaves.moment(AT), subject="u-1", personal=b"nonce and values"
+    )  # fmt: skip
+
+
+def test_the_bytes_of_an_event_are_these() -> None:
+    """They are hashed, signed and proved for ever: another order, separator or form is another event."""
+    told = {"number": "N-1", "total": 10, "row": {"id": 1, "gone": None, "é": "ñ", "whole": True, "b": ["x"]}}
+    entry = leaves.Entry(events.USER_CREATED, SOMEBODY, ("user", "u-3"), told)
+
+    assert _whole(entry, leaves.columns(entry)).decode() == (
+        '{"actor":{"id":"u-1","impersonator":"u-2","kind":"user","role":"ADMIN"},'
+        '"at":"2026-01-31T12:00:05.000600Z",'
+        '"data":{"number":"N-1","row":{"b":["x"],"gone":null,"id":1,"whole":true,"é":"ñ"},"total":10},'
+        '"event":"user.created","event_version":1,"id":"00000000-0000-0000-0000-000000000000",'
+        '"outcome":"SUCCESS",'
+        '"pii_commit":"04f06956eb7afb4b49b16b0d40b423c4c3b2a3f8224b3a12b3880ddce2ae3216",'
+        '"request":"r-1","session":"s-1","subject":"u-1","target":{"id":"u-3","type":"user"},"v":1}'
+    )
+
+
+def test_the_moment_of_an_event_has_all_its_digits() -> None:
+    assert leaves.moment(AT.replace(microsecond=0)) == "2026-01-31T12:00:05.000000Z"
+
+
+@pytest.mark.parametrize("other", [SOMEBODY, replace(SOMEBODY), replace(SOMEBODY, id="u-9", agent="")])
+def test_an_event_beside_another_says_what_it_says_alone(other: actor.Actor) -> None:
+    before = leaves.columns(leaves.Entry(events.USER_CREATED, other, ("user", "u-8"), {"a": 1}))
+    for personal in (None, {"name": "Zoë"}):
+        entry = leaves.Entry(events.USER_UPDATED, SOMEBODY, ("user", "u-3"), {"b": 2}, personal)
+        alone, beside = leaves.columns(entry), leaves.columns(entry, before)
+
+        assert beside == alone
+        assert _whole(entry, beside) == _whole(entry, alone)
+        values, again = (leaves.personal_bytes(entry, row) for row in (alone, beside))
+        assert values[leaves.NONCE_BYTES :] == again[leaves.NONCE_BYTES :]
+        assert values[: leaves.NONCE_BYTES] != again[: leaves.NONCE_BYTES]
+
+
+def test_cleaning_leaves_what_was_given_as_it_was() -> None:
+    given_data: dict[str, Any] = {"text": "a\x00b", "row": {"text": "\ud800"}, "many": [1.5]}
+
+    leaves._clean(given_data)
+
+    assert given_data == {"text": "a\x00b", "row": {"text": "\ud800"}, "many": [1.5]}

@@ -22,7 +22,7 @@ def test_racing_processes_end_with_the_same_key(
 ) -> None:
     names = [f"person-{number}" for number in range(20)]
 
-    def ask() -> dict[str, bytes]:
+    def ask() -> dict[str, crypto.DataKey]:
         subjects.forget_cached_keys()
         try:
             return subjects.keys_for(names)
@@ -53,7 +53,7 @@ def test_key_is_wrapped_at_rest() -> None:
 
     assert len(key) == subjects.KEY_BYTES
     assert row is not None
-    assert key not in bytes(row[0])
+    assert bytes(key) not in bytes(row[0])
 
 
 def test_key_of_another_person_cannot_be_put_in_its_place() -> None:
@@ -75,9 +75,18 @@ def test_known_key_costs_no_statement(django_assert_num_queries: Any) -> None:
 
 
 def test_cache_is_bounded() -> None:
+    first, second, third = (crypto.DataKey(bytes([number]) * 32) for number in range(3))
     cache = subjects._Cache(2)
-    cache.put({"a": b"1", "b": b"2"})
+    cache.put({"a": first, "b": second})
     cache.take(["a"])
-    cache.put({"c": b"3"})
+    cache.put({"c": third})
 
-    assert cache.take(["a", "b", "c"]) == {"a": b"1", "c": b"3"}
+    assert cache.take(["a", "b", "c"]) == {"a": first, "c": third}
+
+
+def test_a_cipher_is_made_once_and_forgotten_with_its_key() -> None:
+    cipher = subjects.keys_for(["p"])["p"].cipher
+
+    assert subjects.keys_for(["p"])["p"].cipher is cipher
+    subjects.forget("p")
+    assert subjects.keys_for(["p"])["p"].cipher is not cipher
