@@ -133,7 +133,7 @@ def page(request: HttpRequest) -> HttpResponseBase:
         summary=_("Whether the audit trail is what it was when it was written, and who would notice if not."),
         has_no_witness=not words,
         figures=[
-            *integrity_figures.figures(request, now, words),
+            *integrity_figures.figures(request, now, words, runs),
             integrity_rows.figure(rows, timezone.now()),
             integrity_guards.figure(guards_seen.day()),
             integrity_months.figure(months, timezone.now()),
@@ -147,7 +147,7 @@ def page(request: HttpRequest) -> HttpResponseBase:
             integrity_figures.runs_table(runs),
             integrity_rows.table(rows),
             integrity_months.table(months),
-            *integrity_figures.ended_tables(),
+            *integrity_figures.ended_tables(now),
         ],
     )
 

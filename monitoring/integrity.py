@@ -6,10 +6,11 @@ Every figure says when it was true; what nobody measured is None, never 0.
 from __future__ import annotations
 
 import datetime as dt
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from django.utils import timezone
 
@@ -29,7 +30,10 @@ CHECKPOINT_OLD: Final = dt.timedelta(seconds=120)
 WITNESS_OLD: Final = dt.timedelta(minutes=15)
 
 _STANDING = """
-SELECT t.epoch, t.size, t.published_at, c.size, c.root, c.signed_at, p.many, p.oldest
+SELECT t.epoch, t.size, t.published_at, c.size, c.root, c.signed_at, p.many, p.oldest, (
+    SELECT jsonb_agg(to_jsonb(e) ORDER BY e.epoch DESC) FROM (
+        SELECT epoch, size, ended_at, reason, approved_by FROM audit_ended_log ORDER BY epoch DESC LIMIT %s
+    ) AS e)
 FROM audit_tree t
 LEFT JOIN LATERAL (
     SELECT size, root, signed_at FROM audit_checkpoint WHERE epoch = t.epoch ORDER BY size DESC LIMIT 1
@@ -49,14 +53,24 @@ SELECT n.signed_at, n.size, extract(epoch FROM n.signed_at - l.occurred_at)::flo
 FROM newest n JOIN audit_leaf l ON l.epoch = n.epoch AND l.leaf_index = n.before ORDER BY n.size
 """
 
-_ENDED = """
-SELECT epoch, size, ended_at, reason, approved_by FROM audit_ended_log ORDER BY epoch DESC LIMIT %s
-"""
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A log that ended because two people admitted a loss."""
+
+    epoch: int
+    size: int
+    ended_at: dt.datetime
+    reason: str
+    approved_by: list[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The log now. `published_at` is when the newest checkpoint was signed or confirmed."""
+    """The log now. `published_at` is when the newest checkpoint was signed or confirmed.
+
+    `ended`: the logs before this one, newest first.
+    """
 
     epoch: int
     size: int
@@ -66,6 +80,7 @@ class Standing:
     signed_at: dt.datetime | None
     pending: int
     oldest: dt.datetime | None
+    ended: tuple[Ended, ...] = ()
 
     @property
     def unsigned(self) -> int:
@@ -83,17 +98,6 @@ class Lag:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """A log that ended because two people admitted a loss."""
-
-    epoch: int
-    size: int
-    ended_at: dt.datetime
-    reason: str
-    approved_by: list[str]
-
-
-@dataclass(frozen=True, slots=True)
 class Sampled:
     """What a random sample of leaves said, and when it was drawn."""
 
@@ -102,23 +106,19 @@ class Sampled:
 
 
 def standing() -> Standing:
-    """Return how the log stands; one statement."""
-    row = sql.fetch_one(_STANDING, (COUNTED,))
+    """Return how the log stands, and how those before it ended; one statement."""
+    row = sql.fetch_one(_STANDING, (LOGS, COUNTED))
     if row is None:
         raise LookupError("the log's state is missing")
-    epoch, size, published_at, signed_size, root, signed_at, pending, oldest = row
+    epoch, size, published_at, signed_size, root, signed_at, pending, oldest, said = row
     root = bytes(root) if root is not None else None
-    return Standing(epoch, size, published_at, signed_size, root, signed_at, pending, oldest)
+    before = tuple(_ended(one) for one in (json.loads(said) if isinstance(said, str) else said) or ())
+    return Standing(epoch, size, published_at, signed_size, root, signed_at, pending, oldest, before)
 
 
 def lags() -> list[Lag]:
     """Return how long events waited for each of the newest checkpoints, oldest first; one statement."""
     return [Lag(*row) for row in sql.fetch_all(_LAGS, (CHECKPOINTS,))]
-
-
-def ended() -> list[Ended]:
-    """Return the logs before this one, newest first; one statement."""
-    return [Ended(*row) for row in sql.fetch_all(_ENDED, (LOGS,))]
 
 
 def sampled() -> Sampled:
@@ -134,6 +134,10 @@ def sampled() -> Sampled:
 def forget() -> None:
     """Draw the next sample anew."""
     _kept.clear()
+
+
+def _ended(said: dict[str, Any]) -> Ended:
+    return Ended(**{**said, "ended_at": dt.datetime.fromisoformat(said["ended_at"])})
 
 
 _kept: list[tuple[float, Sampled]] = []

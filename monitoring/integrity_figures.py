@@ -19,7 +19,7 @@ from monitoring.integrity import Standing
 from monitoring.verifications import Mode, Run
 
 FULL_RUNS = 4
-"""Full runs that are looked at for one that has ended."""
+"""Full runs that are shown behind those of each minute, which would hide them."""
 MODE_WORDS = {
     "tail": gettext_lazy("what came last"),
     "range": gettext_lazy("a range"),
@@ -28,7 +28,7 @@ MODE_WORDS = {
 LOG = gettext_lazy("the signed log")
 
 
-def figures(request: Any, now: Standing, words: Sequence[LastWord]) -> list[Panel]:
+def figures(request: Any, now: Standing, words: Sequence[LastWord], runs: Sequence[Run]) -> list[Panel]:
     """What the page begins with."""
     moment = timezone.now()
     return [
@@ -37,7 +37,7 @@ def figures(request: Any, now: Standing, words: Sequence[LastWord]) -> list[Pane
         pending(now, moment),
         witness(words, now.signed_size, moment),
         *collect(request, (receipts, sample)),
-        verified(moment),
+        verified(runs, moment),
     ]
 
 
@@ -155,10 +155,10 @@ def sample(request: Any) -> Panel:  # noqa: ARG001 - a panel is asked with it
     )
 
 
-def verified(moment: dt.datetime) -> Panel:
-    """The newest run over everything that came to its end; those of each minute would hide it."""
+def verified(runs: Sequence[Run], moment: dt.datetime) -> Panel:
+    """The newest run over everything that came to its end."""
     title, source = _("Last full verification"), _("runs of the verifier")
-    last = integrity.newest(verifications.latest(Mode.FULL, most=FULL_RUNS), Mode.FULL)
+    last = integrity.newest(runs, Mode.FULL)
     if last is None or last.finished_at is None:
         return Panel(title=title, source=source, state=State.UNKNOWN)
     is_old = integrity.is_old(last.finished_at, overdue.LIMIT, moment)
@@ -226,10 +226,9 @@ def witnesses_table(words: Sequence[LastWord]) -> Table:
     )
 
 
-def ended_tables() -> list[Table]:
+def ended_tables(now: Standing) -> list[Table]:
     """The logs before this one, where there are any: each ended with a loss that was admitted."""
-    found = integrity.ended()
-    if not found:
+    if not now.ended:
         return []
     return [
         Table(
@@ -238,7 +237,7 @@ def ended_tables() -> list[Table]:
             rows=[
                 (one.epoch, display.number(one.size), display.moment(one.ended_at), one.reason,
                  ", ".join(one.approved_by))
-                for one in found
+                for one in now.ended
             ],
             numeric=frozenset({1}),
             note=_("A log ends when part of it was lost, two people say so, and the next one begins."),
@@ -263,8 +262,8 @@ def runs_table(runs: Sequence[Run]) -> Table:
 
 
 def read_runs() -> list[Run]:
-    """The newest runs; one statement."""
-    return verifications.latest()
+    """The newest runs, and the newest full ones; one statement."""
+    return verifications.latest(full=FULL_RUNS)
 
 
 def _result(run: Run) -> Any:

@@ -86,8 +86,11 @@ ORDER BY upto DESC, started_at DESC LIMIT 1
 """
 _LATEST = """
 SELECT id, mode, epoch, first_leaf, upto, size, started_at, finished_at, faults, notes, rows_per_second, actor
-FROM audit_verification WHERE %(mode)s::text IS NULL OR mode = %(mode)s
-ORDER BY started_at DESC LIMIT %(most)s
+FROM audit_verification WHERE id = ANY(
+    ARRAY(SELECT id FROM audit_verification WHERE %(mode)s::text IS NULL OR mode = %(mode)s
+          ORDER BY started_at DESC LIMIT %(most)s)
+    || ARRAY(SELECT id FROM audit_verification WHERE mode = 'full' ORDER BY started_at DESC LIMIT %(full)s))
+ORDER BY started_at DESC
 """
 _FORGET = """
 DELETE FROM audit_verification
@@ -188,9 +191,9 @@ def verify(plan: Plan, *, by: Actor, progress: Progress | None = None) -> list[R
     return [_verify_log(plan, state, by, progress, is_current=state.epoch == now.epoch) for state in logs]
 
 
-def latest(mode: Mode | None = None, *, most: int = 20) -> list[Run]:
-    """Return the newest runs, newest first; one statement."""
-    rows = sql.fetch_all(_LATEST, {"mode": mode, "most": most})
+def latest(mode: Mode | None = None, *, most: int = 20, full: int = 0) -> list[Run]:
+    """Return the newest runs, and `full` of the newest full ones, newest first; one statement."""
+    rows = sql.fetch_all(_LATEST, {"mode": mode, "most": most, "full": full})
     return [Run._make((*row[:8], _loaded(row[8]), _loaded(row[9]), *row[10:])) for row in rows]
 
 

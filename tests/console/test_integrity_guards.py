@@ -102,15 +102,16 @@ def test_a_full_verification_that_is_two_nights_old_asks_for_a_person(
     begun = NOW - overdue.LIMIT - late
     sql.execute(RUN, (ids.uuid7(), begun, begun))
 
-    assert integrity_figures.verified(NOW).state is state
+    assert integrity_figures.verified(integrity_figures.read_runs(), NOW).state is state
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "audit"])
 def test_runs_of_each_minute_do_not_hide_the_last_full_one() -> None:
-    assert integrity_figures.verified(NOW).state is State.UNKNOWN
+    assert integrity_figures.verified([], NOW).state is State.UNKNOWN
     verifications.verify(Plan(Mode.FULL), by=BY)
     for _minute in range(25):
         verifications.verify(Plan(is_scheduled=True), by=BY)
 
-    assert Mode.FULL not in {run.mode for run in integrity_figures.read_runs()}
-    assert integrity_figures.verified(NOW).value == "sound"
+    runs = integrity_figures.read_runs()
+    assert [run.mode for run in runs] == [Mode.TAIL] * 20 + [Mode.FULL]
+    assert integrity_figures.verified(runs, NOW).value == "sound"
