@@ -10,9 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.conf import settings as live_settings
 from django.db import DatabaseError, connections, transaction
-from psycopg import sql as names
 from rest_framework.test import APIClient
 
 from mestore.lib import actor, errors, sql
@@ -32,16 +30,27 @@ def folder(tmp_path: Path, settings: Any) -> Path:
     return tmp_path / "spool"
 
 
+REFUSE = """
+CREATE FUNCTION public.refuse_events() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'permission denied for table audit_event'
+        USING ERRCODE = 'insufficient_privilege', SCHEMA = 'public', TABLE = 'audit_event';
+END $$;
+CREATE TRIGGER refuse_events BEFORE INSERT ON public.audit_event FOR EACH ROW
+    WHEN (NEW.writer_mac IS NOT NULL) EXECUTE FUNCTION public.refuse_events()
+"""
+ACCEPT = "DROP TRIGGER refuse_events ON public.audit_event; DROP FUNCTION public.refuse_events()"
+
+
 @contextmanager
 def refusing(owner_dsn: str) -> Iterator[None]:
-    """The table of the trail takes no rows; everything else of the database works."""
-    role = names.Identifier(live_settings.DATABASES["default"]["USER"])
+    """The table of the trail takes no rows of the service, by whatever way; everything else works."""
     with psycopg.connect(owner_dsn, autocommit=True) as owner:
-        owner.execute(names.SQL("REVOKE INSERT ON audit_event FROM {}").format(role))
+        owner.execute(REFUSE)
         try:
             yield
         finally:
-            owner.execute(names.SQL("GRANT INSERT ON audit_event TO {}").format(role))
+            owner.execute(ACCEPT)
 
 
 def refuse(event: str = events.SIGN_IN_FAILED, **values: Any) -> Any:
