@@ -200,7 +200,7 @@ class AuditEventAdmin(ConsoleModelAdmin):
     @admin.display(description=gettext_lazy("meaning"))
     def meaning(self, event: AuditEvent) -> str:
         try:
-            return events.get(event.type).description
+            return _(events.get(event.type).description)
         except events.UnknownEvent:
             return _("This type is not in the catalogue of this version.")
 

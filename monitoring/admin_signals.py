@@ -364,7 +364,7 @@ def _timeline(request: HttpRequest, signal: Signal) -> Table:
 
 def _meaning(code: str) -> Any:
     try:
-        return events.get(code).description
+        return _(events.get(code).description)
     except events.UnknownEvent:
         return code
 

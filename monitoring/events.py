@@ -53,7 +53,7 @@ class Retention(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One catalogue entry."""
+    """One catalogue entry. `description` is English, and a message: people read it in their language."""
 
     code: str
     category: Category

@@ -28,7 +28,7 @@ def figure(day: Day) -> Panel:
         detail = last.first[0]
     return Panel(
         title=title,
-        value=_("as the migrations made them") if last.is_whole else _("not whole"),
+        value=_("in place") if last.is_whole else _("not whole"),
         detail="; ".join(text for text in (detail, missing) if text),
         source=SOURCE,
         as_of=last.at,

@@ -94,7 +94,7 @@ def _row(event: AuditEvent, linked: bool) -> list[Any]:
 
 def _words(code: str) -> str:
     try:
-        return events.get(code).description
+        return _(events.get(code).description)
     except events.UnknownEvent:
         return code
 

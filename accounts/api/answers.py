@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from accounts import bulk, deletion, edits, user_lists, vendors
 from accounts.history import History
@@ -286,7 +287,7 @@ def _shop(user: User) -> VendorProfile | None:
 def _event(row: AuditEvent) -> dict[str, Any]:
     try:
         entry = events.get(row.type)
-        category, description = str(entry.category), entry.description
+        category, description = str(entry.category), _(entry.description)
     except events.UnknownEvent:
         category = description = ""
     return {

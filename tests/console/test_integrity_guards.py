@@ -47,7 +47,7 @@ def test_hours_without_any_look_are_counted() -> None:
 def test_every_hour_was_seen() -> None:
     panel = integrity_guards.figure(Day(look(), ()))
 
-    assert (panel.state, panel.value, panel.as_of) == (State.GOOD, "as the migrations made them", NOW)
+    assert (panel.state, panel.value, panel.as_of) == (State.GOOD, "in place", NOW)
     assert panel.detail == "37 watched tables"
 
 

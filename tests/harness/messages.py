@@ -22,6 +22,7 @@ SINGULAR = {"_", "gettext", "gettext_lazy", "gettext_noop"}
 PLURAL = {"ngettext", "ngettext_lazy"}
 CONTEXT = {"pgettext", "pgettext_lazy"}
 CONTEXT_PLURAL = {"npgettext", "npgettext_lazy"}
+EVENT = "_event"  # an entry of the catalogue of events: people read its description
 
 Message = tuple[str, str | None, str | None]  # msgid, plural, context
 
@@ -96,6 +97,8 @@ def _calls(tree: ast.AST) -> Iterator[Message]:
         ]
         if name in SINGULAR and texts:
             yield texts[0], None, None
+        elif name == EVENT and len(texts) == 2:  # its code and what it means
+            yield texts[1], None, None
         elif name in PLURAL and len(texts) >= 2:
             yield texts[0], texts[1], None
         elif name in CONTEXT and len(texts) >= 2:

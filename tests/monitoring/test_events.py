@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
+from django.utils import translation
 
 from monitoring import events
 from monitoring.management.commands import event_catalogue
@@ -56,6 +57,16 @@ def test_every_event_that_code_speaks_of_exists() -> None:
 
 def test_every_entry_says_what_happened() -> None:
     assert all(event.description.endswith(".") and event.version >= 1 for event in events.catalogue())
+
+
+def test_every_event_is_said_in_both_languages() -> None:
+    with translation.override("es"):
+        spanish = {event.code: translation.gettext(event.description) for event in events.catalogue()}
+    with translation.override("en"):
+        english = {event.code: translation.gettext(event.description) for event in events.catalogue()}
+
+    assert english == {event.code: event.description for event in events.catalogue()}
+    assert [code for code, said in spanish.items() if said == english[code]] == []
 
 
 def test_document_lists_the_catalogue() -> None:
