@@ -45,6 +45,7 @@ SELECT (SELECT min(applied) FROM django_migrations WHERE app = 'monitoring' AND 
 _VERIFIED = """
 SELECT max(v.finished_at) FROM audit_verification v
 WHERE v.mode = 'full' AND v.epoch = (SELECT epoch FROM audit_tree) AND v.started_at > %s
+  AND v.started_at <= v.finished_at AND v.finished_at <= %s
 """
 
 
@@ -65,8 +66,11 @@ def reconciled() -> dt.datetime | None:
 
 
 def verified(*, now: dt.datetime) -> dt.datetime | None:
-    """Return when a full run over the current log last came to its end; None for none in `LOOK_BACK`."""
-    row = sql.fetch_one(_VERIFIED, (now - LOOK_BACK,))
+    """Return when a full run over the current log last came to its end; None for none in `LOOK_BACK`.
+
+    One that says it ended before it began, or has yet to end, is none.
+    """
+    row = sql.fetch_one(_VERIFIED, (now - LOOK_BACK, now))
     last: dt.datetime | None = row[0] if row is not None else None
     return last
 

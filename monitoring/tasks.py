@@ -158,4 +158,8 @@ def audit_guards_seen(timestamp: int) -> bool:  # noqa: ARG001 - the scheduler p
 @app.task(name="monitoring.watch_overdue", queueing_lock="watch_overdue", pass_context=False)
 def watch_overdue(timestamp: int) -> int:  # noqa: ARG001 - the scheduler passes it
     """Raise signals about nightly runs that did not happen, and an hour in which nobody saw the guards."""
-    return overdue.watch() + guards_seen.watch()
+    try:
+        told = overdue.watch()
+    finally:  # what one cannot read must not silence the other
+        told_of_guards = guards_seen.watch()
+    return told + told_of_guards

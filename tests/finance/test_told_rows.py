@@ -180,6 +180,7 @@ class Lie:
     code: str = "order.recorded"
     target: str = "order"
     key: Callable[[int], int] = int
+    at: timedelta = timedelta()
     around_the_function: bool = False
     in_a_transaction_before: bool = False
 
@@ -202,6 +203,8 @@ LIES: dict[str, Lie] = {
     "another code": Lie(code="order.refused"),
     "another kind of target": Lie(target="commission"),
     "another order": Lie(key=lambda key: key + 1),
+    "two days later": Lie(at=timedelta(days=2)),
+    "two days ago": Lie(at=timedelta(days=-2)),
     "no row": Lie(lambda _row: {}, key=lambda _key: 0),
     "in a transaction before": Lie(in_a_transaction_before=True),
 }
@@ -230,10 +233,12 @@ def runtime(app_dsn: str) -> Iterator[Connection]:
         connection.rollback()
 
 
-def event(code: str, target: str, key: int, row: Row, *, mac: str | None = "00" * 32) -> Row:
+def event(
+    code: str, target: str, key: int, row: Row, *, mac: str | None = "00" * 32, at: timedelta = timedelta()
+) -> Row:
     return {
-        "id": str(uuid4()), "occurred_at": datetime.now(UTC).isoformat(), "type": code, "outcome": "SUCCESS",
-        "actor_kind": "machine", "target_type": target, "target_id": str(key),
+        "id": str(uuid4()), "occurred_at": (datetime.now(UTC) + at).isoformat(), "type": code,
+        "outcome": "SUCCESS", "actor_kind": "machine", "target_type": target, "target_id": str(key),
         "canon": {"data": {"row": row}}, "writer_mac": mac,
     }  # fmt: skip
 
@@ -244,7 +249,7 @@ def write(runtime: Connection, like: Order, lie: Lie, *, zone: str = "UTC") -> i
     assert found is not None
     row, columns = found[0], capture.watched()["finance_order"].columns
     truth = {name: value for name, value in row.items() if columns[name] == "plain" and value is not None}
-    told = event(lie.code, lie.target, lie.key(row["id"]), lie.row(truth))
+    told = event(lie.code, lie.target, lie.key(row["id"]), lie.row(truth), at=lie.at)
     runtime.execute(_AROUND if lie.around_the_function else _EVENT, [json.dumps([told])])
     if lie.in_a_transaction_before:
         runtime.commit()

@@ -26,6 +26,11 @@ RUN = """
 INSERT INTO audit_verification (id, mode, epoch, first_leaf, upto, size, started_at, finished_at, actor)
 SELECT %s, %s, epoch, 0, 0, 0, now() - %s, now() - %s, 'test' FROM audit_tree
 """
+ENDLESS = """
+INSERT INTO audit_verification (id, mode, epoch, first_leaf, upto, size, started_at, finished_at, actor)
+SELECT %s, mode, epoch, first_leaf, upto, size, started_at, 'infinity', actor
+FROM audit_verification WHERE id = %s
+"""
 NEWER = "INSERT INTO django_migrations (app, name, applied) VALUES ('monitoring', '9999_of_tomorrow', now())"
 
 
@@ -61,6 +66,25 @@ def verified(ago: dt.timedelta, *, mode: str = "full", ended: dt.timedelta | Non
 def evidence(rule: str) -> dict[str, object]:
     found: dict[str, object] = Signal.objects.get(rule=rule).evidence[0]
     return found
+
+
+@pytest.mark.usefixtures("_old")
+@pytest.mark.parametrize("ended", [-24 * 365 * HOUR, 48 * HOUR], ids=["in a year", "before it began"])
+def test_a_full_run_that_cannot_have_been_is_none(ended: dt.timedelta) -> None:
+    verified(HOUR, ended=ended)
+
+    overdue.watch()
+    assert told()[LOG] == 1
+
+
+@pytest.mark.usefixtures("_old")
+def test_a_run_without_end_silences_nobody() -> None:
+    run_id = ids.uuid7()
+    sql.execute(RUN, (run_id, "full", HOUR, HOUR))
+    sql.execute(ENDLESS, (ids.uuid7(), run_id))
+
+    overdue.watch()
+    assert LOG not in told()
 
 
 class TestNewHouse:
