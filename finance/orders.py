@@ -63,6 +63,7 @@ CROSS JOIN LATERAL finance_sale_terms(
     %(is_paid)s::boolean AND f.has_buyer AND NOT f.is_known AND f.vendors @> %(vendors)s::uuid[]) t
 """
 
+# The first posting takes the events with it; an order that is not paid has none: they are written alone.
 # What is written comes as one document whose members are named after the columns. psycopg remembers what it
 # made of a statement only up to 4,096 characters.
 _WRITE = """

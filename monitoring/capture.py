@@ -16,7 +16,9 @@ A column that is not declared counts as secret; a test asks that all are declare
 
 `told`: for tables whose new rows an event of the service tells of. In its data, under `row`, stand all plain
 columns that are not NULL, as the database writes them (moments: `moment`); the database compares, and
-captures the row itself where the event of the same transaction is missing or says anything else.
+captures the row itself where the event of the same transaction is missing or says anything else. Only events
+of `audit.record_many` (before the row) and `audit.batch` (beside it) tell of one: what they say is left in
+the queue, which a single `audit.record` does not do.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from django.conf import settings
+from django.db import ProgrammingError
 from django.utils import timezone
 from procrastinate.contrib.django import app
 
@@ -85,6 +87,21 @@ def test_a_run_without_end_silences_nobody() -> None:
 
     overdue.watch()
     assert LOG not in told()
+
+
+@pytest.mark.usefixtures("_old")
+def test_what_cannot_be_read_does_not_silence_the_look_at_the_guards(superuser_dsn: str) -> None:
+    """A worker that may not read the verifier's runs still says that nobody saw the guards."""
+    runtime = settings.DATABASES["default"]["USER"]
+    with psycopg.connect(superuser_dsn, autocommit=True) as superuser:
+        superuser.execute(sql.compose("REVOKE SELECT ON audit_verification FROM {r}", r=runtime))
+        try:
+            with pytest.raises(ProgrammingError):
+                tasks.watch_overdue.func(timestamp=0)
+        finally:
+            superuser.execute(sql.compose("GRANT SELECT ON audit_verification TO {r}", r=runtime))
+
+    assert Signal.objects.filter(rule="audit.guards_unseen").count() == 1
 
 
 class TestNewHouse:
